@@ -1,0 +1,76 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * dmsign.h: the whole public interface of the C core, and the cffi declaration.
+ *
+ * The core turns bytes into SHA-256 dm-verity digests and trees. It keeps no state but the
+ * chosen implementation, prints nothing, and opens, closes and writes no file. Functions return
+ * 0 or a negative errno value. Objects belong to the caller that made them; a constant object may
+ * serve any number of threads at once, a tree only one call at a time. `threads` is how many
+ * threads a call may use, itself included; no result depends on it.
+ */
+#ifndef DMSIGN_H
+#define DMSIGN_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+/* cffi: begin */
+
+/* Implementations of SHA-256, best first, until `index` is past the last one and the name NULL. */
+const char *dmsign_impl_name(unsigned index);
+/* Whether this processor can run it. */
+int dmsign_impl_supported(unsigned index);
+/* The one that new objects get. */
+const char *dmsign_impl(void);
+/* Chooses by name for all objects made afterwards; NULL chooses the best that this processor has.
+ * -EINVAL: no such name; -ENOTSUP: this processor cannot run it. */
+int dmsign_impl_select(const char *name);
+
+/* The salted digest of one block: H(salt | block) for hash type 1, H(block | salt) for type 0. */
+typedef struct dmsign_block_hash dmsign_block_hash;
+
+/* block_size: a power of two, 512 to 512 KiB; salt_size: 0 to 256. NULL: out of these limits
+ * (errno EINVAL) or of memory (ENOMEM). The salt is copied. */
+dmsign_block_hash *dmsign_block_hash_new(unsigned hash_type, const uint8_t *salt, size_t salt_size,
+                                         size_t block_size);
+void dmsign_block_hash_free(dmsign_block_hash *hash);
+
+/* Digests of `count` contiguous blocks, 32 bytes each. */
+int dmsign_hash_blocks(const dmsign_block_hash *hash, const uint8_t *blocks, size_t count,
+                       uint8_t *digests, unsigned threads);
+/* The same for the blocks from byte `offset` of a file that can be read by position.
+ * On failure *failed_at is the byte at which reading stopped; -ENODATA: the file ends there. */
+int dmsign_hash_file(const dmsign_block_hash *hash, int fd, uint64_t offset, size_t count,
+                     uint8_t *digests, unsigned threads, uint64_t *failed_at);
+
+/* A dm-verity tree that grows as data arrives. Level 0 holds the digests of the data blocks. */
+typedef struct dmsign_tree dmsign_tree;
+
+/* Limits and errors as dmsign_block_hash_new. */
+dmsign_tree *dmsign_tree_new(unsigned hash_type, const uint8_t *salt, size_t salt_size,
+                             size_t data_block_size, size_t hash_block_size);
+void dmsign_tree_free(dmsign_tree *tree);
+
+/* Appends data: bytes of any length; `count` blocks of a file; `count` blocks of zeros, which are
+ * not hashed again. The last two need data that ended on a block boundary so far (-EINVAL).
+ * After an error the tree can only be freed. */
+int dmsign_tree_update(dmsign_tree *tree, const uint8_t *data, size_t size, unsigned threads);
+int dmsign_tree_update_file(dmsign_tree *tree, int fd, uint64_t offset, size_t count,
+                            unsigned threads, uint64_t *failed_at);
+int dmsign_tree_update_zeros(dmsign_tree *tree, size_t count);
+/* Ends the data and writes the root hash, 32 bytes.
+ * -ENODATA: there was none; -EINVAL: it does not end on a block boundary. */
+int dmsign_tree_final(dmsign_tree *tree, uint8_t *root_hash, unsigned threads);
+
+/* Levels that hold something; after dmsign_tree_final, exactly the levels of the hash area. */
+unsigned dmsign_tree_levels(const dmsign_tree *tree);
+/* The finished hash blocks of a level that were not drained: *size bytes (a multiple of the hash
+ * block size) that stand *start bytes into the level. Valid until the next call with the tree. */
+const uint8_t *dmsign_tree_level(const dmsign_tree *tree, unsigned level, uint64_t *start,
+                                 size_t *size);
+/* Forgets what dmsign_tree_level shows, on all levels. */
+void dmsign_tree_drain(dmsign_tree *tree);
+
+/* cffi: end */
+
+#endif

@@ -1,0 +1,26 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * sha256.h: the salted block hash, for the other files of the core.
+ */
+#ifndef DMSIGN_SHA256_H
+#define DMSIGN_SHA256_H
+
+#include "dmsign.h"
+
+#define DIGEST_SIZE 32
+#define MAX_SALT 256
+#define MIN_BLOCK_SIZE 512
+#define MAX_BLOCK_SIZE ((size_t)512 << 10)
+
+size_t block_hash_block_size(const dmsign_block_hash *hash);
+/* The digest of a block of zeros, known from the start. */
+const uint8_t *block_hash_zero_digest(const dmsign_block_hash *hash);
+/* dmsign_hash_blocks in the calling thread; cannot fail. */
+void block_hash_run(const dmsign_block_hash *hash, const uint8_t *blocks, size_t count,
+                    uint8_t *digests);
+/* Where in a cache line to put blocks, so that the 64 bytes of a SHA-256 block are one line. */
+size_t block_hash_skew(const dmsign_block_hash *hash);
+/* Blocks that one thread should be given at a time: enough for every lane, and in the L2 cache. */
+size_t block_hash_batch(const dmsign_block_hash *hash);
+
+#endif

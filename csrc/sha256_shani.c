@@ -1,0 +1,113 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * sha256_shani.c: x86 SHA extensions, two messages at once.
+ *
+ * SHA256RNDS2 has a latency of 4 cycles and a message is one chain of 32 of them a block: a second
+ * message fills the gaps of the first.
+ */
+#if defined(__x86_64__)
+
+#include <cpuid.h>
+#include <immintrin.h>
+
+#include "sha256_impl.h"
+
+#define TARGET __attribute__((target("sse4.1,sha")))
+
+/* One message in the form that SHA256RNDS2 wants: its state as (A,B,E,F) and (C,D,G,H), and the
+ * last 16 words of its schedule. */
+struct stream {
+    __m128i abef, cdgh, w[4];
+};
+
+TARGET static inline __m128i load_be(const uint8_t *p)
+{
+    const __m128i bswap32 = _mm_set_epi64x(0x0c0d0e0f08090a0b, 0x0405060700010203);
+
+    return _mm_shuffle_epi8(_mm_loadu_si128((const __m128i *)p), bswap32);
+}
+
+/* Four rounds; from the fifth four on, W is extended first. */
+TARGET static inline __attribute__((always_inline)) void rounds(struct stream *s, unsigned four)
+{
+    __m128i *w = &s->w[four % 4], wk;
+
+    if (four >= 4) {
+        const __m128i w1 = s->w[(four + 1) % 4], w2 = s->w[(four + 2) % 4];
+        const __m128i w3 = s->w[(four + 3) % 4];
+
+        *w = _mm_add_epi32(_mm_sha256msg1_epu32(*w, w1), _mm_alignr_epi8(w3, w2, 4));
+        *w = _mm_sha256msg2_epu32(*w, w3);
+    }
+    wk = _mm_add_epi32(*w, _mm_loadu_si128((const __m128i *)&sha256_k[4 * four]));
+    s->cdgh = _mm_sha256rnds2_epu32(s->cdgh, s->abef, wk);
+    s->abef = _mm_sha256rnds2_epu32(s->abef, s->cdgh, _mm_shuffle_epi32(wk, 0x0e));
+}
+
+TARGET static inline void load_state(struct stream *s, const uint32_t *state)
+{
+    const __m128i cdab = _mm_shuffle_epi32(_mm_load_si128((const __m128i *)state), 0xb1);
+    const __m128i efgh = _mm_shuffle_epi32(_mm_load_si128((const __m128i *)(state + 4)), 0x1b);
+
+    s->abef = _mm_alignr_epi8(cdab, efgh, 8);
+    s->cdgh = _mm_blend_epi16(efgh, cdab, 0xf0);
+}
+
+TARGET static inline void store_state(const struct stream *s, uint32_t *state)
+{
+    const __m128i feba = _mm_shuffle_epi32(s->abef, 0x1b);
+    const __m128i dchg = _mm_shuffle_epi32(s->cdgh, 0xb1);
+
+    _mm_store_si128((__m128i *)state, _mm_blend_epi16(feba, dchg, 0xf0));
+    _mm_store_si128((__m128i *)(state + 4), _mm_alignr_epi8(dchg, feba, 8));
+}
+
+TARGET static void compress(uint32_t *state, const uint8_t *const *data, size_t count)
+{
+    const uint8_t *pa = data[0], *pb = data[1];
+    struct stream a, b;
+
+    load_state(&a, state);
+    load_state(&b, state + 8);
+    while (count--) {
+        const struct stream a0 = a, b0 = b;
+
+        for (unsigned i = 0; i < 4; i++) {
+            a.w[i] = load_be(pa + 16 * i);
+            b.w[i] = load_be(pb + 16 * i);
+        }
+#pragma GCC unroll 16
+        for (unsigned four = 0; four < 16; four++) {
+            rounds(&a, four);
+            rounds(&b, four);
+        }
+        a.abef = _mm_add_epi32(a.abef, a0.abef);
+        a.cdgh = _mm_add_epi32(a.cdgh, a0.cdgh);
+        b.abef = _mm_add_epi32(b.abef, b0.abef);
+        b.cdgh = _mm_add_epi32(b.cdgh, b0.cdgh);
+        pa += SHA256_BLOCK;
+        pb += SHA256_BLOCK;
+    }
+    store_state(&a, state);
+    store_state(&b, state + 8);
+}
+
+static int supported(void)
+{
+    unsigned eax, ebx, ecx, edx;
+
+    /* __builtin_cpu_supports("sha") needs gcc 14 */
+    return __get_cpuid_count(7, 0, &eax, &ebx, &ecx, &edx) && (ebx & bit_SHA) &&
+           __builtin_cpu_supports("sse4.1");
+}
+
+const struct sha256_impl sha256_shani = {
+    .name = "shani",
+    .lanes = 2,
+    .word_stride = 1,
+    .lane_stride = 8,
+    .supported = supported,
+    .compress = compress,
+};
+
+#endif

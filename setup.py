@@ -1,0 +1,5 @@
+"""Everything but the C core is in pyproject.toml."""
+
+from setuptools import setup
+
+setup(cffi_modules=["csrc/build_core.py:ffi"])

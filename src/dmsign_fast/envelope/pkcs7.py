@@ -1,0 +1,261 @@
+"""The signature of a dm-verity root hash that the Linux kernel accepts, made and verified.
+
+What is signed is the root hash as lower-case hexadecimal text, without a newline
+(``drivers/md/dm-verity-verify-sig.c``). Its envelope is a detached PKCS#7 SignedData in DER, see
+``signed_data``. ``sign_root_hash`` does all; where the raw signature is made elsewhere, take
+``root_hash_message`` there and hand what comes back to ``assemble_root_hash``.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+
+from dmsign_fast.envelope.signed_data import SignedData, build_signed_data, parse_signed_data
+from dmsign_fast.envelope.trust import TrustAnchors, build_path, check_embedded
+from dmsign_fast.errors import DmsignError, ParameterError, SigningError, VerificationError
+from dmsign_fast.signing.certificates import check_chain, moment, name_of, one_line
+from dmsign_fast.signing.scheme import (
+    SCHEMES,
+    KeySpec,
+    Scheme,
+    certificate_key_spec,
+    pkcs7_scheme,
+    signature_matches,
+)
+from dmsign_fast.signing.signer import Signer, check_raw_signature
+
+__all__ = [
+    "CertificateFacts",
+    "Verdict",
+    "assemble_root_hash",
+    "root_hash_message",
+    "sign_root_hash",
+    "verify_root_hash",
+]
+
+# The longest digest that dm-verity takes is SHA-512's.
+_MAX_ROOT_HASH = 64
+
+
+@dataclass(frozen=True, slots=True)
+class CertificateFacts:
+    """What a report shows of a certificate: names as RFC 4514, numbers in hex, times as ISO 8601.
+
+    ``fingerprint`` is the SHA-256 of the DER.
+    """
+
+    subject: str
+    issuer: str
+    serial: str
+    fingerprint: str
+    not_before: str
+    not_after: str
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """A signature that holds: over what, by whom, how, and why it is trusted.
+
+    ``path`` leads from the signer's certificate to a trust anchor, both included, and is the
+    signer alone when that is itself an anchor. ``embedded`` counts the certificates that come with
+    the signature, which does not cover them.
+    ``dataclasses.asdict`` gives what JSON can hold.
+    """
+
+    root_hash: str
+    scheme: str
+    key_spec: str
+    signer: CertificateFacts
+    path: tuple[CertificateFacts, ...]
+    embedded: int
+    signed_attributes: bool
+    signing_time: str | None
+
+
+def root_hash_message(root_hash: bytes) -> bytes:
+    """Return the bytes to sign for a root hash, which is given raw: its lower-case hex text."""
+    if not 0 < len(root_hash) <= _MAX_ROOT_HASH:
+        raise ParameterError(f"a root hash has 1 to {_MAX_ROOT_HASH} bytes, not {len(root_hash)}")
+    # A digest whose every byte is an ASCII hex digit does not happen; a caller's slip does.
+    if len(root_hash) > 8 and not root_hash.strip(b"0123456789abcdefABCDEF"):
+        raise ParameterError("the root hash is hex text already; give the raw bytes")
+    return root_hash.hex().encode()
+
+
+def sign_root_hash(
+    root_hash: bytes,
+    signer: Signer,
+    *,
+    digest: str | None = None,
+    certificates: bool = True,
+    at: datetime | None = None,
+) -> bytes:
+    """Sign a root hash and return the DER for ``veritysetup --root-hash-signature``.
+
+    ``digest`` is hashlib's name, by default the one of the key (``signing.scheme``). With
+    ``certificates`` the signer's whole chain is embedded; without, the kernel and any verifier
+    must know the signer's certificate. ``at``, by default now, is when the chain must be valid.
+    The same RSA key and root hash give the same bytes.
+
+    Raises ParameterError for a digest or root hash out of range, SigningError when the key or the
+    chain cannot make a signature that ``verify_root_hash`` accepts.
+    """
+    at = moment(at)
+    scheme = pkcs7_scheme(signer.key_spec, digest)
+    message = root_hash_message(root_hash)
+    # Before the key is asked: a provider may charge, or want a finger on a button.
+    check_chain(signer.certificate_chain, at)
+    signature = signer.sign(message, scheme)
+    return assemble_root_hash(
+        root_hash, signature, signer.certificate_chain, scheme, certificates=certificates, at=at
+    )
+
+
+def assemble_root_hash(
+    root_hash: bytes,
+    signature: bytes,
+    chain: Sequence[x509.Certificate],
+    scheme: Scheme,
+    *,
+    certificates: bool = True,
+    at: datetime | None = None,
+) -> bytes:
+    """Wrap a raw signature over ``root_hash_message(root_hash)`` and return the DER.
+
+    ``chain`` is leaf first, each followed by its issuer; ``signature`` is as ``Signer.sign``
+    returns it. The result has been verified. Raises SigningError when it does not hold.
+    """
+    at = moment(at)
+    check_chain(chain, at)
+    check_raw_signature(chain[0], root_hash_message(root_hash), signature, scheme)
+    data = build_signed_data(signature, chain, scheme, certificates=certificates)
+    # With the chain embedded its top is trusted, so that the way there is checked as well.
+    anchors = TrustAnchors((chain[-1] if certificates else chain[0],))
+    try:
+        verify_root_hash(data, root_hash, anchors, at=at)
+    except DmsignError as error:
+        raise SigningError(f"the signature would not be accepted: {error}") from error
+    return data
+
+
+def verify_root_hash(
+    signature: bytes,
+    root_hash: bytes,
+    anchors: TrustAnchors,
+    *,
+    at: datetime | None = None,
+) -> Verdict:
+    """Verify the DER of a root-hash signature as Linux does, and more strictly.
+
+    ``root_hash`` is raw; ``at``, by default now, is when every certificate used must be valid.
+
+    Raises FormatError for what is not a detached SignedData of the kernel's form, and
+    VerificationError for a signature that is wrong, weak, or by a signer that is not trusted.
+    """
+    at = moment(at)
+    message = root_hash_message(root_hash)
+    parsed = parse_signed_data(signature)
+    leaf = _find_signer(parsed, anchors)
+    key_spec = _key_spec(leaf)
+    scheme = _find_scheme(parsed, key_spec)
+    _check_signature(parsed, leaf, message, scheme)
+    check_embedded(leaf, parsed.certificates)
+    path = build_path(leaf, parsed.certificates, anchors, at)
+    signing_time = parsed.attributes.signing_time if parsed.attributes else None
+    return Verdict(
+        root_hash=message.decode(),
+        scheme=scheme.name,
+        key_spec=key_spec.value,
+        signer=_facts(leaf),
+        path=tuple(_facts(one) for one in path),
+        embedded=len(parsed.certificates),
+        signed_attributes=parsed.attributes is not None,
+        signing_time=signing_time.isoformat() if signing_time else None,
+    )
+
+
+def _refuse(problem: str | None) -> None:
+    if problem is not None:
+        raise VerificationError(problem)
+
+
+def _find_signer(parsed: SignedData, anchors: TrustAnchors) -> x509.Certificate:
+    for certificate in (*parsed.certificates, *anchors.certificates):
+        if parsed.names(certificate):
+            return certificate
+    raise VerificationError(
+        f"neither the signature nor the trust anchors hold the signer's certificate, serial "
+        f"{parsed.serial:x}; give that certificate as a trust anchor"
+    )
+
+
+def _key_spec(leaf: x509.Certificate) -> KeySpec:
+    try:
+        return certificate_key_spec(leaf)
+    except SigningError as error:
+        raise VerificationError(f"{name_of(leaf)}: {error}") from None
+
+
+def _find_scheme(parsed: SignedData, key_spec: KeySpec) -> Scheme:
+    # The kernel pairs them more freely, SHA-1 or P-256 with SHA-512 included; we do not.
+    for scheme in SCHEMES:
+        if (
+            key_spec in scheme.key_specs
+            and scheme.digest == parsed.digest
+            and scheme.pkcs7_signature == parsed.signature_algorithm
+        ):
+            return scheme
+    possible = ", ".join(one.name for one in SCHEMES if key_spec in one.key_specs)
+    raise VerificationError(
+        f"a signature with {parsed.digest} and {parsed.signature_algorithm} by a key {key_spec} "
+        f"is not allowed; allowed is {possible}"
+    )
+
+
+def _check_signature(
+    parsed: SignedData, leaf: x509.Certificate, message: bytes, scheme: Scheme
+) -> None:
+    attributes = parsed.attributes
+    if attributes is not None and attributes.signing_time is not None:
+        # pkcs7_verify_one() compares these two; neither looks at the clock.
+        valid = leaf.not_valid_before_utc <= attributes.signing_time <= leaf.not_valid_after_utc
+        _refuse(None if valid else "the signing time is not in the validity of the certificate")
+    if _covers(parsed, leaf, message, scheme):
+        return
+    slips = {
+        "the root hash and a newline": message + b"\n",
+        "the root hash in upper case": message.upper(),
+        "the raw bytes of the root hash": bytes.fromhex(message.decode()),
+    }
+    for slip, wrong in slips.items():
+        if _covers(parsed, leaf, wrong, scheme):
+            _refuse(f"the signature is over {slip}; the kernel wants lower-case hex text alone")
+    _refuse(f"the signature is not over this root hash, or not by the key of {name_of(leaf)}")
+
+
+def _covers(parsed: SignedData, leaf: x509.Certificate, message: bytes, scheme: Scheme) -> bool:
+    """Tell whether the signature is over the message, through the attributes if there are any."""
+    if parsed.attributes is not None:
+        digest = hashlib.new(scheme.digest, message).digest()
+        if not hmac.compare_digest(digest, parsed.attributes.message_digest):
+            return False
+        message = parsed.attributes.encoding
+    return signature_matches(leaf, message, parsed.signature, scheme)
+
+
+def _facts(certificate: x509.Certificate) -> CertificateFacts:
+    return CertificateFacts(
+        subject=one_line(certificate.subject),
+        issuer=one_line(certificate.issuer),
+        serial=f"{certificate.serial_number:x}",
+        fingerprint=certificate.fingerprint(hashes.SHA256()).hex(),
+        not_before=certificate.not_valid_before_utc.isoformat(),
+        not_after=certificate.not_valid_after_utc.isoformat(),
+    )

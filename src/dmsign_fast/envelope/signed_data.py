@@ -1,0 +1,227 @@
+"""PKCS#7 SignedData to and from a frozen value, in the form Linux takes for a root hash.
+
+The rules are those of the kernel's ``crypto/asymmetric_keys/pkcs7_parser.c`` and ``pkcs7.asn1``
+for ``VERIFYING_UNSPECIFIED_SIGNATURE``, narrowed: DER only, version 1, exactly one signerInfo,
+and that one by issuer and serial number (by subject key identifier the kernel looks at its keyring
+alone, never at the certificates in the message). The structure is RFC 5652, section 5.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from asn1crypto import cms, core
+from asn1crypto import x509 as asn1_x509
+from cryptography import x509
+from cryptography.hazmat.primitives.serialization import Encoding
+
+from dmsign_fast.envelope.der import check_der
+from dmsign_fast.errors import FormatError, VerificationError
+from dmsign_fast.signing.certificates import parse_certificate
+from dmsign_fast.signing.scheme import Scheme
+
+__all__ = ["MAX_SIZE", "SignedAttributes", "SignedData", "build_signed_data", "parse_signed_data"]
+
+# veritysetup hands the signature over in a key of the type "user", and user_preparse() in the
+# kernel's security/keys/user_defined.c takes no more.
+MAX_SIZE = 32767
+
+_Asn1 = Any  # asn1crypto has no type hints
+
+_ID_DATA = "1.2.840.113549.1.7.1"
+_ID_SIGNED_DATA = "1.2.840.113549.1.7.2"
+
+_CONTENT_TYPE = "1.2.840.113549.1.9.3"
+_MESSAGE_DIGEST = "1.2.840.113549.1.9.4"
+_SIGNING_TIME = "1.2.840.113549.1.9.5"
+_REFUSED_ATTRIBUTES = {
+    "1.2.840.113549.1.9.15": "S/MIME capabilities; sign with -noattr, or -nosmimecap",
+    "1.3.6.1.4.1.311.2.1.11": "a Microsoft statement type",
+    "1.3.6.1.4.1.311.2.1.12": "Microsoft opus information",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class SignedAttributes:
+    """Authenticated attributes: ``encoding`` is the SET OF that the signature covers."""
+
+    encoding: bytes
+    message_digest: bytes
+    signing_time: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class SignedData:
+    """All that a root-hash signature says; ``issuer`` is the DER of the name.
+
+    ``digest`` and ``signature_algorithm`` are asn1crypto's names, or dotted OIDs it does not know.
+    """
+
+    certificates: tuple[x509.Certificate, ...]
+    issuer: bytes
+    serial: int
+    digest: str
+    signature_algorithm: str
+    attributes: SignedAttributes | None
+    signature: bytes
+
+    def names(self, certificate: x509.Certificate) -> bool:
+        """Tell whether the signerInfo names this certificate, byte by byte as the kernel does."""
+        parsed = _asn1_certificate(certificate)
+        return (parsed.issuer.dump(), parsed.serial_number) == (self.issuer, self.serial)
+
+
+def build_signed_data(
+    signature: bytes, chain: Sequence[x509.Certificate], scheme: Scheme, *, certificates: bool
+) -> bytes:
+    """Return DER: version 1, detached, id-data, one signerInfo, no attributes.
+
+    ``chain`` is leaf first; it is embedded whole with ``certificates``, sorted as DER demands.
+    """
+    leaf = _asn1_certificate(chain[0])
+    digest = {"algorithm": scheme.digest}
+    signer = {
+        "version": "v1",
+        "sid": cms.SignerIdentifier(
+            "issuer_and_serial_number",
+            {"issuer": leaf.issuer, "serial_number": leaf.serial_number},
+        ),
+        "digest_algorithm": digest,
+        "signature_algorithm": {"algorithm": scheme.pkcs7_signature},
+        "signature": signature,
+    }
+    content: dict[str, Any] = {
+        "version": "v1",
+        "digest_algorithms": [digest],
+        "encap_content_info": {"content_type": "data"},
+        "signer_infos": [signer],
+    }
+    if certificates:
+        content["certificates"] = [
+            cms.CertificateChoices("certificate", _asn1_certificate(one)) for one in chain
+        ]
+    message = {"content_type": "signed_data", "content": cms.SignedData(content)}
+    return bytes(cms.ContentInfo(message).dump())
+
+
+def parse_signed_data(data: bytes) -> SignedData:
+    """Parse a detached root-hash signature to the last byte.
+
+    Raises FormatError for what is not one, and VerificationError for attributes it may not have.
+    """
+    if not data:
+        raise FormatError("the signature is empty")
+    if len(data) > MAX_SIZE:
+        raise FormatError(
+            f"the signature has {len(data)} bytes; the kernel takes no more than {MAX_SIZE}"
+        )
+    if data.lstrip().startswith((b"-----BEGIN ", b"MIME-Version:")):
+        raise FormatError(
+            "the signature is text, and the kernel takes DER; convert PEM with 'openssl pkcs7 "
+            "-in FILE -outform DER -out FILE.der', or sign with -outform DER"
+        )
+    check_der(data)
+    try:
+        return _parse(data)
+    except (ValueError, TypeError, KeyError, OverflowError) as error:
+        if isinstance(error, FormatError):
+            raise
+        text = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise FormatError(f"the signature is not a PKCS#7 SignedData: {text}") from None
+
+
+def _parse(data: bytes) -> SignedData:
+    outer = cms.ContentInfo.load(data, strict=True)
+    if outer["content_type"].dotted != _ID_SIGNED_DATA:
+        raise FormatError("the PKCS#7 message is not a SignedData")
+    content = outer["content"]
+    if not isinstance(content, cms.SignedData) or int(content["version"]) != 1:
+        raise FormatError("the SignedData is not of version 1; sign without -keyid")
+    inner = content["encap_content_info"]
+    if inner["content_type"].dotted != _ID_DATA:
+        raise FormatError("the signed content is not of the type id-data")
+    if not _absent(inner["content"]):
+        raise FormatError("the signature holds its content; make it detached, without -nodetach")
+    if not _absent(content["crls"]):
+        raise FormatError("the signature holds revocation lists, which the kernel cannot parse")
+    signers = content["signer_infos"]
+    if len(signers) != 1:
+        raise FormatError(f"the signature has {len(signers)} signers; one is needed")
+    signer = signers[0]
+    if int(signer["version"]) != 1 or signer["sid"].name != "issuer_and_serial_number":
+        raise FormatError("the signer is not named by issuer and serial number; use no -keyid")
+    digest = _algorithm(signer["digest_algorithm"])
+    if [_algorithm(one) for one in content["digest_algorithms"]] != [digest]:
+        raise FormatError("the digest algorithms of the message and of its signer differ")
+    return SignedData(
+        certificates=_certificates(content["certificates"]),
+        issuer=bytes(signer["sid"].chosen["issuer"].dump()),
+        serial=int(signer["sid"].chosen["serial_number"]),
+        digest=digest,
+        signature_algorithm=_algorithm(signer["signature_algorithm"]),
+        attributes=_attributes(signer["signed_attrs"]),
+        signature=bytes(signer["signature"]),
+    )
+
+
+def _certificates(choices: _Asn1) -> tuple[x509.Certificate, ...]:
+    if _absent(choices):
+        return ()
+    if any(choice.name != "certificate" for choice in choices):
+        raise FormatError("the signature holds certificates other than X.509")
+    # The count of unused bits is outside what the issuer signed, and parsers pass over it.
+    if any(choice.chosen["signature_value"].contents[:1] != b"\0" for choice in choices):
+        raise FormatError("a certificate's signature is not of whole bytes")
+    return tuple(parse_certificate(bytes(choice.chosen.dump())) for choice in choices)
+
+
+def _attributes(attributes: _Asn1) -> SignedAttributes | None:
+    if _absent(attributes):
+        return None
+    values: dict[str, Any] = {}
+    for attribute in attributes:
+        kind = attribute["type"].dotted
+        if kind in _REFUSED_ATTRIBUTES:
+            raise VerificationError(f"the kernel refuses {_REFUSED_ATTRIBUTES[kind]}")
+        if kind in (_CONTENT_TYPE, _MESSAGE_DIGEST, _SIGNING_TIME):
+            if kind in values or len(attribute["values"]) != 1:
+                raise FormatError("an authenticated attribute has more than one value, or none")
+            values[kind] = attribute["values"][0]
+    if _CONTENT_TYPE not in values or _MESSAGE_DIGEST not in values:
+        raise FormatError("the authenticated attributes lack contentType or messageDigest")
+    if values[_CONTENT_TYPE].dotted != _ID_DATA:
+        raise FormatError("the authenticated contentType is not id-data")
+    # The signature covers the SET OF; in the message its tag is [0] (RFC 5652, section 5.4).
+    return SignedAttributes(
+        encoding=b"\x31" + attributes.dump()[1:],
+        message_digest=bytes(values[_MESSAGE_DIGEST]),
+        signing_time=_time(values[_SIGNING_TIME]) if _SIGNING_TIME in values else None,
+    )
+
+
+def _time(value: _Asn1) -> datetime:
+    time = value.native
+    # Without Z it is naive, and for the year 0 not a datetime; x509_decode_time() takes neither.
+    if not isinstance(time, datetime) or time.tzinfo is None:
+        raise FormatError("the signing time is not in UTC")
+    return time
+
+
+def _algorithm(identifier: _Asn1) -> str:
+    """Return the name of an AlgorithmIdentifier whose parameters are NULL or absent."""
+    name = str(identifier["algorithm"].native)
+    # PSS always has some; it is refused by name, further on.
+    if name != "rsassa_pss" and identifier["parameters"].dump() not in (b"", core.Null().dump()):
+        raise FormatError(f"the algorithm {name} has parameters")
+    return name
+
+
+def _absent(value: _Asn1) -> bool:
+    return isinstance(value, core.Void)
+
+
+def _asn1_certificate(certificate: x509.Certificate) -> _Asn1:
+    return asn1_x509.Certificate.load(certificate.public_bytes(Encoding.DER))

@@ -1,0 +1,164 @@
+"""Trust anchors, and the path from a signer's certificate to one of them.
+
+An anchor is a certificate that the user gave, self-signed or not. The signer's own certificate
+may be one: it is then trusted as it is, as in a kernel keyring
+(``crypto/asymmetric_keys/pkcs7_trust.c``). Otherwise ``cryptography.x509.verification`` builds the
+path (RFC 5280, section 6), with our rules in place of the web's: no name and no extended key usage
+is asked for, but every issuer is a CA that may sign certificates. All on the path must be valid,
+anchors too; the kernel checks none of this.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+
+from cryptography import x509
+from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.x509 import verification
+
+from dmsign_fast.errors import ParameterError, SigningError, VerificationError
+from dmsign_fast.signing.certificates import (
+    issued,
+    issuer_problem,
+    leaf_problem,
+    load_certificates,
+    name_of,
+    named_as_issuer,
+    one_line,
+    validity_problem,
+)
+from dmsign_fast.signing.scheme import certificate_key_spec
+
+__all__ = ["TrustAnchors", "build_path", "check_embedded", "load_trust_anchors"]
+
+_MAX_ISSUERS = 8
+
+# The certificate signatures that the kernel knows (x509_note_sig_algo() in x509_cert_parser.c)
+# and that are not SHA-1. One certificate with another and the whole message is refused, -ENOPKG.
+_KERNEL_SIGNATURES = {
+    x509.SignatureAlgorithmOID.RSA_WITH_SHA256,
+    x509.SignatureAlgorithmOID.RSA_WITH_SHA384,
+    x509.SignatureAlgorithmOID.RSA_WITH_SHA512,
+    x509.SignatureAlgorithmOID.ECDSA_WITH_SHA256,
+    x509.SignatureAlgorithmOID.ECDSA_WITH_SHA384,
+    x509.SignatureAlgorithmOID.ECDSA_WITH_SHA512,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class TrustAnchors:
+    """The certificates that the user trusts; at least one."""
+
+    certificates: tuple[x509.Certificate, ...]
+
+    def __post_init__(self) -> None:
+        if not self.certificates:
+            raise ParameterError("there is no trust anchor; give a certificate to trust")
+
+
+def load_trust_anchors(*paths: Path) -> TrustAnchors:
+    """Load anchors from PEM bundles or DER files; StorageError or FormatError if one is bad."""
+    certificates = (one for path in paths for one in load_certificates(path))
+    return TrustAnchors(tuple(dict.fromkeys(certificates)))
+
+
+def check_embedded(leaf: x509.Certificate, embedded: Sequence[x509.Certificate]) -> None:
+    """Raise VerificationError if the kernel would refuse a message with these certificates.
+
+    It must know the key and the signature of each. Where one names another as its issuer by key
+    identifier, from the leaf upwards, that one must have issued it (``pkcs7_verify_sig_chain()``
+    in pkcs7_verify.c), whether or not the trust anchors are reached that way.
+    """
+    for certificate in embedded:
+        if not _known_to_kernel(certificate):
+            raise VerificationError(
+                f"the certificate {name_of(certificate)} has a key or a signature that is weak or "
+                "unknown to the kernel; leave it out, or use RSA PKCS#1 v1.5 or ECDSA with "
+                "SHA-256, 384 or 512"
+            )
+    child, rest = leaf, [one for one in embedded if one != leaf]
+    while issuer := next((one for one in rest if named_as_issuer(child, one)), None):
+        if not issued(issuer, child):
+            raise VerificationError(
+                f"the certificate {name_of(issuer)} did not issue {name_of(child)}, which names it"
+            )
+        rest.remove(issuer)
+        child = issuer
+
+
+def build_path(
+    leaf: x509.Certificate,
+    others: Iterable[x509.Certificate],
+    anchors: TrustAnchors,
+    at: datetime,
+) -> tuple[x509.Certificate, ...]:
+    """Return the path from the signer's certificate to a trust anchor, both included.
+
+    ``others`` are certificates that may stand between them and are not trusted by themselves.
+    Raises VerificationError when the leaf must not sign at that time, or no path holds.
+    """
+    problem = leaf_problem(leaf, at)
+    if problem is not None:
+        raise VerificationError(problem)
+    if leaf in anchors.certificates:
+        return (leaf,)
+    others = tuple(others)
+    try:
+        verifier = (
+            verification.PolicyBuilder()
+            .store(verification.Store(list(anchors.certificates)))
+            .time(at)
+            .max_chain_depth(_MAX_ISSUERS)
+            .extension_policies(ca_policy=_ISSUER_POLICY, ee_policy=_LEAF_POLICY)
+            .build_client_verifier()
+        )
+        return tuple(verifier.verify(leaf, list(others)).chain)
+    except (verification.VerificationError, ValueError, UnsupportedAlgorithm) as error:
+        reason = _why((leaf, *others), anchors, at) or str(error).splitlines()[0]
+        raise VerificationError(
+            f"the signer {name_of(leaf)} is not trusted: no path to a trust anchor: {reason}"
+        ) from None
+
+
+def _known_to_kernel(certificate: x509.Certificate) -> bool:
+    if certificate.signature_algorithm_oid not in _KERNEL_SIGNATURES:
+        return False
+    if certificate.public_key_algorithm_oid == x509.PublicKeyAlgorithmOID.RSAES_PKCS1_v1_5:
+        return True
+    try:
+        certificate_key_spec(certificate)
+    except SigningError:
+        return False
+    return True
+
+
+def _refuse_issuer(
+    _policy: verification.Policy, issuer: x509.Certificate, _extension: x509.BasicConstraints
+) -> None:
+    problem = issuer_problem(issuer)
+    if problem is not None:
+        raise ValueError(problem)
+
+
+_LEAF_POLICY = verification.ExtensionPolicy.permit_all()
+_ISSUER_POLICY = verification.ExtensionPolicy.permit_all().require_present(
+    x509.BasicConstraints, verification.Criticality.AGNOSTIC, _refuse_issuer
+)
+
+
+def _why(
+    untrusted: tuple[x509.Certificate, ...], anchors: TrustAnchors, at: datetime
+) -> str | None:
+    """Find a certificate that was wanted as an issuer and was not fit; the library names none."""
+    wanted = {one.issuer for one in untrusted}
+    issuers = [one for one in (*untrusted[1:], *anchors.certificates) if one.subject in wanted]
+    for issuer in issuers:
+        problem = issuer_problem(issuer) or validity_problem(issuer, at)
+        if problem is not None:
+            return problem
+    if not issuers:
+        return f"its issuer {one_line(untrusted[0].issuer)} is missing"
+    return None

@@ -1,0 +1,75 @@
+"""Every error that dmsign-fast raises on purpose, and its exit status.
+
+::
+
+    DmsignError
+    ├── VerificationError   1  read in full, and not what was signed or hashed
+    │   └── CorruptionError    the same, with every bad block named
+    ├── ParameterError      2  an option or argument outside its limits
+    ├── FormatError         3  input that is not in the format it should be in
+    ├── StorageError        4  a file or device that cannot be read or written
+    └── SigningError        5  a key, certificate or passphrase that cannot sign
+
+A message says what was wrong, where, and what to do.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from dmsign_fast.verity.verify import Verified
+
+__all__ = [
+    "CorruptionError",
+    "DmsignError",
+    "FormatError",
+    "ParameterError",
+    "SigningError",
+    "StorageError",
+    "VerificationError",
+]
+
+
+class DmsignError(Exception):
+    """The root of the tree; ``exit_code`` is the status of the CLI."""
+
+    exit_code = 70
+
+
+class VerificationError(DmsignError):
+    """The input is well-formed, and it is not what was signed or hashed."""
+
+    exit_code = 1
+
+
+class CorruptionError(VerificationError):
+    """Blocks differ from what the root hash stands for; ``report`` names them all."""
+
+    def __init__(self, message: str, report: Verified) -> None:
+        super().__init__(message)
+        self.report = report
+
+
+class ParameterError(DmsignError, ValueError):
+    """An option or argument is outside its limits."""
+
+    exit_code = 2
+
+
+class FormatError(DmsignError, ValueError):
+    """The input is malformed: a superblock, a key, a certificate, a PKCS#7."""
+
+    exit_code = 3
+
+
+class StorageError(DmsignError):
+    """A file or device cannot be read or written as needed."""
+
+    exit_code = 4
+
+
+class SigningError(DmsignError):
+    """A key, certificate or passphrase cannot make the signature asked for."""
+
+    exit_code = 5

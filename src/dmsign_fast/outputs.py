@@ -1,0 +1,159 @@
+"""Files appear whole or not at all."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import secrets
+import stat
+from pathlib import Path
+from typing import TYPE_CHECKING, Self
+
+from dmsign_fast.errors import StorageError
+
+if TYPE_CHECKING:
+    from collections.abc import Buffer, Iterator
+    from types import TracebackType
+
+__all__ = ["Outputs", "storage_errors", "write_all"]
+
+
+@contextlib.contextmanager
+def storage_errors(doing: str, path: Path | str) -> Iterator[None]:
+    """Turn an OSError into a StorageError that says what could not be done to which file."""
+    try:
+        yield
+    except OSError as error:
+        hint = ": free some space" if error.errno in (errno.ENOSPC, errno.EDQUOT) else ""
+        message = f"cannot {doing} {path}: {error.strerror or error}{hint}"
+        raise StorageError(message) from error
+
+
+def write_all(fd: int, data: Buffer, offset: int) -> None:
+    """Write every byte at ``offset``; OSError if that is not possible."""
+    view = memoryview(data).cast("B")
+    while view:
+        written = os.pwrite(fd, view, offset)
+        view = view[written:]
+        offset += written
+
+
+class _Output:
+    """One file: nameless until it is placed where the file system can do that."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = Path(os.path.realpath(path))
+        self._temporary = self.path.with_name(f".{self.path.name}.{secrets.token_hex(6)}")
+        self._named = False
+        if self.path.is_dir():
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
+        self._directory = os.open(self.path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            self.fd = os.open(self.path.parent, os.O_TMPFILE | os.O_RDWR | os.O_CLOEXEC, 0o666)
+        except OSError as error:
+            if error.errno not in (errno.EOPNOTSUPP, errno.EISDIR, errno.EINVAL):
+                raise
+            flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
+            self.fd = os.open(self._temporary, flags, 0o666)
+            self._named = True
+        with contextlib.suppress(FileNotFoundError):
+            os.fchmod(self.fd, stat.S_IMODE(self.path.stat().st_mode))
+
+    def name(self) -> None:
+        os.fsync(self.fd)
+        if not self._named:
+            # with a dir_fd, Python calls linkat, and only that follows the link of /proc
+            nameless = f"/proc/self/fd/{self.fd}"
+            os.link(nameless, self._temporary.name, dst_dir_fd=self._directory)
+            self._named = True
+
+    def place(self) -> None:
+        self._temporary.rename(self.path)
+        self._named = False
+        os.fsync(self._directory)
+
+    def close(self) -> None:
+        os.close(self.fd)
+        os.close(self._directory)
+        if self._named:
+            self._temporary.unlink(missing_ok=True)
+
+
+class _InPlace:
+    """A file or device that is changed where it stands; what was appended goes if that fails."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.fd = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+        status = os.fstat(self.fd)
+        self._size = status.st_size if stat.S_ISREG(status.st_mode) else None
+
+    def name(self) -> None:
+        os.fsync(self.fd)
+        self._size = None
+
+    def place(self) -> None:
+        pass
+
+    def close(self) -> None:
+        if self._size is not None:
+            os.ftruncate(self.fd, self._size)
+        os.close(self.fd)
+
+
+class Outputs:
+    """Files that all appear, synced and by rename, when the ``with`` block ends well, or not.
+
+    They appear in the order in which they were opened.
+    """
+
+    def __init__(self) -> None:
+        """Begin with no file."""
+        self._outputs: list[_Output | _InPlace] = []
+
+    def open_in_place(self, path: Path) -> int:
+        """The same for a file or device that exists and keeps what stands elsewhere in it.
+
+        If the ``with`` block fails, a file is cut back to the size it had.
+        """
+        with storage_errors("write", path):
+            self._outputs.append(_InPlace(path))
+        return self._outputs[-1].fd
+
+    def open(self, path: Path) -> int:
+        """A file descriptor, open for reading and writing, of the file that will be ``path``.
+
+        Raises:
+            StorageError: it cannot be made there.
+        """
+        with storage_errors("write", path):
+            self._outputs.append(_Output(path))
+        return self._outputs[-1].fd
+
+    def write(self, path: Path, data: bytes) -> None:
+        """Open ``path`` and write all that it will hold."""
+        fd = self.open(path)
+        with storage_errors("write", path):
+            write_all(fd, data, 0)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        try:
+            if kind is None:
+                for output in self._outputs:
+                    with storage_errors("write", output.path):
+                        output.name()
+                for output in self._outputs:
+                    with storage_errors("write", output.path):
+                        output.place()
+        finally:
+            for output in self._outputs:
+                output.close()

@@ -1,0 +1,219 @@
+"""Certificates: read from files, put in order, and held to the rules for a root-hash signer.
+
+The kernel looks at none of validity, basicConstraints or keyUsage when it verifies a root hash;
+these rules are ours, the same when signing (SigningError) and verifying (VerificationError).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TypeVar
+
+from cryptography import x509
+from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
+
+from dmsign_fast.errors import FormatError, ParameterError, SigningError, StorageError
+
+__all__ = [
+    "check_chain",
+    "issued",
+    "issuer_problem",
+    "leaf_problem",
+    "load_certificates",
+    "moment",
+    "name_of",
+    "named_as_issuer",
+    "one_line",
+    "order_chain",
+    "parse_certificate",
+    "read_file",
+    "validity_problem",
+]
+
+# A distribution's whole CA bundle is about 250 KiB.
+MAX_FILE_SIZE = 16 << 20
+
+_PARSE_ERRORS = (
+    ValueError,
+    UnsupportedAlgorithm,
+    x509.DuplicateExtension,
+    x509.InvalidVersion,
+    x509.UnsupportedGeneralNameType,
+)
+
+_Extension = TypeVar("_Extension", bound=x509.ExtensionType)
+
+
+def read_file(path: Path) -> bytes:
+    """Return the bytes of a key or certificate file; StorageError if it cannot be read."""
+    try:
+        with path.open("rb") as file:
+            data = file.read(MAX_FILE_SIZE + 1)
+    except OSError as error:
+        raise StorageError(f"cannot read {path}: {error.strerror}") from error
+    if len(data) > MAX_FILE_SIZE:
+        raise FormatError(f"{path} is too large for a key or certificate file")
+    return data
+
+
+def load_certificates(path: Path) -> tuple[x509.Certificate, ...]:
+    """Return the certificates of a PEM bundle, or the one of a DER file, in the file's order.
+
+    PEM blocks of other kinds, such as a private key, are passed over. Raises StorageError, or
+    FormatError when there is no certificate or one cannot be parsed.
+    """
+    data = read_file(path)
+    try:
+        if b"-----BEGIN " in data:
+            certificates = x509.load_pem_x509_certificates(data)
+        else:
+            certificates = [x509.load_der_x509_certificate(data)]
+        for certificate in certificates:
+            _parse_fully(certificate)
+    except _PARSE_ERRORS as error:
+        raise FormatError(
+            f"{path} is not a certificate ({error}); give a PEM bundle or one DER certificate"
+        ) from None
+    return tuple(certificates)
+
+
+def parse_certificate(der: bytes) -> x509.Certificate:
+    """Return the certificate in ``der``, parsed to the last extension; FormatError otherwise."""
+    try:
+        return _parse_fully(x509.load_der_x509_certificate(der))
+    except _PARSE_ERRORS as error:
+        raise FormatError(f"a certificate cannot be parsed: {error}") from None
+
+
+def _parse_fully(certificate: x509.Certificate) -> x509.Certificate:
+    # cryptography parses these on first use: what is malformed is to surface here.
+    _ = (certificate.version, certificate.subject, certificate.issuer, certificate.extensions)
+    _ = (certificate.not_valid_before_utc, certificate.not_valid_after_utc)
+    return certificate
+
+
+def name_of(certificate: x509.Certificate) -> str:
+    """Return the subject on one printable line (RFC 4514), or the serial number without one."""
+    return one_line(certificate.subject) or f"serial {certificate.serial_number:x}"
+
+
+def one_line(name: x509.Name) -> str:
+    """Return the name on one printable line (RFC 4514)."""
+    text = name.rfc4514_string()
+    return "".join(char if char.isprintable() else f"\\x{ord(char):02x}" for char in text)
+
+
+def moment(at: datetime | None) -> datetime:
+    """Return ``at``, or now without it; ParameterError for a time without a time zone."""
+    if at is None:
+        return datetime.now(UTC)
+    if at.tzinfo is None:
+        raise ParameterError("a time needs a time zone, such as datetime.UTC")
+    return at
+
+
+def validity_problem(certificate: x509.Certificate, at: datetime) -> str | None:
+    """Say why the certificate is not valid at that time, or None."""
+    if at > certificate.not_valid_after_utc:
+        return f"the certificate {name_of(certificate)} expired on {_day(certificate, 'after')}"
+    if at < certificate.not_valid_before_utc:
+        return (
+            f"the certificate {name_of(certificate)} is not valid before "
+            f"{_day(certificate, 'before')}; check the clock"
+        )
+    return None
+
+
+def leaf_problem(certificate: x509.Certificate, at: datetime) -> str | None:
+    """Say why the certificate must not sign a root hash at that time, or None."""
+    if certificate.version is not x509.Version.v3:
+        return f"the certificate {name_of(certificate)} is X.509 v1; use a v3 certificate"
+    usage = _extension(certificate, x509.KeyUsage)
+    if usage is not None and not usage.digital_signature:
+        return (
+            f"the certificate {name_of(certificate)} is not for signing: "
+            "its key usage lacks digitalSignature"
+        )
+    return validity_problem(certificate, at)
+
+
+def issuer_problem(certificate: x509.Certificate) -> str | None:
+    """Say why the certificate must not issue others, its validity apart, or None."""
+    constraints = _extension(certificate, x509.BasicConstraints)
+    if constraints is None or not constraints.ca:
+        return (
+            f"the certificate {name_of(certificate)} issued another and is not a CA: "
+            "its basicConstraints lack CA:TRUE"
+        )
+    usage = _extension(certificate, x509.KeyUsage)
+    if usage is not None and not usage.key_cert_sign:
+        return (
+            f"the certificate {name_of(certificate)} issued another and its key usage "
+            "lacks keyCertSign"
+        )
+    return None
+
+
+def issued(issuer: x509.Certificate, certificate: x509.Certificate) -> bool:
+    """Tell whether the issuer's name and key are those that signed the certificate."""
+    try:
+        certificate.verify_directly_issued_by(issuer)
+    except (ValueError, TypeError, InvalidSignature, UnsupportedAlgorithm):
+        return False
+    return True
+
+
+def named_as_issuer(certificate: x509.Certificate, issuer: x509.Certificate) -> bool:
+    """Tell whether the certificate names that issuer by its key identifier."""
+    wanted = _extension(certificate, x509.AuthorityKeyIdentifier)
+    found = _extension(issuer, x509.SubjectKeyIdentifier)
+    if wanted is None or wanted.key_identifier is None or found is None:
+        return False
+    return wanted.key_identifier == found.digest
+
+
+def order_chain(
+    leaf: x509.Certificate, others: Iterable[x509.Certificate]
+) -> tuple[x509.Certificate, ...]:
+    """Return the leaf and its issuers, each followed by the one that issued it.
+
+    Repeated certificates count once. Raises SigningError when one is left over.
+    """
+    chain = [leaf]
+    rest = [other for other in dict.fromkeys(others) if other != leaf]
+    while rest:
+        issuer = next((other for other in rest if issued(other, chain[-1])), None)
+        if issuer is None:
+            raise SigningError(
+                f"the certificate {name_of(rest[0])} is not in the chain of {name_of(leaf)}: it "
+                f"did not issue {name_of(chain[-1])}; give the leaf and its issuers only"
+            )
+        chain.append(issuer)
+        rest.remove(issuer)
+    return tuple(chain)
+
+
+def check_chain(chain: Sequence[x509.Certificate], at: datetime) -> None:
+    """Raise SigningError unless this ordered chain may sign a root hash at that time."""
+    if not chain:
+        raise SigningError("the signer has no certificate; give it one for its key")
+    problems = [leaf_problem(chain[0], at)]
+    for issuer in chain[1:]:
+        problems += [issuer_problem(issuer), validity_problem(issuer, at)]
+    for problem in problems:
+        if problem is not None:
+            raise SigningError(problem)
+
+
+def _extension(certificate: x509.Certificate, kind: type[_Extension]) -> _Extension | None:
+    try:
+        return certificate.extensions.get_extension_for_class(kind).value
+    except x509.ExtensionNotFound:
+        return None
+
+
+def _day(certificate: x509.Certificate, end: str) -> str:
+    when = certificate.not_valid_after_utc if end == "after" else certificate.not_valid_before_utc
+    return f"{when:%Y-%m-%d %H:%M:%S} UTC"

@@ -1,0 +1,126 @@
+"""A signer whose private key and certificates are files, PEM or DER."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import datetime
+from pathlib import Path
+
+from cryptography import x509
+from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa
+from cryptography.hazmat.primitives.serialization import (
+    load_der_private_key,
+    load_pem_private_key,
+)
+
+from dmsign_fast.errors import FormatError, SigningError
+from dmsign_fast.signing.certificates import (
+    check_chain,
+    load_certificates,
+    moment,
+    order_chain,
+    read_file,
+)
+from dmsign_fast.signing.scheme import KeySpec, Scheme, key_spec_of
+from dmsign_fast.signing.signer import Signer
+
+__all__ = ["LocalSigner", "load_local_signer"]
+
+_PrivateKey = rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey
+
+
+@dataclass(frozen=True, slots=True)
+class LocalSigner:
+    """A Signer over a private key in memory; make one with ``load_local_signer``."""
+
+    key_spec: KeySpec
+    certificate_chain: tuple[x509.Certificate, ...]
+    _key: _PrivateKey = field(repr=False)
+
+    def sign(self, message: bytes, scheme: Scheme) -> bytes:
+        """Return the raw signature over ``message``; see ``Signer.sign``."""
+        if self.key_spec not in scheme.key_specs:
+            raise SigningError(f"a key {self.key_spec} cannot make a {scheme} signature")
+        if isinstance(self._key, rsa.RSAPrivateKey):
+            return self._key.sign(message, padding.PKCS1v15(), scheme.hash_algorithm)
+        return self._key.sign(message, ec.ECDSA(scheme.hash_algorithm))
+
+
+def load_local_signer(
+    key: Path,
+    chain: Path,
+    passphrase: Callable[[], bytes] | None = None,
+    *,
+    at: datetime | None = None,
+) -> Signer:
+    """Load a private key and the certificates that go with it.
+
+    ``key`` is PKCS#8, PKCS#1 or SEC1, PEM or DER, encrypted or not; ``passphrase`` is called only
+    when it is encrypted. ``chain`` is a PEM bundle (it may be the same file) or a DER certificate:
+    the leaf is the one with the key's public half, the rest must be its issuers, in any order.
+    ``at``, by default now, is when the certificates must be valid.
+
+    Raises StorageError for a file that cannot be read, FormatError for one that is no key or no
+    certificate, SigningError for a wrong or missing passphrase, a kind of key that cannot sign,
+    a key that is not the certificate's, or a chain that must not sign.
+    """
+    private_key = _load_private_key(key, passphrase)
+    public_key = private_key.public_key()
+    certificates = load_certificates(chain)
+    leaf = next((one for one in certificates if _same_key(one, public_key)), None)
+    if leaf is None:
+        raise SigningError(
+            f"wrong key for the certificate: {key} belongs to no certificate in {chain}"
+        )
+    try:
+        ordered = order_chain(leaf, certificates)
+        check_chain(ordered, moment(at))
+    except SigningError as error:
+        raise SigningError(f"{chain}: {error}") from None
+    return LocalSigner(key_spec_of(public_key), ordered, private_key)
+
+
+def _load_private_key(path: Path, passphrase: Callable[[], bytes] | None) -> _PrivateKey:
+    # Every `from None` here keeps the library's exceptions, which saw the key, out of tracebacks.
+    data = read_file(path)
+    load = load_pem_private_key if b"-----BEGIN " in data else load_der_private_key
+    encrypted = False
+    try:
+        private_key = load(data, None)
+    except TypeError:  # so the library says that the key is encrypted
+        encrypted = True
+    except UnsupportedAlgorithm as error:
+        raise SigningError(f"{path}: no support for this kind of key: {error}") from None
+    except ValueError:
+        raise FormatError(
+            f"{path} is not a private key; give a PEM or DER file of PKCS#8, PKCS#1 or SEC1"
+        ) from None
+    if encrypted:
+        if passphrase is None:
+            raise SigningError(f"{path} is encrypted; give its passphrase")
+        try:
+            private_key = load(data, passphrase())
+        except (TypeError, ValueError, UnsupportedAlgorithm):
+            raise SigningError(
+                f"wrong passphrase for {path}, or an encryption without support; if the passphrase "
+                "is right, convert the key with 'openssl pkcs8 -topk8 -v2 aes-256-cbc'"
+            ) from None
+    if not isinstance(private_key, rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey):
+        kind = type(private_key).__name__.removesuffix("PrivateKey")
+        raise SigningError(
+            f"{path}: no support for a key of the kind {kind}; use one of {', '.join(KeySpec)}"
+        )
+    try:
+        key_spec_of(private_key.public_key())
+    except SigningError as error:
+        raise SigningError(f"{path}: {error}") from None
+    return private_key
+
+
+def _same_key(certificate: x509.Certificate, public_key: object) -> bool:
+    try:
+        return certificate.public_key() == public_key
+    except (ValueError, UnsupportedAlgorithm):
+        return False

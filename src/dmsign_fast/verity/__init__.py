@@ -1,0 +1,1 @@
+"""dm-verity: parameters, superblock, hash trees, and the files that hold them."""

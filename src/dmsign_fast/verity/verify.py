@@ -1,0 +1,330 @@
+"""Compare data and hash area with a root hash, and name every block that differs.
+
+From the data up, the digests of each level's blocks are laid out as the hash blocks that should
+stand above them, and compared with those that do. Where a hash block differs, the level above it
+tells who is wrong: if it holds the digest of what should stand there, the blocks below are right
+and the hash block is corrupt; if not, they are the ones that differ.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from dmsign_fast import _core
+from dmsign_fast.errors import CorruptionError, FormatError, ParameterError
+from dmsign_fast.verity.blocks import BlockHash, block_hash, pack_hash_blocks, read_exactly
+from dmsign_fast.verity.source import Source, open_source
+from dmsign_fast.verity.superblock import SUPERBLOCK_SIZE, Superblock
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+    import numpy as np
+    import numpy.typing as npt
+
+    from dmsign_fast.verity.params import HashArea, VerityParams
+
+__all__ = ["BadBlocks", "BadRange", "Verified", "read_superblock", "verify_file"]
+
+# Work between two looks at signals and progress, as in format.py.
+_SPAN = 128 << 20
+_SPAN_BLOCKS = 1 << 18
+
+
+@dataclass(frozen=True)
+class BadRange:
+    """``blocks`` blocks from block ``first`` of their level, ``size`` bytes from ``offset``."""
+
+    first: int
+    blocks: int
+    offset: int
+    size: int
+
+
+@dataclass(frozen=True)
+class BadBlocks:
+    """Blocks of one level that are bad for one reason.
+
+    Attributes:
+        level: of the hash area, 0 is the leaf level; None: data blocks.
+        reason: ``digest``, it is not the block that was hashed; ``spare``, bytes that should be
+            zero are not; ``missing``, the data ends before it.
+        block_size: bytes.
+        offset: where block 0 of the level stands in its file, bytes.
+        runs: array of shape (ranges, 2): first block and number of blocks, in rising order.
+    """
+
+    level: int | None
+    reason: str
+    block_size: int
+    offset: int
+    runs: npt.NDArray[np.int64]
+
+    @property
+    def blocks(self) -> int:
+        """How many there are."""
+        return int(self.runs[:, 1].sum())
+
+    def __iter__(self) -> Iterator[BadRange]:
+        size = self.block_size
+        for first, blocks in self.runs.tolist():
+            yield BadRange(first, blocks, self.offset + first * size, blocks * size)
+
+
+@dataclass(frozen=True)
+class Verified:
+    """What verify_file found.
+
+    Attributes:
+        root_hash: the one that was asked for.
+        computed: the digest of the top block as it stands.
+        bad: nothing, or every bad block.
+    """
+
+    params: VerityParams
+    data_blocks: int
+    root_hash: bytes
+    computed: bytes
+    bad: tuple[BadBlocks, ...]
+
+
+@dataclass(frozen=True)
+class _Blocks:
+    """The blocks of one level where they stand; level None is the data."""
+
+    level: int | None
+    source: Source
+    offset: int
+    blocks: int
+    hash: BlockHash
+
+    def digests(self, first: int, count: int, threads: int) -> bytearray:
+        """Digests of some of them, without gaps."""
+        digests = bytearray()
+        size = self.hash.block_size
+        shift = self.offset // size
+        for at, blocks, hole in self.source.extents(first + shift, count, size):
+            if hole:
+                digests += self.hash.hash_blocks(bytes(size)) * blocks
+            else:
+                digests += self.hash.hash_file(self.source.fd, at * size, blocks, threads)
+        return digests
+
+
+class _Verifier:
+    def __init__(
+        self,
+        params: VerityParams,
+        area: HashArea,
+        hashes: Source,
+        root_hash: bytes,
+        threads: int,
+        progress: Callable[[int], object],
+    ) -> None:
+        self._params = params
+        self._area = area
+        self._hashes = hashes
+        self._root_hash = root_hash
+        self._threads = threads
+        self._progress = progress
+        self._hash = block_hash(params, params.hash_block_size)
+        self._found: dict[tuple[int | None, str], list[npt.NDArray[np.int64]]] = {}
+        self._places: dict[int | None, tuple[int, int]] = {}
+        self._top_is_corrupt = False
+
+    def flag(self, level: int | None, reason: str, blocks: npt.NDArray[np.int64]) -> None:
+        """Remember block numbers, which rise from call to call."""
+        if len(blocks):
+            self._found.setdefault((level, reason), []).append(blocks)
+
+    def run(self, data: _Blocks, present: int) -> bytes:
+        """Compare every level; the digest of the top block."""
+        import numpy as np
+
+        self._places[None] = (data.hash.block_size, 0)
+        if present < data.blocks:
+            self.flag(None, "missing", np.arange(present, data.blocks))
+        below = data
+        for level, place in enumerate(self._area.levels):
+            self._places[level] = (self._params.hash_block_size, place.offset)
+            self._compare(below, level, present if level == 0 else below.blocks)
+            below = _Blocks(level, self._hashes, place.offset, place.blocks, self._hash)
+        if below.level is None and not present:
+            return b""
+        computed = bytes(below.digests(0, 1, self._threads))
+        if computed != self._root_hash and (self._top_is_corrupt or below.level is None):
+            self.flag(below.level, "digest", np.array([0]))
+        return computed
+
+    def _compare(self, below: _Blocks, level: int, present: int) -> None:
+        place = self._area.levels[level]
+        per_block, size = self._params.hashes_per_block, self._params.hash_block_size
+        bytes_above = per_block * below.hash.block_size
+        step = max(1, min(_SPAN // bytes_above, _SPAN_BLOCKS // per_block))
+        for block in range(0, place.blocks, step):
+            blocks = min(step, place.blocks - block)
+            first = block * per_block
+            wanted = min((block + blocks) * per_block, below.blocks) - first
+            count = max(0, min(wanted, present - first))
+            digests = below.digests(first, count, self._threads)
+            digests += bytes((wanted - count) * self._params.digest_size)
+            expected = pack_hash_blocks(self._params, digests)
+            stored = read_exactly(self._hashes.fd, place.offset + block * size, blocks * size)
+            if stored != expected:
+                self._judge(below.level, level, block, stored, expected, count)
+            if level == 0:
+                self._progress(count * below.hash.block_size)
+
+    def _judge(
+        self,
+        below: int | None,
+        level: int,
+        first: int,
+        stored: bytes,
+        expected: bytearray,
+        count: int,
+    ) -> None:
+        """Say which of the hash blocks from ``first`` on, or the ``count`` below, are bad."""
+        import numpy as np
+
+        params = self._params
+        shape = (-1, params.hash_block_size)
+        is_, should = (np.frombuffer(x, np.uint8).reshape(shape) for x in (stored, expected))
+        differs = is_ != should
+        rows = np.flatnonzero(differs.any(axis=1))
+        right = np.frombuffer(self._hash.hash_blocks(should[rows], self._threads), np.uint8)
+        right = (right.reshape(len(rows), -1) == self._digests_above(level, first + rows)).all(1)
+        if level == len(self._area.levels) - 1:
+            self._top_is_corrupt = bool(right.all())
+        rows = rows[~right]
+
+        differs = differs[rows]
+        used = params.hashes_per_block * params.slot_size
+        slots = differs[:, :used].reshape(len(rows), params.hashes_per_block, params.slot_size)
+        digests = slots[:, :, : params.digest_size]
+        number = rows[:, None] * params.hashes_per_block + np.arange(params.hashes_per_block)
+        exists = number < count
+        bad = digests.any(axis=2) & exists
+        self.flag(below, "digest", first * params.hashes_per_block + number[bad])
+        in_digests = (digests & exists[:, :, None]).sum(axis=(1, 2))
+        self.flag(level, "spare", first + rows[differs.sum(axis=1) > in_digests])
+
+    def _digests_above(self, level: int, blocks: npt.NDArray[np.int64]) -> npt.NDArray[np.uint8]:
+        """The digests of hash blocks as the level above, or the root hash, has them."""
+        import numpy as np
+
+        params = self._params
+        if level == len(self._area.levels) - 1:
+            return np.frombuffer(self._root_hash, np.uint8)
+        above = self._area.levels[level + 1].offset
+        digests = bytearray()
+        for block in blocks.tolist():
+            row, slot = divmod(block, params.hashes_per_block)
+            at = above + row * params.hash_block_size + slot * params.slot_size
+            digests += read_exactly(self._hashes.fd, at, params.digest_size)
+        return np.frombuffer(digests, np.uint8).reshape(len(blocks), -1)
+
+    def bad(self) -> tuple[BadBlocks, ...]:
+        """All that was flagged, data first."""
+        import numpy as np
+
+        found = []
+        for (level, reason), parts in self._found.items():
+            blocks = np.concatenate(parts)
+            starts = np.flatnonzero(np.diff(blocks, prepend=blocks[0] - 2) != 1)
+            counts = np.diff(starts, append=len(blocks))
+            runs = np.stack([blocks[starts], counts], axis=1)
+            found.append(BadBlocks(level, reason, *self._places[level], runs))
+        return tuple(sorted(found, key=lambda bad: -1 if bad.level is None else bad.level))
+
+
+def read_superblock(source: Source, hash_offset: int = 0) -> Superblock:
+    """The superblock at a byte offset of a hash file.
+
+    Raises:
+        FormatError: there is none.
+        ParameterError: the offset is not a multiple of 512.
+    """
+    if hash_offset < 0 or hash_offset % SUPERBLOCK_SIZE:
+        message = f"hash offset {hash_offset} is not a multiple of {SUPERBLOCK_SIZE}"
+        raise ParameterError(message)
+    left = max(0, source.seekable_size("reading a hash area") - hash_offset)
+    data = read_exactly(source.fd, hash_offset, min(SUPERBLOCK_SIZE, left))
+    return Superblock.unpack(data, f"the superblock at byte {hash_offset} of {source.path}")
+
+
+def verify_file(
+    data: Path,
+    hash_file: Path,
+    root_hash: bytes,
+    *,
+    params: VerityParams | None = None,
+    data_blocks: int | None = None,
+    hash_offset: int = 0,
+    threads: int | None = None,
+    progress: Callable[[int], object] = lambda _: None,
+) -> Verified:
+    """Verify data and hash area in full against a root hash, as ``veritysetup verify`` begins to.
+
+    Args:
+        data: a file or block device; what stands in it after the data blocks does not matter.
+        hash_file: a file or block device, maybe the same.
+        root_hash: its bytes.
+        params: None to take them from the superblock; else there is none.
+        data_blocks: without a superblock, how many; by default all.
+        hash_offset: bytes before the superblock, or without one, before the hash area.
+        threads: every core by default.
+        progress: called with the number of data bytes verified since its last call.
+
+    Raises:
+        CorruptionError: something differs; its ``report`` names every bad block.
+        FormatError: no superblock, or a hash file that ends before its hash area does.
+        ParameterError: a value is outside its limits.
+        StorageError: something cannot be read.
+    """
+    with open_source(data) as source, open_source(hash_file) as hashes:
+        superblock = params is None
+        size = source.seekable_size("verifying")
+        if params is None:
+            read = read_superblock(hashes, hash_offset)
+            params, blocks = read.params, read.data_blocks
+        else:
+            blocks = size // params.data_block_size if data_blocks is None else data_blocks
+        if len(root_hash) != params.digest_size:
+            message = (
+                f"the root hash has {len(root_hash)} bytes: one of {params.hash_algorithm} has "
+                f"{params.digest_size}"
+            )
+            raise ParameterError(message)
+        area = params.hash_area(blocks, hash_offset=hash_offset, superblock=superblock)
+        if hashes.seekable_size("reading a hash area") < area.end and area.levels:
+            message = (
+                f"{hash_file} has {hashes.size} bytes and its hash area should end at byte "
+                f"{area.end}: it is cut short, or the parameters are not its own"
+            )
+            raise FormatError(message)
+        verifier = _Verifier(
+            params, area, hashes, root_hash, threads or _core.default_threads(), progress
+        )
+        level = _Blocks(None, source, 0, blocks, block_hash(params, params.data_block_size))
+        computed = verifier.run(level, min(blocks, size // params.data_block_size))
+        report = Verified(params, blocks, root_hash, computed, verifier.bad())
+    if computed != root_hash or report.bad:
+        raise CorruptionError(_summary(report, data, hash_file), report)
+    return report
+
+
+def _summary(report: Verified, data: Path, hash_file: Path) -> str:
+    if not report.bad:
+        return (
+            f"the root hash is wrong: {data} and {hash_file} agree with each other and have "
+            f"{report.computed.hex()}"
+        )
+    in_data = sum(bad.blocks for bad in report.bad if bad.level is None)
+    in_hashes = sum(bad.blocks for bad in report.bad) - in_data
+    return (
+        f"verification failed: {in_data} data block(s) of {data} and {in_hashes} hash block(s) of "
+        f"{hash_file} are bad"
+    )

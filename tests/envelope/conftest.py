@@ -1,0 +1,25 @@
+"""Makes tests/pki.py importable whichever tests are asked for; a PKI and a root hash for all."""
+
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parent.parent))
+
+import pytest
+from helpers_pkcs7 import ROOT_HASH
+from pki import Entity, make_intermediate, make_leaf, make_root
+
+
+@pytest.fixture(scope="session")
+def root_hash() -> bytes:
+    return ROOT_HASH
+
+
+@pytest.fixture(scope="session")
+def root() -> Entity:
+    return make_root()
+
+
+@pytest.fixture(scope="session")
+def leaf(root) -> Entity:
+    return make_leaf(make_intermediate(root))

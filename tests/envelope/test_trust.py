@@ -1,0 +1,172 @@
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import padding
+from cryptography.x509.oid import ExtendedKeyUsageOID
+from helpers_pkcs7 import sign, verify
+from pki import (
+    DAY,
+    KEY_SPECS,
+    NOW,
+    der,
+    make_entity,
+    make_intermediate,
+    make_leaf,
+    make_not_a_ca,
+    make_root,
+    make_sha1_leaf,
+    make_v1_leaf,
+    pem,
+)
+
+from dmsign_fast.envelope.trust import (
+    TrustAnchors,
+    build_path,
+    check_embedded,
+    load_trust_anchors,
+)
+from dmsign_fast.errors import FormatError, ParameterError, StorageError, VerificationError
+
+
+def path_to(entity, *anchors, others=None, at=NOW):
+    others = entity.above if others is None else others
+    return build_path(entity.certificate, others, TrustAnchors(anchors), at)
+
+
+def refused(reason, entity, *anchors, **options):
+    with pytest.raises(VerificationError, match=reason):
+        path_to(entity, *anchors, **options)
+
+
+def test_load_from_several_files(tmp_path, leaf):
+    bundle, single = tmp_path / "bundle", tmp_path / "single"
+    bundle.write_bytes(b"# some words\n" + pem(*leaf.chain))
+    single.write_bytes(der(leaf.root))
+    assert load_trust_anchors(bundle, single).certificates == leaf.chain
+    with pytest.raises(ParameterError, match="no trust anchor"):
+        load_trust_anchors()
+    with pytest.raises(StorageError):
+        load_trust_anchors(bundle, tmp_path / "nothing")
+    single.write_bytes(b"nothing")
+    with pytest.raises(FormatError):
+        load_trust_anchors(bundle, single)
+
+
+def test_the_anchor_may_be_any_certificate_of_the_chain(leaf):
+    for length in range(1, 4):
+        assert path_to(leaf, leaf.chain[length - 1]) == leaf.chain[:length]
+    assert path_to(leaf, leaf.chain[1], others=()) == leaf.chain[:2]
+    other = make_root("Other").certificate
+    assert path_to(leaf, other, leaf.root) == leaf.chain
+
+
+def test_a_self_signed_leaf_is_trusted_as_it_is_and_only_then(leaf):
+    for alone in (make_leaf(), make_entity("bare"), make_root("CA that signs", usage=None)):
+        assert path_to(alone, alone.certificate) == (alone.certificate,)
+        refused("is not trusted: no path to a trust anchor", alone, leaf.root)
+
+
+def test_missing_wrong_or_impostor_issuers(leaf):
+    refused("its issuer CN=Test Intermediate is missing", leaf, leaf.root, others=())
+    refused("is not trusted", leaf, make_root("Other").certificate)
+    impostor = make_root(key_name="impostor")
+    refused("is not trusted", leaf, impostor.certificate)
+    fake = make_intermediate(impostor, key_name="fake intermediate")
+    refused("is not trusted", leaf, leaf.root, others=(fake.certificate,))
+
+
+def test_issuers_must_be_cas(root):
+    not_ca = make_not_a_ca(root)
+    below = make_leaf(not_ca)
+    refused("CN=Not A CA issued another and is not a CA", below, root.certificate)
+    refused("CN=Not A CA issued another and is not a CA", below, not_ca.certificate)
+    bare = make_entity("bare root")
+    refused("CN=bare root issued another", make_leaf(bare), bare.certificate)
+    no_signing = make_intermediate(root, usage=("crl_sign",))
+    refused("lacks keyCertSign", make_leaf(no_signing), root.certificate)
+    refused("lacks keyCertSign", make_leaf(no_signing), no_signing.certificate)
+
+
+def test_validity_of_every_certificate_on_the_path(root):
+    expired = make_intermediate(root, end=NOW - DAY / 2)
+    refused("CN=Test Intermediate expired on", make_leaf(expired), root.certificate)
+    refused("CN=Test Intermediate expired on", make_leaf(expired), expired.certificate)
+    early = make_intermediate(root, start=NOW + DAY)
+    refused("CN=Test Intermediate is not valid before", make_leaf(early), root.certificate)
+    refused("CN=Test Signer expired on", make_leaf(root), root.certificate, at=NOW + 99 * DAY)
+
+
+def test_leaf_rules_hold_for_an_anchor_too(root, tmp_path):
+    without = make_leaf(root, usage=("key_agreement",))
+    v1 = make_v1_leaf(tmp_path, root)
+    for leaf, reason in ((without, "lacks digitalSignature"), (v1, "X.509 v1")):
+        refused(reason, leaf, root.certificate)
+        refused(reason, leaf, leaf.certificate)
+
+
+def test_path_length():
+    root = make_root(path_length=0)
+    assert len(path_to(make_leaf(root), root.certificate)) == 2
+    refused("path length", make_leaf(make_intermediate(root)), root.certificate)
+    deep = make_root()
+    for number in range(8):
+        deep = make_intermediate(deep, f"level {number}")
+    assert len(path_to(make_leaf(deep), deep.chain[-2])) == 9
+    deeper = make_intermediate(deep, "level 8")
+    refused("depth", make_leaf(deeper), deep.root)
+
+
+def test_a_loop_ends():
+    one = make_root("one")
+    two = make_intermediate(one, "two")
+    back = make_intermediate(two, "one")
+    leaf = make_leaf(back)
+    refused("not trusted", leaf, make_root("Other").certificate, others=leaf.above[:2])
+
+
+def test_the_web_rules_do_not_apply_and_unknown_critical_extensions_do(root):
+    code_signing = (x509.ExtendedKeyUsage([ExtendedKeyUsageOID.CODE_SIGNING]), True)
+    issuer = make_intermediate(root, extensions=(code_signing,))
+    leaf = make_leaf(issuer, extensions=(code_signing,))
+    assert path_to(leaf, root.certificate) == leaf.chain
+    unknown = x509.UnrecognizedExtension(x509.ObjectIdentifier("1.2.3.4"), b"\x05\x00")
+    strange = make_leaf(root, extensions=((unknown, True),))
+    refused("critical", strange, root.certificate)
+    assert path_to(make_leaf(root, extensions=((unknown, False),)), root.certificate)
+
+
+@pytest.mark.parametrize("key", KEY_SPECS)
+def test_issuers_of_every_key_spec(key):
+    root = make_root(key=key)
+    leaf = make_leaf(root)
+    assert path_to(leaf, root.certificate) == leaf.chain
+    check_embedded(leaf.certificate, leaf.chain)
+
+
+def test_weak_signatures_of_certificates_are_refused(root_hash, tmp_path):
+    root = make_root(key="RSA-2048")
+    sha1 = make_sha1_leaf(tmp_path, root)
+    refused("not trusted", sha1, root.certificate, at=NOW + DAY)
+    pss = padding.PSS(padding.MGF1(hashes.SHA256()), 32)
+    for weak in (sha1, make_leaf(root, rsa_padding=pss), make_leaf(make_root(key="Ed25519"))):
+        with pytest.raises(VerificationError, match="weak or unknown to the kernel"):
+            check_embedded(weak.certificate, weak.chain)
+    for kind in ("Ed25519", "EC-256K1"):
+        odd = make_intermediate(make_root(), key=kind)
+        with pytest.raises(VerificationError, match="weak or unknown to the kernel"):
+            check_embedded(sha1.certificate, (odd.certificate,))
+    big = make_intermediate(make_root(), key="RSA-2560").certificate
+    check_embedded(sha1.certificate, (big,))
+    # Left out of the message it is none of the kernel's business; an anchor needs no vouching.
+    bare = sign(root_hash, sha1, certificates=False)
+    assert verify(bare, root_hash, sha1.certificate).embedded == 0
+
+
+def test_embedded_certificates_must_fit_together(leaf):
+    check_embedded(leaf.certificate, leaf.chain)
+    check_embedded(leaf.certificate, leaf.chain[::-1])
+    check_embedded(leaf.certificate, ())
+    check_embedded(leaf.certificate, (*leaf.chain, make_root("Unrelated").certificate))
+    renamed = make_root("Renamed", key_name="Test Intermediate").certificate
+    with pytest.raises(VerificationError, match="CN=Renamed did not issue CN=Test Signer"):
+        check_embedded(leaf.certificate, (leaf.certificate, renamed))

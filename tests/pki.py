@@ -1,0 +1,234 @@
+"""A throw-away PKI: keys of every kind, certificates good and bad, chains, and their files.
+
+    root = make_root()
+    leaf = make_leaf(make_intermediate(root), key="RSA-2048")
+    files = leaf.write(tmp_path)          # files.key, files.chain, files.root, ...
+
+Keys are made once for each (kind, name) and test process: RSA-4096 takes a second.
+"""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from functools import cache
+from pathlib import Path
+
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
+from cryptography.hazmat.primitives.serialization import (
+    BestAvailableEncryption,
+    Encoding,
+    NoEncryption,
+    PrivateFormat,
+)
+from cryptography.x509.oid import NameOID
+
+KEY_SPECS = ("RSA-2048", "RSA-3072", "RSA-4096", "EC-256", "EC-384", "EC-521")
+
+NOW = datetime.now(UTC).replace(microsecond=0)
+DAY = timedelta(days=1)
+
+_CURVES = {
+    "EC-256": ec.SECP256R1(),
+    "EC-384": ec.SECP384R1(),
+    "EC-521": ec.SECP521R1(),
+    "EC-256K1": ec.SECP256K1(),
+    "EC-224": ec.SECP224R1(),
+}
+_USAGES = (
+    "digital_signature",
+    "content_commitment",
+    "key_encipherment",
+    "data_encipherment",
+    "key_agreement",
+    "key_cert_sign",
+    "crl_sign",
+    "encipher_only",
+    "decipher_only",
+)
+
+
+@cache
+def make_key(kind: str, name: str = ""):
+    """Return the private key of that kind and name: RSA-<bits>, a curve above, or Ed25519."""
+    if kind.startswith("RSA-"):
+        return rsa.generate_private_key(65537, int(kind.removeprefix("RSA-")))
+    if kind == "Ed25519":
+        return ed25519.Ed25519PrivateKey.generate()
+    return ec.generate_private_key(_CURVES[kind])
+
+
+@dataclass(frozen=True)
+class Files:
+    """Where ``Entity.write`` put things; ``bundle`` is the chain without the leaf."""
+
+    key: Path
+    leaf: Path
+    chain: Path
+    bundle: Path
+    root: Path
+
+
+@dataclass(frozen=True)
+class Entity:
+    """A key, its certificate, and the certificates above it, nearest first."""
+
+    key: object
+    certificate: x509.Certificate
+    above: tuple[x509.Certificate, ...] = ()
+
+    @property
+    def chain(self) -> tuple[x509.Certificate, ...]:
+        return (self.certificate, *self.above)
+
+    @property
+    def root(self) -> x509.Certificate:
+        return self.chain[-1]
+
+    def key_pem(self, passphrase: bytes | None = None, *, traditional: bool = False) -> bytes:
+        """Return the key as PKCS#8, or in OpenSSL's older form, encrypted with a passphrase."""
+        form = PrivateFormat.TraditionalOpenSSL if traditional else PrivateFormat.PKCS8
+        encryption = BestAvailableEncryption(passphrase) if passphrase else NoEncryption()
+        return self.key.private_bytes(Encoding.PEM, form, encryption)
+
+    def write(self, directory: Path, passphrase: bytes | None = None) -> Files:
+        """Write PEM files into the directory, which is made if it is not there."""
+        directory.mkdir(parents=True, exist_ok=True)
+        contents = {
+            "key": self.key_pem(passphrase),
+            "leaf": pem(self.certificate),
+            "chain": pem(*self.chain),
+            "bundle": pem(*self.above),
+            "root": pem(self.root),
+        }
+        for name, data in contents.items():
+            (directory / f"{name}.pem").write_bytes(data)
+        return Files(**{name: directory / f"{name}.pem" for name in contents})
+
+
+def pem(*certificates: x509.Certificate) -> bytes:
+    return b"".join(one.public_bytes(Encoding.PEM) for one in certificates)
+
+
+def der(certificate: x509.Certificate) -> bytes:
+    return certificate.public_bytes(Encoding.DER)
+
+
+def make_entity(
+    name: str,
+    issuer: Entity | None = None,
+    *,
+    key: str = "EC-256",
+    key_name: str | None = None,
+    ca: bool | None = None,
+    path_length: int | None = None,
+    usage: tuple[str, ...] | None = None,
+    start: datetime = NOW - DAY,
+    end: datetime = NOW + 30 * DAY,
+    serial: int | None = None,
+    extensions: tuple[tuple[x509.ExtensionType, bool], ...] = (),
+    rsa_padding=None,
+) -> Entity:
+    """Make a certificate, self-signed without ``issuer``.
+
+    ``ca`` None leaves basicConstraints out, ``usage`` None leaves keyUsage out; usages are named
+    as in ``x509.KeyUsage``. The key is the one called ``key_name``, by default ``name``.
+    """
+    private = make_key(key, key_name or name)
+    signing_key = issuer.key if issuer else private
+    subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
+    issuer_key = signing_key.public_key()
+    builder = (
+        x509.CertificateBuilder()
+        .subject_name(subject)
+        .issuer_name(issuer.certificate.subject if issuer else subject)
+        .public_key(private.public_key())
+        .serial_number(serial or x509.random_serial_number())
+        .not_valid_before(start)
+        .not_valid_after(end)
+        .add_extension(x509.SubjectKeyIdentifier.from_public_key(private.public_key()), False)
+        .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(issuer_key), False)
+    )
+    if ca is not None:
+        builder = builder.add_extension(x509.BasicConstraints(ca, path_length), critical=True)
+    if usage is not None:
+        flags = {one: one in usage for one in _USAGES}
+        builder = builder.add_extension(x509.KeyUsage(**flags), critical=True)
+    for extension, critical in extensions:
+        builder = builder.add_extension(extension, critical)
+    digest = None if isinstance(signing_key, ed25519.Ed25519PrivateKey) else hashes.SHA256()
+    certificate = builder.sign(signing_key, digest, rsa_padding=rsa_padding)
+    return Entity(private, certificate, issuer.chain if issuer else ())
+
+
+def make_root(name: str = "Test Root", **options) -> Entity:
+    return make_entity(name, **{"ca": True, "usage": ("key_cert_sign",), **options})
+
+
+def make_intermediate(issuer: Entity, name: str = "Test Intermediate", **options) -> Entity:
+    return make_entity(name, issuer, **{"ca": True, "usage": ("key_cert_sign",), **options})
+
+
+def make_leaf(issuer: Entity | None = None, name: str = "Test Signer", **options) -> Entity:
+    """Make a certificate that may sign, self-signed without ``issuer``."""
+    return make_entity(name, issuer, **{"ca": False, "usage": ("digital_signature",), **options})
+
+
+def make_expired_leaf(issuer: Entity | None = None, **options) -> Entity:
+    return make_leaf(issuer, **{"start": NOW - 9 * DAY, "end": NOW - 2 * DAY, **options})
+
+
+def make_no_signature_leaf(issuer: Entity | None = None, **options) -> Entity:
+    """Make a leaf whose key usage lacks digitalSignature."""
+    return make_leaf(issuer, **{"usage": ("key_encipherment",), **options})
+
+
+def make_not_a_ca(issuer: Entity, name: str = "Not A CA", **options) -> Entity:
+    """Make a CA:FALSE certificate to issue others with."""
+    return make_entity(
+        name, issuer, **{"ca": False, "usage": ("digital_signature", "key_cert_sign"), **options}
+    )
+
+
+def make_v1_leaf(directory: Path, issuer: Entity) -> Entity:
+    """Make an X.509 v1 certificate, which only the openssl program still does."""
+    return _make_by_openssl(directory, "v1", issuer)
+
+
+def make_sha1_leaf(directory: Path, issuer: Entity) -> Entity:
+    """Make a certificate that its issuer signs with SHA-1, likewise."""
+    directory.mkdir(parents=True, exist_ok=True)
+    (directory / "extensions").write_text("keyUsage=digitalSignature")
+    return _make_by_openssl(directory, "sha1", issuer, "-sha1", "-extfile", "extensions")
+
+
+def _make_by_openssl(directory: Path, name: str, issuer: Entity, *options: str) -> Entity:
+    key = make_key("EC-256", name)
+    files = issuer.write(directory / "issuer")
+    (directory / "key.pem").write_bytes(Entity(key, issuer.certificate).key_pem())
+    request = ("req", "-new", "-key", "key.pem", "-subj", f"/CN={name}", "-out", "request.pem")
+    openssl(*request, cwd=directory)
+    openssl(
+        *("x509", "-req", "-in", "request.pem", "-days", "9", "-out", "made.pem"),
+        *("-CA", str(files.leaf), "-CAkey", str(files.key), "-set_serial", "77", *options),
+        cwd=directory,
+    )
+    certificate = x509.load_pem_x509_certificate((directory / "made.pem").read_bytes())
+    return Entity(key, certificate, issuer.chain)
+
+
+def openssl(*arguments: str, cwd: Path, check: bool = True) -> subprocess.CompletedProcess:
+    """Run the openssl program; fail the test, with the way to get it, where there is none."""
+    if shutil.which("openssl") is None:
+        message = "the openssl program is missing; install it, as with 'apt install openssl'"
+        raise AssertionError(message)
+    done = subprocess.run(
+        ["openssl", *arguments], cwd=cwd, capture_output=True, timeout=60, check=False
+    )
+    if check and done.returncode != 0:
+        raise AssertionError(f"openssl {' '.join(arguments)}: {done.stderr.decode()}")
+    return done
