@@ -24,32 +24,38 @@ INLINE void load_words(__m256i *w, const uint8_t *const *data, size_t at)
                                               0x0c0d0e0f08090a0b, 0x0405060700010203);
     __m256i r[8], p[8];
 
+#pragma GCC unroll 8
     for (unsigned i = 0; i < 8; i++)
         r[i] = _mm256_loadu_si256((const __m256i *)(data[i] + at));
+#pragma GCC unroll 4
     for (unsigned i = 0; i < 8; i += 2) {
         p[i] = _mm256_unpacklo_epi32(r[i], r[i + 1]);
         p[i + 1] = _mm256_unpackhi_epi32(r[i], r[i + 1]);
     }
+#pragma GCC unroll 2
     for (unsigned i = 0; i < 8; i += 4) {
         r[i] = _mm256_unpacklo_epi64(p[i], p[i + 2]);
         r[i + 1] = _mm256_unpackhi_epi64(p[i], p[i + 2]);
         r[i + 2] = _mm256_unpacklo_epi64(p[i + 1], p[i + 3]);
         r[i + 3] = _mm256_unpackhi_epi64(p[i + 1], p[i + 3]);
     }
+#pragma GCC unroll 4
     for (unsigned i = 0; i < 4; i++) {
         w[i] = _mm256_shuffle_epi8(_mm256_permute2x128_si256(r[i], r[i + 4], 0x20), bswap32);
         w[i + 4] = _mm256_shuffle_epi8(_mm256_permute2x128_si256(r[i], r[i + 4], 0x31), bswap32);
     }
 }
 
-/* Extends the schedule in its ring of 16: W[t] in the place of W[t - 16]. */
+/* Extends the schedule in its ring of 16: W[t + 16] in the place of W[t]. */
 INLINE void extend(__m256i *w, unsigned t)
 {
-    const __m256i w15 = w[(t + 1) % 16], w2 = w[(t + 14) % 16];
+    const __m256i w1 = w[(t + 1) % 16], w14 = w[(t + 14) % 16];
 
     w[t % 16] = ADD(ADD(w[t % 16], w[(t + 9) % 16]),
-                    ADD(XOR3(ROR(w15, 7), ROR(w15, 18), SHR(w15, 3)),
-                        XOR3(ROR(w2, 17), ROR(w2, 19), SHR(w2, 10))));
+                    ADD(XOR3(ROR(w1, 7), ROR(w1, 18), SHR(w1, 3)),
+                        XOR3(ROR(w14, 17), ROR(w14, 19), SHR(w14, 10))));
+    /* A compiler must not keep it in registers: it would push the state out of them. */
+    __asm__ volatile("" : : "r"(w) : "memory");
 }
 
 /* Round t: the state's words stay, their names rotate: s[(j - t) % 8] is word j. */
@@ -61,7 +67,7 @@ INLINE void round1(__m256i *s, const __m256i *w, const uint32_t *k, unsigned t)
     const __m256i ch = _mm256_xor_si256(g, _mm256_and_si256(e, _mm256_xor_si256(f, g)));
     const __m256i maj = _mm256_xor_si256(
         b, _mm256_and_si256(_mm256_xor_si256(a, b), _mm256_xor_si256(b, c)));
-    const __m256i t1 = ADD(ADD(ADD(*h, _mm256_set1_epi32((int)k[t])), ADD(w[t % 16], ch)),
+    const __m256i t1 = ADD(ADD(ADD(*h, ADD(_mm256_set1_epi32((int)k[t]), w[t % 16])), ch),
                            XOR3(ROR(e, 6), ROR(e, 11), ROR(e, 25)));
 
     *d = ADD(*d, t1);
@@ -73,21 +79,23 @@ TARGET static void compress(uint32_t *state, const uint8_t *const *data, size_t 
     __m256i *const state8 = (__m256i *)state;
     __m256i s[8], w[16];
 
+#pragma GCC unroll 8
     for (unsigned i = 0; i < 8; i++)
         s[i] = state8[i];
     for (size_t at = 0; count--; at += SHA256_BLOCK) {
         load_words(w, data, at);
         load_words(w + 8, data, at + 32);
-#pragma GCC unroll 16
-        for (unsigned t = 0; t < 16; t++)
-            round1(s, w, sha256_k, t);
-        for (unsigned group = 16; group < 64; group += 16) {
+        for (unsigned group = 0; group < 48; group += 16) {
 #pragma GCC unroll 16
             for (unsigned t = 0; t < 16; t++) {
-                extend(w, t);
                 round1(s, w, sha256_k + group, t);
+                extend(w, t);
             }
         }
+#pragma GCC unroll 16
+        for (unsigned t = 0; t < 16; t++)
+            round1(s, w, sha256_k + 48, t);
+#pragma GCC unroll 8
         for (unsigned i = 0; i < 8; i++)
             state8[i] = s[i] = ADD(s[i], state8[i]);
     }

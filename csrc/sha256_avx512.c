@@ -63,14 +63,16 @@ INLINE void load_words(__m512i *w, const uint8_t *const *data, size_t at)
     }
 }
 
-/* Extends the schedule in its ring of 16: W[t] in the place of W[t - 16]. */
+/* Extends the schedule in its ring of 16: W[t + 16] in the place of W[t]. */
 INLINE void extend(__m512i *w, unsigned t)
 {
-    const __m512i w15 = w[(t + 1) % 16], w2 = w[(t + 14) % 16];
+    const __m512i w1 = w[(t + 1) % 16], w14 = w[(t + 14) % 16];
 
     w[t % 16] = ADD(ADD(w[t % 16], w[(t + 9) % 16]),
-                    ADD(XOR3(ROR(w15, 7), ROR(w15, 18), SHR(w15, 3)),
-                        XOR3(ROR(w2, 17), ROR(w2, 19), SHR(w2, 10))));
+                    ADD(XOR3(ROR(w1, 7), ROR(w1, 18), SHR(w1, 3)),
+                        XOR3(ROR(w14, 17), ROR(w14, 19), SHR(w14, 10))));
+    /* A compiler must not keep it in registers: it would push the states out of them. */
+    __asm__ volatile("" : : "r"(w) : "memory");
 }
 
 /* Round t: the state's words stay, their names rotate: s[(j - t) % 8] is word j. */
@@ -79,7 +81,7 @@ INLINE void round1(__m512i *s, const __m512i *w, __m512i k, unsigned t)
     const __m512i a = s[(0 - t) % 8], b = s[(1 - t) % 8], c = s[(2 - t) % 8];
     const __m512i e = s[(4 - t) % 8], f = s[(5 - t) % 8], g = s[(6 - t) % 8];
     __m512i *d = &s[(3 - t) % 8], *h = &s[(7 - t) % 8];
-    const __m512i t1 = ADD(ADD(ADD(*h, k), ADD(w[t % 16], CH(e, f, g))),
+    const __m512i t1 = ADD(ADD(ADD(*h, ADD(k, w[t % 16])), CH(e, f, g)),
                            XOR3(ROR(e, 6), ROR(e, 11), ROR(e, 25)));
 
     *d = ADD(*d, t1);
@@ -99,23 +101,23 @@ TARGET static void compress(uint32_t *state, const uint8_t *const *data, size_t 
     for (size_t at = 0; count--; at += SHA256_BLOCK) {
         load_words(wx, data, at);
         load_words(wy, data + GROUP, at);
-#pragma GCC unroll 16
-        for (unsigned t = 0; t < 16; t++) {
-            const __m512i k = _mm512_set1_epi32((int)sha256_k[t]);
-
-            round1(x, wx, k, t);
-            round1(y, wy, k, t);
-        }
-        for (unsigned group = 16; group < 64; group += 16) {
+        for (unsigned group = 0; group < 48; group += 16) {
 #pragma GCC unroll 16
             for (unsigned t = 0; t < 16; t++) {
                 const __m512i k = _mm512_set1_epi32((int)sha256_k[group + t]);
 
-                extend(wx, t);
                 round1(x, wx, k, t);
-                extend(wy, t);
+                extend(wx, t);
                 round1(y, wy, k, t);
+                extend(wy, t);
             }
+        }
+#pragma GCC unroll 16
+        for (unsigned t = 0; t < 16; t++) {
+            const __m512i k = _mm512_set1_epi32((int)sha256_k[48 + t]);
+
+            round1(x, wx, k, t);
+            round1(y, wy, k, t);
         }
 #pragma GCC unroll 8
         for (unsigned i = 0; i < 8; i++) {

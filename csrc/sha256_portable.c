@@ -4,6 +4,8 @@
  */
 #include "sha256_impl.h"
 
+#define INLINE static inline __attribute__((always_inline))
+
 const uint32_t sha256_k[64] = {
     0x428a2f98, 0x71374491, 0xb5c0fbcf, 0xe9b5dba5, 0x3956c25b, 0x59f111f1, 0x923f82a4, 0xab1c5ed5,
     0xd807aa98, 0x12835b01, 0x243185be, 0x550c7dc3, 0x72be5d74, 0x80deb1fe, 0x9bdc06a7, 0xc19bf174,
@@ -15,39 +17,57 @@ const uint32_t sha256_k[64] = {
     0x748f82ee, 0x78a5636f, 0x84c87814, 0x8cc70208, 0x90befffa, 0xa4506ceb, 0xbef9a3f7, 0xc67178f2,
 };
 
-static uint32_t ror(uint32_t x, unsigned n)
+INLINE uint32_t ror(uint32_t x, unsigned n)
 {
     return x >> n | x << (32 - n);
 }
 
-static uint32_t load_be32(const uint8_t *p)
+INLINE uint32_t load_be32(const uint8_t *p)
 {
     return (uint32_t)p[0] << 24 | (uint32_t)p[1] << 16 | (uint32_t)p[2] << 8 | p[3];
+}
+
+/* Extends the schedule in its ring of 16: W[t] in the place of W[t - 16]. */
+INLINE void extend(uint32_t *w, unsigned t)
+{
+    const uint32_t w15 = w[(t + 1) % 16], w2 = w[(t + 14) % 16];
+
+    w[t % 16] += w[(t + 9) % 16] + (ror(w15, 7) ^ ror(w15, 18) ^ w15 >> 3) +
+                 (ror(w2, 17) ^ ror(w2, 19) ^ w2 >> 10);
+}
+
+/* Round t: the state's words stay, their names rotate: s[(j - t) % 8] is word j. The majority is a
+ * sum of two parts that share no bit. */
+INLINE void round1(uint32_t *s, const uint32_t *w, const uint32_t *k, unsigned t)
+{
+    const uint32_t a = s[(0 - t) % 8], b = s[(1 - t) % 8], c = s[(2 - t) % 8];
+    const uint32_t e = s[(4 - t) % 8], f = s[(5 - t) % 8], g = s[(6 - t) % 8];
+    uint32_t *d = &s[(3 - t) % 8], *h = &s[(7 - t) % 8];
+    const uint32_t t1 = *h + k[t] + w[t % 16] + (g ^ (e & (f ^ g))) +
+                        (ror(e, 6) ^ ror(e, 11) ^ ror(e, 25));
+
+    *d += t1;
+    *h = t1 + (a & b) + (c & (a ^ b)) + (ror(a, 2) ^ ror(a, 13) ^ ror(a, 22));
 }
 
 static void compress(uint32_t *state, const uint8_t *const *data, size_t count)
 {
     for (const uint8_t *p = data[0]; count--; p += SHA256_BLOCK) {
-        uint32_t w[64], s[8];
+        uint32_t s[8], w[16];
 
-        for (unsigned i = 0; i < 16; i++)
-            w[i] = load_be32(p + 4 * i);
-        for (unsigned i = 16; i < 64; i++)
-            w[i] = w[i - 16] + w[i - 7] +
-                   (ror(w[i - 15], 7) ^ ror(w[i - 15], 18) ^ w[i - 15] >> 3) +
-                   (ror(w[i - 2], 17) ^ ror(w[i - 2], 19) ^ w[i - 2] >> 10);
         for (unsigned i = 0; i < 8; i++)
             s[i] = state[i];
-        for (unsigned i = 0; i < 64; i++) {
-            uint32_t t1 = s[7] + (ror(s[4], 6) ^ ror(s[4], 11) ^ ror(s[4], 25)) +
-                          (s[6] ^ (s[4] & (s[5] ^ s[6]))) + sha256_k[i] + w[i];
-            uint32_t t2 = (ror(s[0], 2) ^ ror(s[0], 13) ^ ror(s[0], 22)) +
-                          ((s[0] & s[1]) | (s[2] & (s[0] | s[1])));
-
-            for (unsigned j = 7; j > 0; j--)
-                s[j] = s[j - 1];
-            s[4] += t1;
-            s[0] = t1 + t2;
+#pragma GCC unroll 16
+        for (unsigned t = 0; t < 16; t++) {
+            w[t] = load_be32(p + 4 * t);
+            round1(s, w, sha256_k, t);
+        }
+        for (unsigned group = 16; group < 64; group += 16) {
+#pragma GCC unroll 16
+            for (unsigned t = 0; t < 16; t++) {
+                extend(w, t);
+                round1(s, w, sha256_k + group, t);
+            }
         }
         for (unsigned i = 0; i < 8; i++)
             state[i] += s[i];

@@ -1,0 +1,66 @@
+"""Text, JSON and progress."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import argparse
+    from collections.abc import Callable, Iterator, Mapping
+
+__all__ = ["Work", "print_json", "work"]
+
+_LONG = 256 << 20
+
+
+def print_json(value: Mapping[str, object]) -> None:
+    """One JSON object, for scripts."""
+    json.dump(value, sys.stdout, indent=2)
+    print()
+
+
+class Work:
+    """How much was done in what time; call it with the bytes that were done."""
+
+    def __init__(self) -> None:
+        """Begin now."""
+        self.bytes = 0
+        self.seconds = 0.0
+        self.show: Callable[[int], object] | None = None
+
+    def __call__(self, size: int) -> None:
+        """Count ``size`` more bytes."""
+        self.bytes += size
+        if self.show:
+            self.show(size)
+
+    @property
+    def json(self) -> dict[str, object]:
+        """For ``--output json``."""
+        return {"bytes": self.bytes, "seconds": round(self.seconds, 6)}
+
+    def __str__(self) -> str:
+        speed = self.bytes / max(self.seconds, 1e-9) / 1e9
+        return f"{self.bytes} bytes in {self.seconds:.2f} s, {speed:.2f} GB/s"
+
+
+@contextmanager
+def work(args: argparse.Namespace, doing: str, total: int | None) -> Iterator[Work]:
+    """Time a long piece of work, with a progress bar if a person looks on."""
+    done = Work()
+    began = time.monotonic()
+    if sys.stderr.isatty() and not args.quiet and (total is None or total >= _LONG):
+        from tqdm import tqdm
+
+        with tqdm(
+            desc=doing, total=total, unit="B", unit_scale=True, leave=False, file=sys.stderr
+        ) as bar:
+            done.show = bar.update
+            yield done
+    else:
+        yield done
+    done.seconds = time.monotonic() - began

@@ -1,0 +1,1 @@
+"""The main jobs, put together of all stages."""
