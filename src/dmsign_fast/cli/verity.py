@@ -451,7 +451,7 @@ def _verify(args: argparse.Namespace) -> int:
         print(f"Verified:       \t{report.data_blocks} data blocks, every one as it was hashed")
         if signature:
             print(f"Signed by:      \t{signature.signer.subject}")  # type: ignore[union-attr]
-    _summary(args, done, "verified")
+    _summary(args, done, "checked")
     if corruption and refused:
         message = f"{corruption}; the signature is refused too: {refused}"
         raise VerificationError(message)

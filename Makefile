@@ -1,0 +1,59 @@
+# Each target does its own set-up: system packages when root, and a virtual environment in .venv.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+CORE := $(filter-out csrc/test_%,$(wildcard csrc/*.c))
+WARN := -std=c11 -Wall -Wextra -Werror
+export PATH := $(PATH):/usr/sbin:/sbin
+
+.PHONY: demo test bench check sanitize cross vectors clean
+
+$(READY): pyproject.toml setup.py csrc/build_core.py $(CORE) $(wildcard csrc/*.h)
+	.ci/packages test
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make PYTHON=python3.11 ...")'
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --disable-pip-version-check -e '.[dev]'
+	touch $@
+
+# The main job on real input: an EROFS image of 1 GiB signed, verified, damaged, and verified.
+demo: $(READY)
+	.ci/packages demo
+	DMSIGN_FAST=$(CURDIR)/$(BIN)/dmsign-fast docs/demo.sh demo
+
+test: $(READY)
+	$(BIN)/pytest -q -n auto
+
+# A Markdown table on the terminal; JSON and a plot in bench/results.
+bench: $(READY)
+	.ci/packages demo
+	$(BIN)/python bench/run.py
+
+check: $(READY)
+	.ci/packages check
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	for file in $(CORE) csrc/test_core.c; do \
+		clang $(WARN) -O2 -fsyntax-only $$file && gcc $(WARN) -O2 -fsyntax-only $$file || exit 1; \
+	done
+
+# The C core under AddressSanitizer, UndefinedBehaviorSanitizer and ThreadSanitizer.
+sanitize:
+	.ci/packages check
+	mkdir -p build
+	clang $(WARN) -g -O1 -fsanitize=address,undefined -fno-sanitize-recover=all \
+		$(CORE) csrc/test_core.c -pthread -o build/test_core.asan
+	build/test_core.asan
+	clang $(WARN) -g -O1 -fsanitize=thread $(CORE) csrc/test_core.c -pthread -o build/test_core.tsan
+	build/test_core.tsan
+
+# Implementations that this processor lacks, under emulators.
+cross:
+	.ci/packages cross
+	tests/cross/aarch64.sh
+	tests/cross/avx512.sh
+
+clean:
+	rm -rf $(VENV) build demo bench/results src/dmsign_fast/*.so src/*.egg-info
