@@ -48,8 +48,7 @@ _HOME = {
 def __getattr__(name: str) -> object:
     """Import a public name when it is first used: the command line starts without the others."""
     if name not in _HOME:
-        message = f"module {__name__!r} has no attribute {name!r}"
-        raise AttributeError(message)
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     value = getattr(import_module(f"{__name__}.{_HOME[name]}"), name)
     globals()[name] = value
     return value

@@ -10,7 +10,7 @@ from dmsign_fast._dmsign import ffi, lib
 from dmsign_fast.errors import ParameterError, StorageError
 
 if TYPE_CHECKING:
-    from collections.abc import Buffer
+    from typing_extensions import Buffer
 
 __all__ = [
     "DIGEST_SIZE",
@@ -53,8 +53,9 @@ def select_implementation(name: str | None) -> None:
     if result:
         usable = ", ".join(known for known, supported in implementations().items() if supported)
         why = "is unknown" if result == -errno.EINVAL else "needs another processor"
-        message = f"SHA-256 implementation {name!r} {why}: set DMSIGN_IMPL to one of {usable}"
-        raise ParameterError(message)
+        raise ParameterError(
+            f"SHA-256 implementation {name!r} {why}: set DMSIGN_IMPL to one of {usable}"
+        )
 
 
 def _text(name: Any) -> str:
@@ -69,8 +70,7 @@ def _check(result: int, failed_at: int | None = None) -> None:
         raise MemoryError
     if failed_at is not None:
         why = "the file ends here" if result == -errno.ENODATA else os.strerror(-result)
-        message = f"cannot read at byte {failed_at}: {why}"
-        raise StorageError(message)
+        raise StorageError(f"cannot read at byte {failed_at}: {why}")
     raise OSError(-result, os.strerror(-result))
 
 
@@ -78,8 +78,7 @@ def _made(pointer: Any, free: Any) -> Any:
     if pointer == ffi.NULL:
         if ffi.errno == errno.ENOMEM:
             raise MemoryError
-        message = "hash type, salt or block size outside the limits of the C core"
-        raise ParameterError(message)
+        raise ParameterError("hash type, salt or block size outside the limits of the C core")
     return ffi.gc(pointer, free)
 
 
@@ -99,8 +98,9 @@ class BlockHash:
         data = ffi.from_buffer("uint8_t[]", blocks)
         count, rest = divmod(len(data), self.block_size)
         if rest:
-            message = f"{len(data)} bytes are not a multiple of the block size, {self.block_size}"
-            raise ParameterError(message)
+            raise ParameterError(
+                f"{len(data)} bytes are not a multiple of the block size, {self.block_size}"
+            )
         digests = bytearray(count * DIGEST_SIZE)
         out = ffi.from_buffer("uint8_t[]", digests)
         _check(lib.dmsign_hash_blocks(self._hash, data, count, out, threads))
@@ -117,6 +117,16 @@ class BlockHash:
         at = ffi.new("uint64_t *", offset)
         _check(lib.dmsign_hash_file(self._hash, fd, offset, count, out, threads, at), at[0])
         return digests
+
+
+class _Keeper:
+    """A destructor that does nothing, and keeps an object alive until it is called."""
+
+    def __init__(self, kept: object) -> None:
+        self._kept = kept
+
+    def __call__(self, _: object) -> None:
+        pass
 
 
 class Tree:
@@ -164,7 +174,7 @@ class Tree:
         pointer = lib.dmsign_tree_level(self._tree, level, start, size)
         if not size[0]:
             return start[0], memoryview(b"")
-        owner = ffi.gc(pointer, lambda _, tree=self._tree: None)
+        owner = ffi.gc(pointer, _Keeper(self._tree))
         return start[0], memoryview(ffi.buffer(owner, size[0])).toreadonly()
 
     def drain(self) -> None:

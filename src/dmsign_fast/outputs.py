@@ -13,8 +13,10 @@ from typing import TYPE_CHECKING, Self
 from dmsign_fast.errors import StorageError
 
 if TYPE_CHECKING:
-    from collections.abc import Buffer, Iterator
+    from collections.abc import Iterator
     from types import TracebackType
+
+    from typing_extensions import Buffer
 
 __all__ = ["Outputs", "storage_errors", "write_all"]
 
@@ -26,8 +28,7 @@ def storage_errors(doing: str, path: Path | str) -> Iterator[None]:
         yield
     except OSError as error:
         hint = ": free some space" if error.errno in (errno.ENOSPC, errno.EDQUOT) else ""
-        message = f"cannot {doing} {path}: {error.strerror or error}{hint}"
-        raise StorageError(message) from error
+        raise StorageError(f"cannot {doing} {path}: {error.strerror or error}{hint}") from error
 
 
 def write_all(fd: int, data: Buffer, offset: int) -> None:

@@ -54,8 +54,7 @@ def _hex(text: str) -> bytes:
     try:
         return binascii.unhexlify(text)
     except ValueError:
-        message = f"{text!r} is not hexadecimal"
-        raise argparse.ArgumentTypeError(message) from None
+        raise argparse.ArgumentTypeError(f"{text!r} is not hexadecimal") from None
 
 
 def _salt(text: str) -> bytes:
@@ -177,8 +176,9 @@ def _format_arguments(args: argparse.Namespace) -> dict[str, Any]:
     try:
         superblock_uuid = None if args.uuid is None else uuid.UUID(args.uuid)
     except ValueError:
-        message = f"{args.uuid!r} is not a UUID: give 32 hex digits as 8-4-4-4-12"
-        raise ParameterError(message) from None
+        raise ParameterError(
+            f"{args.uuid!r} is not a UUID: give 32 hex digits as 8-4-4-4-12"
+        ) from None
     return {
         "params": _params(args),
         "data_blocks": args.data_blocks or None,
@@ -206,9 +206,7 @@ def _summary(args: argparse.Namespace, done: Work, doing: str) -> None:
 def _header(
     params: VerityParams, data_blocks: int, superblock: Superblock | None, hash_offset: int
 ) -> dict[str, Any]:
-    area = params.hash_area(
-        data_blocks, hash_offset=hash_offset, superblock=superblock is not None
-    )
+    area = params.hash_area(data_blocks, hash_offset=hash_offset, superblock=superblock is not None)
     return {
         "uuid": str(superblock.uuid) if superblock else None,
         "hash_type": params.hash_type,
@@ -276,15 +274,13 @@ def _passphrase(args: argparse.Namespace) -> bytes:
     if args.passphrase_env:
         value = os.environb.get(os.fsencode(args.passphrase_env))
         if value is None:
-            message = f"the environment variable {args.passphrase_env} is not set"
-            raise SigningError(message)
+            raise SigningError(f"the environment variable {args.passphrase_env} is not set")
         return value
     if not sys.stdin.isatty():
-        message = (
+        raise SigningError(
             f"{args.key} is encrypted and there is no terminal to ask on: give --passphrase-file "
             "or --passphrase-env"
         )
-        raise SigningError(message)
     import getpass
 
     return getpass.getpass(f"Passphrase of {args.key}: ").encode()
@@ -301,8 +297,7 @@ def _sign(args: argparse.Namespace) -> int:
         args.signature or beside.signature,
     )
     if str(args.data) == "-" and not (args.hash and args.root_hash_file and args.signature):
-        message = "with DATA - give the names of HASH, --root-hash-file and --signature"
-        raise ParameterError(message)
+        raise ParameterError("with DATA - give the names of HASH, --root-hash-file and --signature")
     arguments = _format_arguments(args)
     signer = load_local_signer(args.key, args.cert, lambda: _passphrase(args))
     with work(args, "hashing", _size(args)) as done:
@@ -340,33 +335,34 @@ def _root_hash(args: argparse.Namespace) -> bytes:
     if args.root_hash is not None:
         return bytes(args.root_hash)
     if args.root_hash_file is None:
-        message = "verify needs ROOT_HASH or --root-hash-file"
-        raise ParameterError(message)
+        raise ParameterError("verify needs ROOT_HASH or --root-hash-file")
     with storage_errors("read", args.root_hash_file):
         text = args.root_hash_file.read_bytes()[:4096]
     try:
         return bytes.fromhex(text.decode("ascii").strip())
     except ValueError:
-        message = f"{args.root_hash_file} does not hold a root hash: hex text is expected"
-        raise ParameterError(message) from None
+        raise ParameterError(
+            f"{args.root_hash_file} does not hold a root hash: hex text is expected"
+        ) from None
 
 
-def _verify_signature(args: argparse.Namespace, root_hash: bytes) -> Verdict | DmsignError | None:
+def _verify_signature(
+    args: argparse.Namespace, root_hash: bytes
+) -> tuple[Verdict | None, DmsignError | None]:
     """The verdict, or why there is none: the data is verified all the same."""
     if bool(args.signature) != bool(args.cert):
-        message = "--signature and --cert (trust anchors) go together"
-        raise ParameterError(message)
+        raise ParameterError("--signature and --cert (trust anchors) go together")
     if not args.signature:
-        return None
+        return None, None
     from dmsign_fast.envelope.pkcs7 import verify_root_hash
     from dmsign_fast.envelope.trust import load_trust_anchors
     from dmsign_fast.signing.certificates import read_file
 
     anchors = load_trust_anchors(*args.cert)
     try:
-        return verify_root_hash(read_file(args.signature), root_hash, anchors)
+        return verify_root_hash(read_file(args.signature), root_hash, anchors), None
     except DmsignError as error:
-        return error
+        return None, error
 
 
 def _bad_json(report: Verified) -> list[dict[str, Any]]:
@@ -411,9 +407,8 @@ def _verify(args: argparse.Namespace) -> int:
 
     root_hash = _root_hash(args)
     if args.no_superblock and args.salt is None:
-        message = "--no-superblock needs the --salt of the tree (- for none)"
-        raise ParameterError(message)
-    signature = _verify_signature(args, root_hash)
+        raise ParameterError("--no-superblock needs the --salt of the tree (- for none)")
+    verdict, refused = _verify_signature(args, root_hash)
     corruption = None
     with work(args, "verifying", _size(args)) as done:
         try:
@@ -429,7 +424,6 @@ def _verify(args: argparse.Namespace) -> int:
             )
         except CorruptionError as error:
             corruption, report = error, error.report
-    refused = signature if isinstance(signature, DmsignError) else None
     if args.output == "json":
         args.printed = True
         value: dict[str, Any] = {
@@ -441,22 +435,21 @@ def _verify(args: argparse.Namespace) -> int:
         }
         if refused:
             value["signature"] = {"error": type(refused).__name__, "message": str(refused)}
-        elif signature:
-            value["signature"] = asdict(signature)  # type: ignore[call-overload]
+        elif verdict:
+            value["signature"] = asdict(verdict)
         print_json(value | done.json)
     elif corruption:
         _print_bad(args, report)
     elif not refused:
         print(f"Root hash:      \t{root_hash.hex()}")
         print(f"Verified:       \t{report.data_blocks} data blocks, every one as it was hashed")
-        if signature:
-            print(f"Signed by:      \t{signature.signer.subject}")  # type: ignore[union-attr]
+        if verdict:
+            print(f"Signed by:      \t{verdict.signer.subject}")
     _summary(args, done, "checked")
     if corruption and refused:
-        message = f"{corruption}; the signature is refused too: {refused}"
-        raise VerificationError(message)
-    if corruption or refused:
-        raise corruption or refused or AssertionError
+        raise VerificationError(f"{corruption}; the signature is refused too: {refused}")
+    if wrong := corruption or refused:
+        raise wrong
     return 0
 
 

@@ -38,9 +38,7 @@ class SignedPaths:
     def beside(cls, data: Path) -> SignedPaths:
         """The names that systemd looks for: a suffix ``.raw`` of the data is left out of them."""
         stem = data.with_suffix("") if data.suffix == ".raw" else data
-        return cls(
-            Path(f"{stem}.verity"), Path(f"{stem}.roothash"), Path(f"{stem}.roothash.p7s")
-        )
+        return cls(Path(f"{stem}.verity"), Path(f"{stem}.roothash"), Path(f"{stem}.roothash.p7s"))
 
 
 @dataclass(frozen=True)

@@ -107,8 +107,9 @@ def key_spec_of(public_key: object) -> KeySpec:
     try:
         return KeySpec(found)
     except ValueError:
-        message = f"no support for a key of the kind {found}; use one of {', '.join(KeySpec)}"
-        raise SigningError(message) from None
+        raise SigningError(
+            f"no support for a key of the kind {found}; use one of {', '.join(KeySpec)}"
+        ) from None
 
 
 def certificate_key_spec(certificate: x509.Certificate) -> KeySpec:

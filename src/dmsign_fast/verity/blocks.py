@@ -11,7 +11,7 @@ from dmsign_fast.errors import StorageError
 from dmsign_fast.verity.params import VerityParams, new_digest
 
 if TYPE_CHECKING:
-    from collections.abc import Buffer
+    from typing_extensions import Buffer
 
 __all__ = ["BlockHash", "HashlibBlockHash", "block_hash", "pack_hash_blocks", "read_exactly"]
 
@@ -62,11 +62,9 @@ def read_exactly(fd: int, offset: int, size: int) -> bytes:
         try:
             piece = os.pread(fd, offset + size - at, at)
         except OSError as error:
-            message = f"cannot read at byte {at}: {error.strerror}"
-            raise StorageError(message) from error
+            raise StorageError(f"cannot read at byte {at}: {error.strerror}") from error
         if not piece:
-            message = f"cannot read at byte {at}: the file ends here"
-            raise StorageError(message)
+            raise StorageError(f"cannot read at byte {at}: the file ends here")
         pieces.append(piece)
         at += len(piece)
     return b"".join(pieces)

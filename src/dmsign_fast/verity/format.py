@@ -97,24 +97,23 @@ def _data_blocks(source: Source, params: VerityParams, data_blocks: int | None) 
     size, block = source.size, params.data_block_size
     if data_blocks is not None:
         if size is not None and size < data_blocks * block:
-            message = (
+            raise StorageError(
                 f"{source.path} has {size} bytes, fewer than {data_blocks} blocks of {block}: "
                 "give fewer --data-blocks"
             )
-            raise StorageError(message)
         return data_blocks
     if size is None:
         return None
     if size % block:
-        message = (
+        raise ParameterError(
             f"{source.path} has {size} bytes, not a multiple of the data block size, {block}: "
             f"pad it with zeros (truncate -s %{block} FILE), or leave the last {size % block} "
             f"bytes out with --data-blocks {size // block}"
         )
-        raise ParameterError(message)
     if not size:
-        message = f"{source.path} is empty: a dm-verity device has at least one data block"
-        raise ParameterError(message)
+        raise ParameterError(
+            f"{source.path} is empty: a dm-verity device has at least one data block"
+        )
     return size // block
 
 
@@ -127,16 +126,14 @@ def _open_hash_file(
     except FileNotFoundError:
         return outputs.open(hash_file), False, False
     except OSError as error:
-        message = f"cannot write {hash_file}: {error.strerror}"
-        raise StorageError(message) from error
+        raise StorageError(f"cannot write {hash_file}: {error.strerror}") from error
     same = os.path.samestat(source.status, status)
     if same and (data_end is None or hash_offset < data_end):
-        message = (
+        raise ParameterError(
             f"the data in {hash_file} ends at byte {data_end} and the hash area would overlap it: "
             f"give --hash-offset {data_end} or more, or --data-blocks if a hash area stands "
             "behind the data already"
         )
-        raise ParameterError(message)
     if same or hash_offset or not stat.S_ISREG(status.st_mode):
         return outputs.open_in_place(hash_file), True, same
     return outputs.open(hash_file), False, False
@@ -147,8 +144,9 @@ def _check_room(hash_file: Path, fd: int, area: HashArea) -> None:
         return
     size = os.lseek(fd, 0, os.SEEK_END)
     if size < area.end:
-        message = f"{hash_file} has {size} bytes and the hash area ends at byte {area.end}"
-        raise StorageError(message)
+        raise StorageError(
+            f"{hash_file} has {size} bytes and the hash area ends at byte {area.end}"
+        )
 
 
 def _hash(
@@ -177,8 +175,9 @@ def _hash(
                 if not left:
                     break
         if left:
-            message = f"{source.path} ends {left} bytes before {blocks} blocks of {block_size}"
-            raise StorageError(message)
+            raise StorageError(
+                f"{source.path} ends {left} bytes before {blocks} blocks of {block_size}"
+            )
     else:
         for first, count, hole in _spans(source, blocks or 0, block_size):
             if hole:
@@ -238,9 +237,7 @@ def format_file(
         fd, in_place, same = -1, False, False
         if hash_file is not None:
             data_end = None if blocks is None else blocks * params.data_block_size
-            fd, in_place, same = _open_hash_file(
-                source, hash_file, outputs, hash_offset, data_end
-            )
+            fd, in_place, same = _open_hash_file(source, hash_file, outputs, hash_offset, data_end)
             _check_room(hash_file, fd, area)
             writer = _LevelWriter(hash_file, fd, None if blocks is None else area)
         tree = _hash(source, blocks, VerityHasher(params, threads=threads), writer, progress)

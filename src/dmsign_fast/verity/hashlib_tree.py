@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from dmsign_fast.verity.blocks import HashlibBlockHash, pack_hash_blocks
 
 if TYPE_CHECKING:
-    from collections.abc import Buffer
+    from typing_extensions import Buffer
 
     from dmsign_fast.verity.params import VerityParams
 
@@ -69,8 +69,10 @@ class HashlibTree:
         if not self._digests:
             raise OSError(errno.ENODATA, "no data")
         level = 0
-        while self._start[level] or self._ready[level] or len(self._digests[level]) > (
-            self._params.digest_size
+        while (
+            self._start[level]
+            or self._ready[level]
+            or len(self._digests[level]) > (self._params.digest_size)
         ):
             self._add(level, bytearray(), last=True)
             level += 1

@@ -31,8 +31,9 @@ def new_digest(algorithm: str) -> hashlib._Hash:
     except ValueError:
         digest = None
     if digest is None or not digest.digest_size:
-        message = f"hash algorithm {algorithm!r} is not supported: use sha256, or sha512, sha1 ..."
-        raise ParameterError(message)
+        raise ParameterError(
+            f"hash algorithm {algorithm!r} is not supported: use sha256, or sha512, sha1 ..."
+        )
     return digest
 
 
@@ -86,25 +87,25 @@ class VerityParams:
     def __post_init__(self) -> None:
         object.__setattr__(self, "hash_algorithm", self.hash_algorithm.lower())
         if self.hash_type not in (0, 1):
-            message = f"hash type {self.hash_type} is unknown: use 1 (normal) or 0 (Chrome OS)"
-            raise ParameterError(message)
+            raise ParameterError(
+                f"hash type {self.hash_type} is unknown: use 1 (normal) or 0 (Chrome OS)"
+            )
         for name in ("data_block_size", "hash_block_size"):
             size = getattr(self, name)
             if not MIN_BLOCK_SIZE <= size <= MAX_BLOCK_SIZE or size & (size - 1):
-                message = (
+                raise ParameterError(
                     f"{name.replace('_', ' ')} {size} is not supported: use a power of two from "
                     f"{MIN_BLOCK_SIZE} to {MAX_BLOCK_SIZE}, such as 4096"
                 )
-                raise ParameterError(message)
         if len(self.salt) > MAX_SALT_SIZE:
-            message = f"the salt has {len(self.salt)} bytes: use at most {MAX_SALT_SIZE}"
-            raise ParameterError(message)
+            raise ParameterError(
+                f"the salt has {len(self.salt)} bytes: use at most {MAX_SALT_SIZE}"
+            )
         if self.hash_block_size < 2 * self.digest_size:
-            message = (
+            raise ParameterError(
                 f"a hash block of {self.hash_block_size} bytes does not hold two digests of "
                 f"{self.hash_algorithm}: use a larger hash block size"
             )
-            raise ParameterError(message)
 
     @property
     def digest_size(self) -> int:
@@ -132,11 +133,11 @@ class VerityParams:
         """
         unit = MIN_BLOCK_SIZE if superblock else self.hash_block_size
         if hash_offset < 0 or hash_offset % unit:
-            message = f"hash offset {hash_offset} is not a multiple of {unit}"
-            raise ParameterError(message)
+            raise ParameterError(f"hash offset {hash_offset} is not a multiple of {unit}")
         if data_blocks < 1 or data_blocks * self.data_block_size > _MAX_FILE:
-            message = f"{data_blocks} data blocks of {self.data_block_size} bytes: 1 to 2^63 bytes"
-            raise ParameterError(message)
+            raise ParameterError(
+                f"{data_blocks} data blocks of {self.data_block_size} bytes: 1 to 2^63 bytes"
+            )
         start = hash_offset + (SUPERBLOCK_SIZE if superblock else 0)
         start += -start % self.hash_block_size
         counts = []
@@ -150,6 +151,5 @@ class VerityParams:
             levels.insert(0, Level(end, count))
             end += count * self.hash_block_size
         if end > _MAX_FILE:
-            message = f"the hash area would end at byte {end}, beyond 2^63"
-            raise ParameterError(message)
+            raise ParameterError(f"the hash area would end at byte {end}, beyond 2^63")
         return HashArea(tuple(levels), start, end)

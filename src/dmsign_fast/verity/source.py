@@ -42,15 +42,15 @@ class Source:
     def seekable_size(self, what: str) -> int:
         """The size in bytes; ParameterError that says ``what`` needs it if this is a pipe."""
         if self.size is None:
-            message = f"{self.path} is a pipe, and {what} needs a file or a block device"
-            raise ParameterError(message)
+            raise ParameterError(
+                f"{self.path} is a pipe, and {what} needs a file or a block device"
+            )
         return self.size
 
     def _check_size(self, size: int) -> None:
         now = os.lseek(self.fd, 0, os.SEEK_END)
         if now < size:
-            message = f"cannot read {self.path} at byte {now}: the file ends here"
-            raise StorageError(message)
+            raise StorageError(f"cannot read {self.path} at byte {now}: the file ends here")
 
     def check_unchanged(self) -> None:
         """StorageError if a file was written to since it was opened."""
@@ -59,12 +59,11 @@ class Source:
             self.status.st_size,
             self.status.st_mtime_ns,
         ):
-            message = f"{self.path} was changed while it was read: hash it when nobody writes to it"
-            raise StorageError(message)
+            raise StorageError(
+                f"{self.path} was changed while it was read: hash it when nobody writes to it"
+            )
 
-    def extents(
-        self, first: int, blocks: int, block_size: int
-    ) -> Iterator[tuple[int, int, bool]]:
+    def extents(self, first: int, blocks: int, block_size: int) -> Iterator[tuple[int, int, bool]]:
         """Runs of blocks in ``blocks`` from ``first`` on: (first block, blocks, is a hole).
 
         A hole is what the file system knows to be zeros (SEEK_HOLE); a block that is not wholly
@@ -96,8 +95,9 @@ class Source:
             try:
                 got = os.readv(self.fd, [buffer[have:]])
             except OSError as error:
-                message = f"cannot read {self.path} at byte {at}: {error.strerror}"
-                raise StorageError(message) from error
+                raise StorageError(
+                    f"cannot read {self.path} at byte {at}: {error.strerror}"
+                ) from error
             at += got
             have += got
             if have == size or (not got and have):

@@ -49,11 +49,10 @@ class Superblock:
             FormatError: not a superblock, or one with values outside their limits.
         """
         if len(data) < SUPERBLOCK_SIZE:
-            message = (
+            raise FormatError(
                 f"{where} is cut short, {len(data)} of {SUPERBLOCK_SIZE} bytes: is this the hash "
                 "file, and is --hash-offset right?"
             )
-            raise FormatError(message)
         (
             signature,
             version,
@@ -67,17 +66,16 @@ class Superblock:
             salt,
         ) = _LAYOUT.unpack_from(data)
         if signature != _SIGNATURE:
-            message = (
+            raise FormatError(
                 f"{where} has no dm-verity signature: is this the hash file, and is --hash-offset "
                 "right? (a hash file without one needs --no-superblock and all parameters)"
             )
-            raise FormatError(message)
         if version != 1:
-            message = f"{where} has version {version}: only version 1 is known"
-            raise FormatError(message)
+            raise FormatError(f"{where} has version {version}: only version 1 is known")
         if salt_size > len(salt):
-            message = f"{where} says that its salt has {salt_size} bytes: the limit is {len(salt)}"
-            raise FormatError(message)
+            raise FormatError(
+                f"{where} says that its salt has {salt_size} bytes: the limit is {len(salt)}"
+            )
         try:
             params = VerityParams(
                 hash_algorithm=algorithm.rstrip(b"\0").decode("ascii"),
@@ -88,6 +86,5 @@ class Superblock:
             )
             params.hash_area(data_blocks)
         except (ParameterError, UnicodeDecodeError) as error:
-            message = f"{where} is corrupt: {error}"
-            raise FormatError(message) from error
+            raise FormatError(f"{where} is corrupt: {error}") from error
         return cls(params=params, data_blocks=data_blocks, uuid=uuid.UUID(bytes=uuid_bytes))

@@ -11,10 +11,11 @@ from dmsign_fast.verity.hashlib_tree import HashlibTree
 from dmsign_fast.verity.params import VerityParams
 
 if TYPE_CHECKING:
-    from collections.abc import Buffer, Iterator
+    from collections.abc import Iterator
 
     import numpy as np
     import numpy.typing as npt
+    from typing_extensions import Buffer
 
 __all__ = ["HashTree", "VerityHasher"]
 
@@ -70,8 +71,9 @@ class HashTree:
         import numpy as np
 
         if (self.params, self.data_blocks) != (other.params, other.data_blocks):
-            message = "only trees of the same parameters and number of data blocks can be compared"
-            raise ParameterError(message)
+            raise ParameterError(
+                "only trees of the same parameters and number of data blocks can be compared"
+            )
         if not self.hash_blocks:
             return np.flatnonzero([self.root_hash != other.root_hash])
         return np.flatnonzero((self.level(0) != other.level(0)).any(axis=2))
@@ -105,8 +107,7 @@ class VerityHasher:
     @property
     def _tree(self) -> _core.Tree | HashlibTree:
         if self._growing is None:
-            message = "this hasher is finalized: begin a new one"
-            raise ParameterError(message)
+            raise ParameterError("this hasher is finalized: begin a new one")
         return self._growing
 
     def update(self, data: Buffer) -> None:
@@ -149,14 +150,14 @@ class VerityHasher:
         """
         block = self.params.data_block_size
         if not self._bytes:
-            message = "there is no data to hash: a dm-verity device has at least one data block"
-            raise ParameterError(message)
+            raise ParameterError(
+                "there is no data to hash: a dm-verity device has at least one data block"
+            )
         if self._bytes % block:
-            message = (
+            raise ParameterError(
                 f"the data has {self._bytes} bytes, not a multiple of the data block size, "
                 f"{block}: pad it with {-self._bytes % block} zero bytes"
             )
-            raise ParameterError(message)
         tree = self._tree
         self._growing = None
         root_hash = tree.final(self.threads)

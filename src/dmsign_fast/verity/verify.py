@@ -194,7 +194,7 @@ class _Verifier:
         is_, should = (np.frombuffer(x, np.uint8).reshape(shape) for x in (stored, expected))
         differs = is_ != should
         rows = np.flatnonzero(differs.any(axis=1))
-        right = np.frombuffer(self._hash.hash_blocks(should[rows], self._threads), np.uint8)
+        right = np.frombuffer(self._hash.hash_blocks(should[rows].data, self._threads), np.uint8)
         right = (right.reshape(len(rows), -1) == self._digests_above(level, first + rows)).all(1)
         if level == len(self._area.levels) - 1:
             self._top_is_corrupt = bool(right.all())
@@ -248,8 +248,7 @@ def read_superblock(source: Source, hash_offset: int = 0) -> Superblock:
         ParameterError: the offset is not a multiple of 512.
     """
     if hash_offset < 0 or hash_offset % SUPERBLOCK_SIZE:
-        message = f"hash offset {hash_offset} is not a multiple of {SUPERBLOCK_SIZE}"
-        raise ParameterError(message)
+        raise ParameterError(f"hash offset {hash_offset} is not a multiple of {SUPERBLOCK_SIZE}")
     left = max(0, source.seekable_size("reading a hash area") - hash_offset)
     data = read_exactly(source.fd, hash_offset, min(SUPERBLOCK_SIZE, left))
     return Superblock.unpack(data, f"the superblock at byte {hash_offset} of {source.path}")
@@ -293,18 +292,16 @@ def verify_file(
         else:
             blocks = size // params.data_block_size if data_blocks is None else data_blocks
         if len(root_hash) != params.digest_size:
-            message = (
+            raise ParameterError(
                 f"the root hash has {len(root_hash)} bytes: one of {params.hash_algorithm} has "
                 f"{params.digest_size}"
             )
-            raise ParameterError(message)
         area = params.hash_area(blocks, hash_offset=hash_offset, superblock=superblock)
         if hashes.seekable_size("reading a hash area") < area.end and area.levels:
-            message = (
+            raise FormatError(
                 f"{hash_file} has {hashes.size} bytes and its hash area should end at byte "
                 f"{area.end}: it is cut short, or the parameters are not its own"
             )
-            raise FormatError(message)
         verifier = _Verifier(
             params, area, hashes, root_hash, threads or _core.default_threads(), progress
         )
