@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     import argparse
     from collections.abc import Callable, Iterator, Mapping
 
-__all__ = ["Work", "print_json", "work"]
+__all__ = ["Work", "print_json", "print_summary", "work"]
 
 _LONG = 256 << 20
 
@@ -64,3 +64,9 @@ def work(args: argparse.Namespace, doing: str, total: int | None) -> Iterator[Wo
     else:
         yield done
     done.seconds = time.monotonic() - began
+
+
+def print_summary(args: argparse.Namespace, done: Work, doing: str) -> None:
+    """How much was done and how fast, on standard error."""
+    if not args.quiet:
+        print(f"{doing} {done}", file=sys.stderr)

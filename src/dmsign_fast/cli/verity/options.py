@@ -1,0 +1,109 @@
+"""Options that commands share, with veritysetup's names, defaults and meanings."""
+
+from __future__ import annotations
+
+import argparse
+import binascii
+import uuid
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from dmsign_fast.errors import ParameterError
+from dmsign_fast.verity.params import VerityParams
+
+__all__ = [
+    "add_data",
+    "add_format_options",
+    "add_tree_options",
+    "data_size",
+    "format_arguments",
+    "hex_bytes",
+    "params",
+    "whole_number",
+]
+
+
+def hex_bytes(text: str) -> bytes:
+    """Bytes from hexadecimal text; an error of argparse otherwise."""
+    try:
+        return binascii.unhexlify(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is not hexadecimal") from None
+
+
+def _salt(text: str) -> bytes:
+    return b"" if text == "-" else hex_bytes(text)
+
+
+def whole_number(text: str) -> int:
+    """A number from decimal digits; an error of argparse otherwise."""
+    if not text.isdecimal():
+        message = f"{text!r} is not a whole number"
+        raise argparse.ArgumentTypeError(message)
+    return int(text)
+
+
+def add_data(parser: argparse.ArgumentParser) -> None:
+    """The positional DATA."""
+    parser.add_argument("data", metavar="DATA", type=Path, help="file or device; - for stdin")
+
+
+def add_tree_options(parser: argparse.ArgumentParser) -> None:
+    """What describes a hash tree and where it stands."""
+    add = parser.add_argument
+    add("--hash", dest="algorithm", default="sha256", metavar="NAME", help="default: sha256")
+    add("--format", type=whole_number, default=1, metavar="TYPE", help="1 normal, 0 Chrome OS")
+    add("--data-block-size", type=whole_number, default=4096, metavar="BYTES", help="default: 4096")
+    add("--hash-block-size", type=whole_number, default=4096, metavar="BYTES", help="default: 4096")
+    add("--data-blocks", type=whole_number, default=0, metavar="N", help="default: all of DATA")
+    add("--hash-offset", type=whole_number, default=0, metavar="BYTES", help="default: 0")
+    add("-s", "--salt", type=_salt, metavar="HEX", help="- for none; default: 32 random bytes")
+    add("--no-superblock", action="store_true", help="neither write nor expect one")
+    add("--root-hash-file", type=Path, metavar="FILE", help="the root hash as hex text")
+    add("--threads", type=whole_number, metavar="N", help="default: every core")
+
+
+def add_format_options(parser: argparse.ArgumentParser) -> None:
+    """What describes a hash tree that is to be written."""
+    add_tree_options(parser)
+    parser.add_argument("--uuid", help="of the superblock; default: random")
+
+
+def params(args: argparse.Namespace) -> VerityParams:
+    """The parameters that the options name."""
+    salt = {} if args.salt is None else {"salt": args.salt}
+    return VerityParams(
+        hash_algorithm=args.algorithm,
+        hash_type=args.format,
+        data_block_size=args.data_block_size,
+        hash_block_size=args.hash_block_size,
+        **salt,
+    )
+
+
+def format_arguments(args: argparse.Namespace) -> dict[str, Any]:
+    """The options that format and sign share, as keyword arguments of format_file."""
+    try:
+        superblock_uuid = None if args.uuid is None else uuid.UUID(args.uuid)
+    except ValueError:
+        raise ParameterError(
+            f"{args.uuid!r} is not a UUID: give 32 hex digits as 8-4-4-4-12"
+        ) from None
+    return {
+        "params": params(args),
+        "data_blocks": args.data_blocks or None,
+        "hash_offset": args.hash_offset,
+        "superblock": not args.no_superblock,
+        "superblock_uuid": superblock_uuid,
+        "threads": args.threads,
+    }
+
+
+def data_size(args: argparse.Namespace) -> int | None:
+    """How much there is to do, for the progress bar; the work itself will say what is wrong."""
+    if args.data_blocks:
+        return int(args.data_blocks * args.data_block_size)
+    with suppress(OSError):
+        return args.data.stat().st_size or None
+    return None

@@ -1,0 +1,111 @@
+"""``dmsign-fast verity sign``: hash data and sign the root hash."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from pathlib import Path
+
+from dmsign_fast.cli.output import print_json, print_summary, work
+from dmsign_fast.cli.verity.header import formatted_header, print_header
+from dmsign_fast.cli.verity.options import add_data, add_format_options, data_size, format_arguments
+from dmsign_fast.errors import ParameterError, SigningError
+from dmsign_fast.outputs import storage_errors
+
+__all__ = ["EXAMPLES", "HELP", "add_arguments", "run"]
+
+HELP = "hash data and sign the root hash"
+EXAMPLES = """\
+examples:
+  dmsign-fast verity sign image.erofs --key key.pem --cert chain.pem
+  dmsign-fast verity sign image.erofs --key key.pem --cert chain.pem --passphrase-file secret
+then:
+  veritysetup open image.erofs NAME image.verity --root-hash-file image.erofs.roothash \\
+      --root-hash-signature image.erofs.roothash.p7s
+"""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of the command."""
+    add_data(parser)
+    parser.add_argument(
+        "hash", metavar="HASH", type=Path, nargs="?", help="default: DATA.verity (without .raw)"
+    )
+    parser.add_argument("--key", type=Path, required=True, help="private key, PEM or DER")
+    parser.add_argument(
+        "--cert", type=Path, required=True, help="its certificate and the chain above it, PEM"
+    )
+    parser.add_argument(
+        "--digest", choices=("sha256", "sha384", "sha512"), help="default: sha256 for RSA"
+    )
+    parser.add_argument("--no-certs", action="store_true", help="leave the certificates out")
+    parser.add_argument("--passphrase-file", type=Path, help="of an encrypted key: first line")
+    parser.add_argument(
+        "--passphrase-env", metavar="NAME", help="the environment variable that holds it"
+    )
+    parser.add_argument("--signature", type=Path, help="default: DATA.roothash.p7s")
+    add_format_options(parser)
+
+
+def _passphrase(args: argparse.Namespace) -> bytes:
+    if args.passphrase_file:
+        with storage_errors("read", args.passphrase_file):
+            return bytes(args.passphrase_file.read_bytes().partition(b"\n")[0])
+    if args.passphrase_env:
+        value = os.environb.get(os.fsencode(args.passphrase_env))
+        if value is None:
+            raise SigningError(f"the environment variable {args.passphrase_env} is not set")
+        return value
+    if not sys.stdin.isatty():
+        raise SigningError(
+            f"{args.key} is encrypted and there is no terminal to ask on: give --passphrase-file "
+            "or --passphrase-env"
+        )
+    import getpass
+
+    return getpass.getpass(f"Passphrase of {args.key}: ").encode()
+
+
+def run(args: argparse.Namespace) -> int:
+    """Run the command; its exit status."""
+    from dmsign_fast.pipeline.files import SignedPaths, sign_file
+    from dmsign_fast.signing.local import load_local_signer
+
+    beside = SignedPaths.beside(args.data)
+    paths = SignedPaths(
+        args.hash or beside.hash_file,
+        args.root_hash_file or beside.root_hash,
+        args.signature or beside.signature,
+    )
+    if str(args.data) == "-" and not (args.hash and args.root_hash_file and args.signature):
+        raise ParameterError("with DATA - give the names of HASH, --root-hash-file and --signature")
+    arguments = format_arguments(args)
+    signer = load_local_signer(args.key, args.cert, lambda: _passphrase(args))
+    with work(args, "hashing", data_size(args)) as done:
+        signed = sign_file(
+            args.data,
+            paths,
+            signer,
+            digest=args.digest,
+            certificates=not args.no_certs,
+            progress=done,
+            **arguments,
+        )
+    known = formatted_header(signed.formatted, args.hash_offset)
+    subject = signer.certificate_chain[0].subject.rfc4514_string()
+    if args.output == "json":
+        files = {
+            "hash_file": str(paths.hash_file),
+            "root_hash_file": str(paths.root_hash),
+            "signature_file": str(paths.signature),
+            "signer": subject,
+        }
+        print_json(known | files | done.json)
+    else:
+        print_header(paths.hash_file, known)
+        print(f"Root hash file: \t{paths.root_hash}")
+        print(f"Signature file: \t{paths.signature}")
+        print(f"Signer:         \t{subject}")
+    print_summary(args, done, "hashed and signed")
+    return 0

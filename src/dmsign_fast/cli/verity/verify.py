@@ -1,0 +1,171 @@
+"""``dmsign-fast verity verify``: verify data, hash area and signature."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from dmsign_fast.cli.output import print_json, print_summary, work
+from dmsign_fast.cli.verity.options import (
+    add_data,
+    add_tree_options,
+    data_size,
+    hex_bytes,
+    params,
+)
+from dmsign_fast.errors import CorruptionError, DmsignError, ParameterError, VerificationError
+from dmsign_fast.outputs import storage_errors
+
+if TYPE_CHECKING:
+    from dmsign_fast.envelope.pkcs7 import Verdict
+    from dmsign_fast.verity.verify import Verified
+
+__all__ = ["EXAMPLES", "HELP", "add_arguments", "run"]
+
+HELP = "verify data and hash area in full"
+EXAMPLES = """\
+examples:
+  dmsign-fast verity verify image.erofs image.verity ROOT_HASH
+  dmsign-fast verity verify image.erofs image.verity --root-hash-file image.roothash \\
+      --signature image.roothash.p7s --cert root-ca.pem
+"""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of the command."""
+    add_data(parser)
+    parser.add_argument("hash", metavar="HASH", type=Path)
+    parser.add_argument("root_hash", metavar="ROOT_HASH", type=hex_bytes, nargs="?")
+    parser.add_argument("--signature", type=Path, help="verify this signature of the root hash")
+    parser.add_argument(
+        "--cert",
+        type=Path,
+        action="append",
+        default=[],
+        help="trust anchors for --signature, PEM; may be repeated",
+    )
+    add_tree_options(parser)
+
+
+def _root_hash(args: argparse.Namespace) -> bytes:
+    if args.root_hash is not None:
+        return bytes(args.root_hash)
+    if args.root_hash_file is None:
+        raise ParameterError("verify needs ROOT_HASH or --root-hash-file")
+    with storage_errors("read", args.root_hash_file):
+        text = args.root_hash_file.read_bytes()[:4096]
+    try:
+        return bytes.fromhex(text.decode("ascii").strip())
+    except ValueError:
+        raise ParameterError(
+            f"{args.root_hash_file} does not hold a root hash: hex text is expected"
+        ) from None
+
+
+def _verify_signature(
+    args: argparse.Namespace, root_hash: bytes
+) -> tuple[Verdict | None, DmsignError | None]:
+    """The verdict, or why there is none: the data is verified all the same."""
+    if bool(args.signature) != bool(args.cert):
+        raise ParameterError("--signature and --cert (trust anchors) go together")
+    if not args.signature:
+        return None, None
+    from dmsign_fast.envelope.pkcs7 import verify_root_hash
+    from dmsign_fast.envelope.trust import load_trust_anchors
+    from dmsign_fast.signing.certificates import read_file
+
+    anchors = load_trust_anchors(*args.cert)
+    try:
+        return verify_root_hash(read_file(args.signature), root_hash, anchors), None
+    except DmsignError as error:
+        return None, error
+
+
+def _bad_json(report: Verified) -> list[dict[str, Any]]:
+    return [
+        {
+            "kind": "data" if bad.level is None else "hash",
+            "level": bad.level,
+            "reason": bad.reason,
+            "first_block": part.first,
+            "blocks": part.blocks,
+            "offset": part.offset,
+            "size": part.size,
+        }
+        for bad in report.bad
+        for part in bad
+    ]
+
+
+_REASONS = {
+    "digest": "not what was hashed",
+    "spare": "spare area not zero",
+    "missing": "beyond the end of the data",
+}
+
+
+def _print_bad(args: argparse.Namespace, report: Verified) -> None:
+    for bad in report.bad:
+        kind, path = "data block", args.data
+        if bad.level is not None:
+            kind, path = f"hash block (level {bad.level})", args.hash
+        for part in bad:
+            last = part.first + part.blocks - 1
+            numbers = f"{part.first}" if last == part.first else f"{part.first}-{last}"
+            end = part.offset + part.size - 1
+            print(f"{kind} {numbers}, bytes {part.offset}-{end} of {path}: {_REASONS[bad.reason]}")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Run the command; its exit status."""
+    from dataclasses import asdict
+
+    from dmsign_fast.verity.verify import verify_file
+
+    root_hash = _root_hash(args)
+    if args.no_superblock and args.salt is None:
+        raise ParameterError("--no-superblock needs the --salt of the tree (- for none)")
+    verdict, refused = _verify_signature(args, root_hash)
+    corruption = None
+    with work(args, "verifying", data_size(args)) as done:
+        try:
+            report = verify_file(
+                args.data,
+                args.hash,
+                root_hash,
+                params=params(args) if args.no_superblock else None,
+                data_blocks=args.data_blocks or None,
+                hash_offset=args.hash_offset,
+                threads=args.threads,
+                progress=done,
+            )
+        except CorruptionError as error:
+            corruption, report = error, error.report
+    if args.output == "json":
+        args.printed = True
+        value: dict[str, Any] = {
+            "verified": not corruption and not refused,
+            "root_hash": root_hash.hex(),
+            "computed_root_hash": report.computed.hex(),
+            "data_blocks": report.data_blocks,
+            "bad": _bad_json(report),
+        }
+        if refused:
+            value["signature"] = {"error": type(refused).__name__, "message": str(refused)}
+        elif verdict:
+            value["signature"] = asdict(verdict)
+        print_json(value | done.json)
+    elif corruption:
+        _print_bad(args, report)
+    elif not refused:
+        print(f"Root hash:      \t{root_hash.hex()}")
+        print(f"Verified:       \t{report.data_blocks} data blocks, every one as it was hashed")
+        if verdict:
+            print(f"Signed by:      \t{verdict.signer.subject}")
+    print_summary(args, done, "checked")
+    if corruption and refused:
+        raise VerificationError(f"{corruption}; the signature is refused too: {refused}")
+    if wrong := corruption or refused:
+        raise wrong
+    return 0
