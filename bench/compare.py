@@ -1,0 +1,169 @@
+"""``dmsign-fast verity`` and ``veritysetup`` as processes, in turn, on the same file."""
+
+from __future__ import annotations
+
+import filecmp
+import re
+import shutil
+import sys
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from inputs import tool
+from measure import Pairs, Run, in_turn, run, seconds
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+_SALT = "aa" * 32
+_UUID = "7f1a5f4c-2c1e-4a57-9d0b-0f1c2d3e4f50"
+
+# Section 4 of the first issue, by implementation, block size and threads: a floor for the ratio.
+FLOORS = {
+    ("avx512", 4096, 1): 4.0,
+    ("avx512", 4096, 2): 7.5,
+    ("avx512", 512, 1): 6.0,
+    ("avx512", 512, 2): 11.0,
+    ("shani", 4096, 1): 1.5,
+    ("shani", 4096, 2): 3.0,
+    ("shani", 512, 1): 1.5,
+    ("shani", 512, 2): 3.0,
+}
+
+
+@dataclass(frozen=True)
+class Row:
+    """One command of ours against veritysetup's."""
+
+    data: str
+    size: int
+    command: str
+    block_size: int
+    implementation: str
+    threads: int
+    pairs: Pairs
+
+    @property
+    def floor(self) -> float | None:
+        return FLOORS.get((self.implementation, self.block_size, self.threads))
+
+    @property
+    def ours(self) -> float:
+        """GB/s."""
+        return self.size / seconds(self.pairs.ours) / 1e9
+
+    @property
+    def theirs(self) -> float:
+        """GB/s."""
+        return self.size / seconds(self.pairs.theirs) / 1e9
+
+    @property
+    def cores(self) -> float:
+        """That ours kept busy while it ran."""
+        return sum(r.cpu for r in self.pairs.ours) / sum(r.seconds for r in self.pairs.ours)
+
+    @property
+    def json(self) -> dict[str, Any]:
+        names = ("data", "size", "command", "block_size", "implementation", "threads", "floor")
+        return {name: getattr(self, name) for name in names} | self.pairs.json
+
+
+def dmsign_fast() -> str:
+    """Our program: of the environment that this Python belongs to, or else of PATH."""
+    beside = Path(sys.executable).with_name("dmsign-fast")
+    found = str(beside) if beside.exists() else shutil.which("dmsign-fast")
+    if not found:
+        message = "dmsign-fast is not installed: pip install -e '.[bench]'"
+        raise SystemExit(message)
+    return found
+
+
+def thread_counts(cores: int) -> list[int]:
+    """One, two, and all."""
+    return sorted({1, min(2, cores), cores})
+
+
+def _root_hash(output: str) -> str:
+    found = re.search(r"^Root hash:\s*([0-9a-f]+)$", output, re.MULTILINE)
+    if not found:
+        message = f"no root hash in:\n{output}"
+        raise ValueError(message)
+    return found[1]
+
+
+class Commands:
+    """The two programs on one file with one block size; a timed run does the same work in both."""
+
+    def __init__(self, data: Path, block_size: int, hash_directory: Path) -> None:
+        self._veritysetup = tool("veritysetup", "cryptsetup-bin")
+        self._dmsign_fast = dmsign_fast()
+        self._data = data
+        self._hashes = hash_directory / "hashes"
+        self._new = hash_directory / "new"
+        size = str(block_size)
+        self._options = ["--data-block-size", size, "--hash-block-size", size]
+        self._options += ["--salt", _SALT, "--uuid", _UUID]
+        made = run([self._veritysetup, "format", *self._options, data, self._hashes])
+        self._root = _root_hash(made.output)
+
+    def check(self, implementation: str) -> None:
+        """Both make the same file; else a ratio would mean nothing."""
+        self.our_format(implementation, 2)
+        if not filecmp.cmp(self._hashes, self._new, shallow=False):
+            message = f"{implementation}: the hash file is not veritysetup's"
+            raise ValueError(message)
+
+    def their_format(self) -> Run:
+        self._new.unlink(missing_ok=True)
+        return run([self._veritysetup, "format", *self._options, self._data, self._new])
+
+    def their_verify(self) -> Run:
+        return run([self._veritysetup, "verify", self._data, self._hashes, self._root])
+
+    def our_format(self, implementation: str, threads: int) -> Run:
+        self._new.unlink(missing_ok=True)
+        words = ["format", *self._options, str(self._data), str(self._new)]
+        return self._ours(words, implementation, threads)
+
+    def our_verify(self, implementation: str, threads: int) -> Run:
+        words = ["verify", str(self._data), str(self._hashes), self._root]
+        return self._ours(words, implementation, threads)
+
+    def _ours(self, words: Sequence[str], implementation: str, threads: int) -> Run:
+        command = [self._dmsign_fast, "verity", *words, "--quiet", "--threads", str(threads)]
+        done = run(command, environment={"DMSIGN_IMPL": implementation})
+        if _root_hash(done.output) != self._root:
+            message = f"{implementation}: another root hash than veritysetup's"
+            raise ValueError(message)
+        return done
+
+    def remove(self) -> None:
+        self._hashes.unlink(missing_ok=True)
+        self._new.unlink(missing_ok=True)
+
+
+def compare(
+    name: str,
+    data: Path,
+    block_size: int,
+    implementations: Sequence[str],
+    threads: Sequence[int],
+    rounds: int,
+    hash_directory: Path,
+) -> Iterator[Row]:
+    """Rows of one file and one block size."""
+    commands = Commands(data, block_size, hash_directory)
+    theirs = {"format": commands.their_format, "verify": commands.their_verify}
+    ours = {"format": commands.our_format, "verify": commands.our_verify}
+    for implementation in implementations:
+        commands.check(implementation)
+    for command, their_run in theirs.items():
+        for implementation in implementations:
+            for count in threads:
+                our_run = partial(ours[command], implementation, count)
+                pairs = in_turn(their_run, our_run, rounds)
+                size = data.stat().st_size
+                yield Row(name, size, command, block_size, implementation, count, pairs)
+    commands.remove()

@@ -1,0 +1,122 @@
+"""Whole processes, timed one at a time and in pairs."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import statistics
+import subprocess
+import threading
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+_TIMEOUT = 3600.0
+_TICK = os.sysconf("SC_CLK_TCK")
+
+
+@dataclass(frozen=True)
+class Run:
+    """One process from its start to its end.
+
+    Attributes:
+        cpu: seconds of user and system time.
+        others: cores that everything else on the machine kept busy meanwhile.
+        peak: largest resident set, bytes.
+    """
+
+    seconds: float
+    cpu: float
+    others: float
+    peak: int
+    output: str
+
+    @property
+    def json(self) -> dict[str, Any]:
+        return {
+            "seconds": round(self.seconds, 4),
+            "cpu_seconds": round(self.cpu, 4),
+            "other_cores": round(self.others, 2),
+            "peak_rss": self.peak,
+        }
+
+
+def _busy() -> float:
+    """Seconds that all cores were busy or stolen since the machine started."""
+    with open("/proc/stat", encoding="ascii") as file:  # noqa: PTH123
+        user, nice, system, _, _, irq, softirq, steal, *_ = map(int, file.readline().split()[1:])
+    return (user + nice + system + irq + softirq + steal) / _TICK
+
+
+def run(
+    command: Sequence[str | os.PathLike[str]],
+    *,
+    environment: Mapping[str, str] | None = None,
+    stdin: int = subprocess.DEVNULL,
+) -> Run:
+    """Run a command to its end; CalledProcessError with its output if it fails."""
+    words = [os.fspath(word) for word in command]
+    busy = _busy()
+    began = time.perf_counter()
+    # the file names and figures that these commands print fit in the buffer of a pipe
+    child = subprocess.Popen(
+        words,
+        stdin=stdin,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        env={**os.environ, **(environment or {})},
+    )
+    watchdog = threading.Timer(_TIMEOUT, child.kill)
+    watchdog.daemon = True
+    watchdog.start()
+    _, status, usage = os.wait4(child.pid, 0)
+    seconds = time.perf_counter() - began
+    watchdog.cancel()
+    busy = _busy() - busy
+    child.returncode = os.waitstatus_to_exitcode(status)
+    assert child.stdout
+    with child.stdout:
+        output = child.stdout.read().decode(errors="replace")
+    if child.returncode:
+        print(f"failed: {shlex.join(words)}\n{output}")
+        raise subprocess.CalledProcessError(child.returncode, words, output)
+    cpu = usage.ru_utime + usage.ru_stime
+    return Run(seconds, cpu, max(0.0, (busy - cpu) / seconds), usage.ru_maxrss << 10, output)
+
+
+@dataclass(frozen=True)
+class Pairs:
+    """Two commands run in turn; each ratio is of two runs that followed each other."""
+
+    theirs: list[Run]
+    ours: list[Run]
+
+    @property
+    def ratios(self) -> list[float]:
+        """How many times as fast ours was, pair by pair."""
+        return [a.seconds / b.seconds for a, b in zip(self.theirs, self.ours, strict=True)]
+
+    @property
+    def json(self) -> dict[str, Any]:
+        return {
+            "theirs": [run.json for run in self.theirs],
+            "ours": [run.json for run in self.ours],
+            "ratios": [round(ratio, 3) for ratio in self.ratios],
+        }
+
+
+def in_turn(theirs: Callable[[], Run], ours: Callable[[], Run], rounds: int) -> Pairs:
+    """A B A B ..., so that what disturbs the machine for a while disturbs both."""
+    pairs = Pairs([], [])
+    for _ in range(rounds):
+        pairs.theirs.append(theirs())
+        pairs.ours.append(ours())
+    return pairs
+
+
+def seconds(runs: Sequence[Run]) -> float:
+    """Median."""
+    return statistics.median(run.seconds for run in runs)

@@ -1,0 +1,170 @@
+"""The tables, in Markdown."""
+
+from __future__ import annotations
+
+import statistics
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from baseline import Baseline
+    from compare import Row
+    from cycles import Cycles
+    from limits import Limit
+
+# With more than this many cores busy elsewhere, the figures say so.
+_QUIET = 0.1
+
+
+@dataclass
+class Results:
+    """All that one run of the benchmark found."""
+
+    machine: dict[str, Any]
+    settings: dict[str, Any]
+    rows: list[Row] = field(default_factory=list)
+    baselines: list[Baseline] = field(default_factory=list)
+    cycles: list[Cycles] = field(default_factory=list)
+    limits: list[Limit] = field(default_factory=list)
+
+    @property
+    def json(self) -> dict[str, Any]:
+        return {
+            "machine": self.machine,
+            "settings": self.settings,
+            "compare": [row.json for row in self.rows],
+            "baselines": [baseline.json for baseline in self.baselines],
+            "cycles": [found.json for found in self.cycles],
+            "limits": [limit.json for limit in self.limits],
+        }
+
+
+def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> Iterator[str]:
+    right = [
+        not any(c.isalpha() for c in "".join(row[i] for row in rows)) for i in range(len(head))
+    ]
+    lines = [head, ["---:" if number else "---" for number in right], *rows]
+    widths = [max(len(line[i]) for line in lines) for i in range(len(head))]
+    for line in lines:
+        cells = zip(line, widths, right, strict=True)
+        padded = (c.rjust(w) if number else c.ljust(w) for c, w, number in cells)
+        yield f"| {' | '.join(padded)} |"
+    yield ""
+
+
+def _machine(machine: dict[str, Any]) -> Iterator[str]:
+    virtual = ", virtual" if machine["virtual"] else ""
+    clock = f", TSC {machine['tsc_hertz'] / 1e6:.0f} MHz" if machine["tsc_hertz"] else ""
+    yield (
+        f"Machine: {machine['processor']}, {machine['cores']} cores{virtual}{clock}; "
+        f"{', '.join(machine['features'])}; {machine['caches']}; {machine['memory_gib']} GiB  "
+    )
+    yield (
+        f"Software: Linux {machine['kernel']}, {machine['distribution']}; "
+        f"{machine['cryptsetup'].partition(' flags')[0]}; {machine['openssl']}; "
+        f"Python {machine['python']} with {machine['openssl_of_hashlib']}; "
+        f"C core by {machine['compiler']}  "
+    )
+    yield f"Date: {machine['date']}, load {machine['load']:.1f}"
+    yield ""
+
+
+def _compare(rows: Sequence[Row]) -> Iterator[str]:
+    others = statistics.median(run.others for row in rows for run in row.pairs.ours)
+    yield (
+        "Whole processes in turn (veritysetup, dmsign-fast, veritysetup, ...); medians. The ratio "
+        "is taken pair by pair: median (least to most)."
+    )
+    if others > _QUIET:
+        yield (
+            f"**Other processes kept {others:.1f} cores busy meanwhile**: figures of several "
+            "threads are too low (see *cores*, what dmsign-fast got)."
+        )
+    for row in rows:
+        # a core that veritysetup had for itself and we did not makes no fair pair
+        if row.cores < 0.7 * row.threads:
+            yield ""
+            yield "Rows marked ! got less than 70 % of the cores that they asked for."
+            break
+    yield ""
+    head = ["data", "command", "block", "SHA-256", "threads", "GB/s", "cores"]
+    head += ["veritysetup GB/s", "times as fast", "floor"]
+    lines = []
+    for row in rows:
+        ratios = row.pairs.ratios
+        lines.append(
+            [
+                f"{row.data}, {row.size / 2**30:.2f} GiB",
+                row.command,
+                str(row.block_size),
+                row.implementation,
+                str(row.threads),
+                f"{row.ours:.2f}",
+                f"{row.cores:.2f}" + (" !" if row.cores < 0.7 * row.threads else ""),
+                f"{row.theirs:.2f}",
+                f"{statistics.median(ratios):.2f} ({min(ratios):.2f} to {max(ratios):.2f})",
+                "" if row.floor is None else f"{row.floor:g}",
+            ]
+        )
+    yield from _table(head, lines)
+
+
+def _baselines(baselines: Sequence[Baseline]) -> Iterator[str]:
+    yield "Bounds, on the random file, one thread:"
+    yield ""
+    yield from _table(["what", "GB/s"], [[b.name, f"{b.speed:.2f}"] for b in baselines])
+
+
+def _cycles(found: Sequence[Cycles]) -> Iterator[str]:
+    kinds = {
+        "core": "core cycles counted by perf",
+        "reference": (
+            "reference cycles, of the time stamp counter: the core's own clock cannot be seen here "
+            "and may be higher"
+        ),
+        None: "no clock found",
+    }
+    yield "The C core alone, one thread, salt of 32 bytes, medians of single calls. Cycles: "
+    yield "; ".join(kinds[clock] for clock in sorted({c.clock for c in found}, key=str)) + "."
+    yield ""
+    head = ["SHA-256", "block", "GB/s from L2", "cycles per byte", "GB/s with pread"]
+    lines = [
+        [
+            c.implementation,
+            str(c.block_size),
+            f"{c.hashing:.2f}",
+            "" if c.per_byte is None else f"{c.per_byte:.2f}",
+            f"{c.reading:.2f}",
+        ]
+        for c in found
+    ]
+    yield from _table(head, lines)
+
+
+def _limits(limits: Sequence[Limit]) -> Iterator[str]:
+    lines = [
+        [
+            limit.name,
+            "not measured" if limit.value is None else f"{limit.value:.2f} {limit.unit}",
+            "" if limit.most is None else f"{limit.most:g} {limit.unit}",
+            limit.note,
+        ]
+        for limit in limits
+    ]
+    yield from _table(["limit", "measured", "at most", ""], lines)
+
+
+def markdown(results: Results) -> str:
+    """Every table that has rows."""
+    lines = list(_machine(results.machine))
+    if results.rows:
+        lines += _compare(results.rows)
+    if results.baselines:
+        lines += _baselines(results.baselines)
+    if results.cycles:
+        lines += _cycles(results.cycles)
+    if results.limits:
+        lines += _limits(results.limits)
+    return "\n".join(lines)

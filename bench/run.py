@@ -1,0 +1,161 @@
+"""Compare dmsign-fast with veritysetup on this machine: a Markdown table, JSON and a plot.
+
+usage: python bench/run.py [--quick] [--size 2G] [--rounds 5] ...
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import shutil
+import sys
+import tempfile
+import time
+from contextlib import ExitStack
+from pathlib import Path
+
+from baseline import baselines
+from compare import compare, thread_counts
+from cycles import cycles
+from inputs import MIB, cache, erofs_image, random_file
+from limits import peaks, sparse, start
+from machine import describe
+from report import Results, markdown
+
+_HERE = Path(__file__).resolve().parent
+_BLOCK_SIZES = (4096, 512)
+_SECTIONS = ("compare", "baseline", "cycles", "limits")
+_UNITS = {"M": 20, "G": 30}
+
+
+def _size(text: str) -> int:
+    number, unit = text[:-1], text[-1:].upper()
+    if unit not in _UNITS or not number.isdecimal() or not int(number):
+        message = f"{text!r}: a size is a number and M or G"
+        raise argparse.ArgumentTypeError(message)
+    return int(number) << _UNITS[unit]
+
+
+def _arguments(argv: list[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__)
+    add = parser.add_argument
+    add("--quick", action="store_true", help="256 MiB, 2 rounds, 1 GiB for memory: a smoke test")
+    add("--size", type=_size, help="of the random file (2G)")
+    add("--image-size", type=_size, help="of the EROFS image, about (1G)")
+    add("--peak-size", type=_size, help="of the data for peak memory (16G)")
+    add("--rounds", type=int, help="pairs of runs for each row (5)")
+    add("--impl", action="append", help="only this implementation; may be repeated")
+    add("--section", action="append", choices=_SECTIONS, help="only this; may be repeated")
+    add("--scratch", type=Path, default=Path("build"), help="for the data files (build)")
+    add("--results", type=Path, default=_HERE / "results", help="for JSON and PNG")
+    args = parser.parse_args(argv)
+    quick = args.quick
+    args.size = args.size or (256 * MIB if quick else 2048 * MIB)
+    args.image_size = args.image_size or (256 * MIB if quick else 1024 * MIB)
+    args.peak_size = args.peak_size or (1024 * MIB if quick else 16384 * MIB)
+    args.rounds = args.rounds or (2 if quick else 5)
+    args.section = args.section or list(_SECTIONS)
+    return args
+
+
+def _say(text: str) -> None:
+    print(f"[{time.strftime('%H:%M:%S')}] {text}", file=sys.stderr, flush=True)
+
+
+def _compare(
+    args: argparse.Namespace, results: Results, files: dict[str, Path], tmpfs: Path
+) -> None:
+    impls, threads = results.settings["implementations"], results.settings["threads"]
+    for name, path in files.items():
+        # the image is there to show that real data is like random data: the best one will do
+        chosen = impls if name == "random" else impls[:1]
+        for block_size in _BLOCK_SIZES:
+            cache(path)
+            for row in compare(name, path, block_size, chosen, threads, args.rounds, tmpfs):
+                results.rows.append(row)
+                _say(
+                    f"{name} {row.command} {block_size} {row.implementation} x{row.threads}: "
+                    f"{row.ours:.2f} GB/s against {row.theirs:.2f}"
+                )
+
+
+def _limits(args: argparse.Namespace, results: Results, scratch: Path, tmpfs: Path) -> None:
+    _say("limits: start, sparse file, peak memory")
+    results.limits += start()
+    data = random_file(scratch / "gib", min(1024 * MIB, args.peak_size))
+    whole = 64 * data.stat().st_size
+    results.limits.append(sparse(data, whole, scratch, tmpfs, args.rounds))
+    results.limits += peaks(data, args.peak_size, scratch, tmpfs)
+    data.unlink()
+
+
+def _implementations(wanted: list[str] | None) -> list[str]:
+    from dmsign_fast import _core
+
+    usable = [name for name, supported in _core.implementations().items() if supported]
+    if unusable := set(wanted or ()) - set(usable):
+        message = f"{', '.join(unusable)}: not one of {', '.join(usable)}"
+        raise SystemExit(message)
+    return wanted or usable
+
+
+def _measure(args: argparse.Namespace, scratch: Path, tmpfs: Path) -> Results:
+    machine = describe()
+    settings = {
+        "size": args.size,
+        "rounds": args.rounds,
+        "implementations": _implementations(args.impl),
+        "threads": thread_counts(machine["cores"]),
+        "hash_files_in": str(tmpfs.parent),
+    }
+    results = Results(machine, settings)
+    # first of all: later this process is larger, and its children's peaks begin with its own
+    if "limits" in args.section:
+        _limits(args, results, scratch, tmpfs)
+    if set(args.section) == {"limits"}:
+        return results
+    _say(f"{args.size >> 20} MiB of random data")
+    data = random_file(scratch / "random", args.size)
+    cache(data)
+    if "cycles" in args.section:
+        for implementation in settings["implementations"]:
+            for block_size in _BLOCK_SIZES:
+                results.cycles.append(cycles(implementation, block_size, data))
+    if "baseline" in args.section:
+        _say("plain read, OpenSSL")
+        results.baselines += baselines(data, args.rounds)
+    if "compare" in args.section:
+        _say("an EROFS image of this machine's /usr")
+        image = erofs_image(scratch / "image.erofs", args.image_size)
+        _compare(args, results, {"random": data, "EROFS": image}, tmpfs)
+    return results
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Measure, print, save."""
+    args = _arguments(argv)
+    args.scratch.mkdir(parents=True, exist_ok=True)
+    memory = Path("/dev/shm")
+    if not memory.is_dir() or shutil.disk_usage(memory).free < args.size // 8 + 1024 * MIB:
+        _say(f"no room in {memory}: hash files go to {args.scratch} and wait for its disk")
+        memory = args.scratch
+    with ExitStack() as stack:
+        scratch, tmpfs = (
+            Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="bench.", dir=place)))
+            for place in (args.scratch.resolve(), memory.resolve())
+        )
+        results = _measure(args, scratch, tmpfs)
+    args.results.mkdir(parents=True, exist_ok=True)
+    table = markdown(results)
+    (args.results / "bench.md").write_text(table + "\n")
+    (args.results / "bench.json").write_text(json.dumps(results.json, indent=1) + "\n")
+    print(table)
+    if results.rows:
+        from plot import plot
+
+        plot(results, args.results / "bench.png")
+    _say(f"bench.md, bench.json and bench.png are in {args.results}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,27 @@
+"""What all tests share: bounded hypothesis, and every SHA-256 that runs here."""
+
+import pytest
+from hypothesis import HealthCheck, settings
+
+from dmsign_fast import _core
+
+settings.register_profile(
+    "bounded",
+    deadline=None,
+    max_examples=25,
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture],
+)
+settings.load_profile("bounded")
+
+RUNS_HERE = [name for name, supported in _core.implementations().items() if supported]
+
+
+@pytest.fixture(params=[None, *RUNS_HERE], ids=lambda name: name or "default")
+def implementation(request):
+    """Each SHA-256 implementation of this processor in turn, and the choice among them."""
+    before = _core.implementation()
+    _core.select_implementation(request.param)
+    yield request.param
+    _core.select_implementation(None)
+    if _core.implementation() != before:
+        _core.select_implementation(before)
