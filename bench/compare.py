@@ -85,7 +85,8 @@ def thread_counts(cores: int) -> list[int]:
     return sorted({1, min(2, cores), cores})
 
 
-def _root_hash(output: str) -> str:
+def root_hash(output: str) -> str:
+    """What ``format`` printed, of either program."""
     found = re.search(r"^Root hash:\s*([0-9a-f]+)$", output, re.MULTILINE)
     if not found:
         message = f"no root hash in:\n{output}"
@@ -106,7 +107,7 @@ class Commands:
         self._options = ["--data-block-size", size, "--hash-block-size", size]
         self._options += ["--salt", _SALT, "--uuid", _UUID]
         made = run([self._veritysetup, "format", *self._options, data, self._hashes])
-        self._root = _root_hash(made.output)
+        self._root = root_hash(made.output)
 
     def check(self, implementation: str) -> None:
         """Both make the same file; else a ratio would mean nothing."""
@@ -134,7 +135,7 @@ class Commands:
     def _ours(self, words: Sequence[str], implementation: str, threads: int) -> Run:
         command = [self._dmsign_fast, "verity", *words, "--quiet", "--threads", str(threads)]
         done = run(command, environment={"DMSIGN_IMPL": implementation})
-        if _root_hash(done.output) != self._root:
+        if root_hash(done.output) != self._root:
             message = f"{implementation}: another root hash than veritysetup's"
             raise ValueError(message)
         return done

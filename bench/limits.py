@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import resource
 import shutil
 import statistics
 import subprocess
@@ -10,9 +9,9 @@ import sys
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
-from compare import dmsign_fast
+from compare import dmsign_fast, root_hash
 from inputs import MIB, cache, repeated, sparse_file
-from measure import in_turn, run
+from measure import in_turn, peak, run
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -38,54 +37,63 @@ class Limit:
         return asdict(self)
 
 
-def _format(data: Path | str, hash_directory: Path) -> list[str]:
-    return [dmsign_fast(), "verity", "format", str(data), str(hash_directory / "new"), "--quiet"]
+def _format(data: Path | str, hash_file: Path, block_size: int = 4096) -> list[str]:
+    size = str(block_size)
+    options = ["--data-block-size", size, "--hash-block-size", size, "--quiet"]
+    return [dmsign_fast(), "verity", "format", str(data), str(hash_file), *options]
 
 
-def _peak(name: str, peak: int, seconds: float) -> Limit:
-    # A process begins with the peak of the one that started it, which is this one.
-    own = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss << 10
-    note = f"{seconds:.1f} s" if peak > own else f"{seconds:.1f} s; at most, this is our own"
-    return Limit(name, peak / MIB, "MiB", 64.0, note)
+def _peak(name: str, command: list[str], stdin: int = subprocess.DEVNULL) -> tuple[Limit, str]:
+    size, done = peak(command, stdin=stdin)
+    return Limit(
+        f"peak memory, {name}", size / MIB, "MiB", 64.0, f"{done.seconds:.1f} s"
+    ), done.output
 
 
 def peaks(source: Path, size: int, scratch: Path, hash_directory: Path) -> Iterator[Limit]:
-    """Peak memory of ``format`` on a file and on a pipe of ``size`` bytes, random and repeated."""
+    """Peak memory with ``size`` bytes, ``source`` over and over, from a pipe and from a file."""
     times = size // source.stat().st_size
-    gib = size / _GIB
+    gib = f"{size / _GIB:g} GiB"
+    hashes = hash_directory / "hashes"
     words = 'i=0; while [ $i -lt "$2" ]; do cat "$1"; i=$((i + 1)); done'
     with subprocess.Popen(
         ["/bin/sh", "-c", words, "sh", source, str(times)], stdout=subprocess.PIPE
     ) as feeder:
         assert feeder.stdout
-        piped = run(_format("-", hash_directory), stdin=feeder.stdout.fileno())
-    yield _peak(f"peak memory, {gib:g} GiB by a pipe", piped.peak, piped.seconds)
-    name = f"peak memory, a file of {gib:g} GiB"
+        yield _peak(f"format, {gib} by a pipe", _format("-", hashes), feeder.stdout.fileno())[0]
     free = shutil.disk_usage(scratch).free
     if free < size + _SPARE:
-        yield Limit(name, None, "MiB", 64.0, f"only {free / _GIB:.0f} GiB free in {scratch}")
+        note = f"only {free / _GIB:.0f} GiB free in {scratch}"
+        yield Limit(f"peak memory, a file of {gib}", None, "MiB", 64.0, note)
         return
     large = repeated(scratch / "large", times, source)
     try:
-        read = run(_format(large, hash_directory))
+        for block_size in (4096, 512):
+            what = f"{gib}, blocks of {block_size}"
+            formatted, output = _peak(f"format, {what}", _format(large, hashes, block_size))
+            yield formatted
+            command = [dmsign_fast(), "verity", "verify", str(large), str(hashes)]
+            yield _peak(f"verify, {what}", [*command, root_hash(output), "--quiet"])[0]
     finally:
         large.unlink()
-    yield _peak(name, read.peak, read.seconds)
+        hashes.unlink(missing_ok=True)
 
 
 def sparse(source: Path, size: int, scratch: Path, hash_directory: Path, rounds: int) -> Limit:
     """A sparse file that holds the bytes of ``source``, against ``source`` itself."""
     path = sparse_file(scratch / "sparse", size, source)
+    hashes = hash_directory / "hashes"
     cache(source)
     try:
-        run(_format(path, hash_directory))
+        run(_format(path, hashes))
         pairs = in_turn(
-            lambda: run(_format(path, hash_directory)),
-            lambda: run(_format(source, hash_directory)),
+            lambda: run(_format(path, hashes)),
+            lambda: run(_format(source, hashes)),
             rounds,
         )
     finally:
         path.unlink()
+        hashes.unlink(missing_ok=True)
     name = f"a sparse file of {size / _GIB:g} GiB with {source.stat().st_size / _GIB:g} GiB of data"
     ratio = statistics.median(pairs.ratios)
     note = f"{min(pairs.ratios):.2f} to {max(pairs.ratios):.2f}"

@@ -6,6 +6,7 @@ import os
 import shlex
 import statistics
 import subprocess
+import sys
 import threading
 import time
 from dataclasses import dataclass
@@ -25,13 +26,11 @@ class Run:
     Attributes:
         cpu: seconds of user and system time.
         others: cores that everything else on the machine kept busy meanwhile.
-        peak: largest resident set, bytes.
     """
 
     seconds: float
     cpu: float
     others: float
-    peak: int
     output: str
 
     @property
@@ -40,7 +39,6 @@ class Run:
             "seconds": round(self.seconds, 4),
             "cpu_seconds": round(self.cpu, 4),
             "other_cores": round(self.others, 2),
-            "peak_rss": self.peak,
         }
 
 
@@ -84,7 +82,24 @@ def run(
         print(f"failed: {shlex.join(words)}\n{output}")
         raise subprocess.CalledProcessError(child.returncode, words, output)
     cpu = usage.ru_utime + usage.ru_stime
-    return Run(seconds, cpu, max(0.0, (busy - cpu) / seconds), usage.ru_maxrss << 10, output)
+    return Run(seconds, cpu, max(0.0, (busy - cpu) / seconds), output)
+
+
+# A process begins with the peak of the one that started it. So a small one does, which prints what
+# wait4 tells of its child.
+_SMALL = """\
+import os, sys
+child = os.posix_spawn(sys.argv[1], sys.argv[1:], os.environ)
+_, status, usage = os.wait4(child, 0)
+print(usage.ru_maxrss)
+sys.exit(os.waitstatus_to_exitcode(status))
+"""
+
+
+def peak(command: Sequence[str], *, stdin: int = subprocess.DEVNULL) -> tuple[int, Run]:
+    """Run a command by its full path; the bytes of its largest resident set, and the run."""
+    done = run([sys.executable, "-I", "-S", "-c", _SMALL, *command], stdin=stdin)
+    return int(done.output.split()[-1]) << 10, done
 
 
 @dataclass(frozen=True)
@@ -98,6 +113,11 @@ class Pairs:
     def ratios(self) -> list[float]:
         """How many times as fast ours was, pair by pair."""
         return [a.seconds / b.seconds for a, b in zip(self.theirs, self.ours, strict=True)]
+
+    @property
+    def cpu_ratios(self) -> list[float]:
+        """How many times as much processor time theirs took."""
+        return [a.cpu / b.cpu for a, b in zip(self.theirs, self.ours, strict=True)]
 
     @property
     def json(self) -> dict[str, Any]:

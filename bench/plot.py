@@ -78,7 +78,7 @@ def plot(results: Results, path: Path) -> None:
             axis.spines[["top", "right"]].set_visible(False)
     machine = results.machine
     figure.suptitle(
-        f"dm-verity of {results.rows[0].size / 2**30:.2f} GiB ({data}) in the page cache\n"
+        f"dm-verity of {results.rows[0].size >> 20} MiB ({data}) in the page cache\n"
         f"{machine['processor']}, {machine['cores']} cores, Linux {machine['kernel']}",
         fontsize=11,
     )

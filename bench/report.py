@@ -75,7 +75,8 @@ def _compare(rows: Sequence[Row]) -> Iterator[str]:
     others = statistics.median(run.others for row in rows for run in row.pairs.ours)
     yield (
         "Whole processes in turn (veritysetup, dmsign-fast, veritysetup, ...); medians. The ratio "
-        "is taken pair by pair: median (least to most)."
+        "is taken pair by pair: median (least to most). *CPU time*: user and system, "
+        "of all threads, as a part of veritysetup's; busy neighbours hardly change it."
     )
     if others > _QUIET:
         yield (
@@ -90,7 +91,7 @@ def _compare(rows: Sequence[Row]) -> Iterator[str]:
             break
     yield ""
     head = ["data", "command", "block", "SHA-256", "threads", "GB/s", "cores"]
-    head += ["veritysetup GB/s", "times as fast", "floor"]
+    head += ["veritysetup GB/s", "times as fast", "floor", "CPU time"]
     lines = []
     for row in rows:
         ratios = row.pairs.ratios
@@ -106,6 +107,7 @@ def _compare(rows: Sequence[Row]) -> Iterator[str]:
                 f"{row.theirs:.2f}",
                 f"{statistics.median(ratios):.2f} ({min(ratios):.2f} to {max(ratios):.2f})",
                 "" if row.floor is None else f"{row.floor:g}",
+                f"1/{statistics.median(row.pairs.cpu_ratios):.2f}",
             ]
         )
     yield from _table(head, lines)
@@ -126,8 +128,12 @@ def _cycles(found: Sequence[Cycles]) -> Iterator[str]:
         ),
         None: "no clock found",
     }
-    yield "The C core alone, one thread, salt of 32 bytes, medians of single calls. Cycles: "
-    yield "; ".join(kinds[clock] for clock in sorted({c.clock for c in found}, key=str)) + "."
+    yield "The C core alone: one thread, salt of 32 bytes, CPU time of a call, 10th percentile."
+    yield (
+        "Cycles: "
+        + "; ".join(kinds[clock] for clock in sorted({c.clock for c in found}, key=str))
+        + "."
+    )
     yield ""
     head = ["SHA-256", "block", "GB/s from L2", "cycles per byte", "GB/s with pread"]
     lines = [

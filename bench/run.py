@@ -109,7 +109,6 @@ def _measure(args: argparse.Namespace, scratch: Path, tmpfs: Path) -> Results:
         "hash_files_in": str(tmpfs.parent),
     }
     results = Results(machine, settings)
-    # first of all: later this process is larger, and its children's peaks begin with its own
     if "limits" in args.section:
         _limits(args, results, scratch, tmpfs)
     if set(args.section) == {"limits"}:

@@ -33,7 +33,7 @@ _IMPLS = pytest.mark.parametrize(
     [name for name, supported in _core.implementations().items() if supported],
     indirect=True,
 )
-_THREADS = pytest.mark.parametrize("threads", thread_counts(_core.default_threads()))
+_THREADS = pytest.mark.parametrize("threads", thread_counts(len(os.sched_getaffinity(0))))
 
 
 @pytest.fixture(scope="session")

@@ -25,6 +25,7 @@ PACKAGES = {
     "openssl": "openssl",
     "setpriv": "util-linux",
     "losetup": "mount",
+    "unshare": "util-linux",
     "mount": "mount",
     "bash": "bash",
 }
@@ -60,12 +61,14 @@ class Done:
 
 def run(*arguments: object, **options: object) -> Done:
     """Run a program to its end."""
+    if "input" not in options:
+        options.setdefault("stdin", subprocess.DEVNULL)
     done = subprocess.run(
         [str(argument) for argument in arguments],
         capture_output=True,
         timeout=60,
         check=False,
-        **{"stdin": subprocess.DEVNULL, **options},
+        **options,
     )
     out, err = (text.decode(errors="surrogateescape") for text in (done.stdout, done.stderr))
     return Done(done.returncode, out, err)
@@ -83,7 +86,7 @@ def dmsign(*arguments: object, environment: dict | None = None, **options: objec
 def cli(*arguments: object) -> Done:
     """Run our command line in this process, which takes a hundredth of the time."""
     handler = signal.getsignal(signal.SIGTERM)
-    out, err = io.StringIO(), io.StringIO()
+    out, err = (io.TextIOWrapper(io.BytesIO(), "utf-8", write_through=True) for _ in range(2))
     try:
         with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
             exit_code = main([str(argument) for argument in arguments])
@@ -91,7 +94,8 @@ def cli(*arguments: object) -> Done:
         exit_code = end.code
     finally:
         signal.signal(signal.SIGTERM, handler)
-    return Done(exit_code, out.getvalue(), err.getvalue())
+    texts = (text.buffer.getvalue().decode(errors="surrogateescape") for text in (out, err))
+    return Done(exit_code, *texts)
 
 
 def noise(size: int, seed: int = 1) -> bytes:

@@ -115,7 +115,7 @@ def test_refuses_a_partial_block():
 
 def test_an_unknown_implementation_is_an_error_and_changes_nothing():
     before = _core.implementation()
-    with pytest.raises(ParameterError, match="'sha257' is unknown.*portable"):
+    with pytest.raises(ParameterError, match=r"'sha257' is unknown.*portable"):
         _core.select_implementation("sha257")
     assert _core.implementation() == before
 

@@ -14,20 +14,28 @@ if TYPE_CHECKING:
 
 __all__ = [
     "DIGEST_SIZE",
+    "MAX_THREADS",
     "BlockHash",
     "Tree",
-    "default_threads",
     "implementation",
     "implementations",
     "select_implementation",
+    "thread_count",
 ]
 
 DIGEST_SIZE = 32
+MAX_THREADS = 256
 
 
-def default_threads() -> int:
-    """Every core that this process may run on."""
-    return len(os.sched_getaffinity(0))
+def thread_count(threads: int | None) -> int:
+    """How many threads to use when a caller asks for that many; None or 0: every core.
+
+    Raises:
+        ParameterError: that many cannot be.
+    """
+    if threads is not None and not 0 <= threads <= MAX_THREADS:
+        raise ParameterError(f"{threads} threads: give 1 to {MAX_THREADS}, or 0 for every core")
+    return threads or min(len(os.sched_getaffinity(0)), MAX_THREADS)
 
 
 def implementations() -> dict[str, bool]:

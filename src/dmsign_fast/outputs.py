@@ -10,7 +10,7 @@ import stat
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
-from dmsign_fast.errors import StorageError
+from dmsign_fast.errors import ParameterError, StorageError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -33,7 +33,7 @@ def storage_errors(doing: str, path: Path | str) -> Iterator[None]:
 
 def write_all(fd: int, data: Buffer, offset: int) -> None:
     """Write every byte at ``offset``; OSError if that is not possible."""
-    view = memoryview(data).cast("B")
+    view = memoryview(data)
     while view:
         written = os.pwrite(fd, view, offset)
         view = view[written:]
@@ -41,27 +41,40 @@ def write_all(fd: int, data: Buffer, offset: int) -> None:
 
 
 class _Output:
-    """One file: nameless until it is placed where the file system can do that."""
+    """A file that takes the place of its path when it is complete.
+
+    It has no name until then where the file system can do that, so that not even SIGKILL leaves
+    anything behind.
+    """
 
     def __init__(self, path: Path) -> None:
         self.path = Path(os.path.realpath(path))
-        self._temporary = self.path.with_name(f".{self.path.name}.{secrets.token_hex(6)}")
-        self._named = False
+        self._temporary = self.path.with_name(f".dmsign-{secrets.token_hex(8)}")
+        self._old = self._temporary.with_suffix(".old")
+        self._named = self._placed = self._replaces = False
         if self.path.is_dir():
             raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
         self._directory = os.open(self.path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
-            self.fd = os.open(self.path.parent, os.O_TMPFILE | os.O_RDWR | os.O_CLOEXEC, 0o666)
-        except OSError as error:
-            if error.errno not in (errno.EOPNOTSUPP, errno.EISDIR, errno.EINVAL):
-                raise
-            flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
-            self.fd = os.open(self._temporary, flags, 0o666)
-            self._named = True
+            self.fd = self._create()
+        except BaseException:
+            os.close(self._directory)
+            raise
         with contextlib.suppress(FileNotFoundError):
             os.fchmod(self.fd, stat.S_IMODE(self.path.stat().st_mode))
 
-    def name(self) -> None:
+    def _create(self) -> int:
+        try:
+            return os.open(self.path.parent, os.O_TMPFILE | os.O_RDWR | os.O_CLOEXEC, 0o666)
+        except OSError as error:
+            if error.errno not in (errno.EOPNOTSUPP, errno.EISDIR, errno.EINVAL):
+                raise
+        flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
+        fd = os.open(self._temporary, flags, 0o666)
+        self._named = True
+        return fd
+
+    def complete(self) -> None:
         os.fsync(self.fd)
         if not self._named:
             # with a dir_fd, Python calls linkat, and only that follows the link of /proc
@@ -70,32 +83,49 @@ class _Output:
             self._named = True
 
     def place(self) -> None:
+        self._replaces = self.path.exists()
+        # not every file system has links, and not every user may link to another's file: the old
+        # file then cannot come back
+        with contextlib.suppress(OSError):
+            os.link(self.path, self._old)
         self._temporary.rename(self.path)
-        self._named = False
+        self._named, self._placed = False, True
         os.fsync(self._directory)
 
+    def keep(self) -> None:
+        self._placed = False
+
     def close(self) -> None:
+        """Close it; what was not kept goes, and what it replaced comes back."""
         os.close(self.fd)
         os.close(self._directory)
         if self._named:
             self._temporary.unlink(missing_ok=True)
+        if not self._placed:
+            self._old.unlink(missing_ok=True)
+        elif self._old.exists():
+            self._old.replace(self.path)
+        elif not self._replaces:
+            self.path.unlink()
 
 
 class _InPlace:
     """A file or device that is changed where it stands; what was appended goes if that fails."""
 
     def __init__(self, path: Path) -> None:
-        self.path = path
+        self.path = Path(os.path.realpath(path))
         self.fd = os.open(path, os.O_RDWR | os.O_CLOEXEC)
         status = os.fstat(self.fd)
         self._size = status.st_size if stat.S_ISREG(status.st_mode) else None
 
-    def name(self) -> None:
+    def complete(self) -> None:
         os.fsync(self.fd)
-        self._size = None
 
     def place(self) -> None:
         pass
+
+    def keep(self) -> None:
+        self._size = None
 
     def close(self) -> None:
         if self._size is not None:
@@ -112,25 +142,42 @@ class Outputs:
     def __init__(self) -> None:
         """Begin with no file."""
         self._outputs: list[_Output | _InPlace] = []
+        self._inputs: list[Path] = []
 
-    def open_in_place(self, path: Path) -> int:
-        """The same for a file or device that exists and keeps what stands elsewhere in it.
+    def protect(self, path: Path) -> None:
+        """Refuse ``path`` as the name of a file to come: it is an input."""
+        self._inputs.append(Path(os.path.realpath(path)))
 
-        If the ``with`` block fails, a file is cut back to the size it had.
-        """
+    def _add(self, kind: type[_Output | _InPlace], path: Path) -> int:
         with storage_errors("write", path):
-            self._outputs.append(_InPlace(path))
-        return self._outputs[-1].fd
+            output = kind(path)
+        taken = [other.path for other in self._outputs]
+        if kind is _Output:
+            taken += self._inputs
+        if output.path in taken:
+            output.close()
+            raise ParameterError(
+                f"{path} would overwrite {output.path}, an input or another output: "
+                "give it a name of its own"
+            )
+        self._outputs.append(output)
+        return output.fd
 
     def open(self, path: Path) -> int:
         """A file descriptor, open for reading and writing, of the file that will be ``path``.
 
         Raises:
             StorageError: it cannot be made there.
+            ParameterError: another output has this path.
         """
-        with storage_errors("write", path):
-            self._outputs.append(_Output(path))
-        return self._outputs[-1].fd
+        return self._add(_Output, path)
+
+    def open_in_place(self, path: Path) -> int:
+        """The same for a file or device that exists and keeps what stands elsewhere in it.
+
+        If the ``with`` block fails, a file is cut back to the size it had.
+        """
+        return self._add(_InPlace, path)
 
     def write(self, path: Path, data: bytes) -> None:
         """Open ``path`` and write all that it will hold."""
@@ -151,10 +198,12 @@ class Outputs:
             if kind is None:
                 for output in self._outputs:
                     with storage_errors("write", output.path):
-                        output.name()
+                        output.complete()
                 for output in self._outputs:
                     with storage_errors("write", output.path):
                         output.place()
+                for output in self._outputs:
+                    output.keep()
         finally:
             for output in self._outputs:
                 output.close()

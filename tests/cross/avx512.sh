@@ -16,7 +16,7 @@ else
 #include <simde/x86/avx512.h>
 END
     sed 's/^#define TARGET .*/#define TARGET/' "$csrc/sha256_avx512.c" >"$dir/emulated.c"
-    "$CC" -std=c11 -O2 -w -DSIMDE_NO_NATIVE -D'__builtin_cpu_supports(x)=1' -I "$dir/include" \
+    "$CC" -std=c11 -O2 -w -Wno-psabi -DSIMDE_NO_NATIVE -D'__builtin_cpu_supports(x)=1' -I "$dir/include" \
         -I "$csrc" -c "$dir/emulated.c" -o "$dir/avx512.o"
     : >"$dir/src/sha256_avx512.c"
     build_core "$CC" "$dir/avx512.o"

@@ -308,8 +308,7 @@ class TestAHasherThatIsMisused:
             hasher.update_file(file.fileno(), 0, 2)
 
 
-def test_threads_are_counted_from_one():
-    for threads in (-1, 1 << 32):
-        with pytest.raises(ParameterError):
-            hasher = VerityHasher(params_of(), threads=threads)
-            hasher.update(bytes(512))
+@pytest.mark.parametrize("threads", [-1, 1 << 32])
+def test_a_number_of_threads_that_cannot_be_is_a_parameter_error(threads):
+    with pytest.raises(ParameterError):
+        VerityHasher(params_of(), threads=threads).update(bytes(512))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import io
 import os
 import signal
 import sys
@@ -67,7 +68,7 @@ def _print_version(*, verbose: bool) -> None:
     print(f"SHA-256: {_core.implementation()}")
     for name, supported in _core.implementations().items():
         print(f"  {name}: {'runs here' if supported else 'needs another processor'}")
-    print(f"threads: {_core.default_threads()}")
+    print(f"threads: {_core.thread_count(None)}")
     print(f"Python {platform.python_version()} on {platform.machine()}")
     for package in ("asn1crypto", "cffi", "cryptography", "numpy"):
         print(f"{package} {version(package)}")
@@ -84,6 +85,8 @@ def _fail(args: argparse.Namespace, kind: str, message: str, exit_code: int) -> 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; the exit status."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="surrogateescape")  # file names need not be text
     parser = _parser()
     args = parser.parse_args(argv)
     signal.signal(signal.SIGTERM, _terminated)
@@ -94,17 +97,18 @@ def main(argv: Sequence[str] | None = None) -> int:
         if not hasattr(args, "run"):
             parser.error("which command? see --help")
         status = int(args.run(args))
-        sys.stdout.flush()
+        if sys.stdout:
+            sys.stdout.flush()
     except DmsignError as error:
         return _fail(args, type(error).__name__, str(error), error.exit_code)
     except KeyboardInterrupt:
         return _fail(args, "Interrupted", "interrupted, nothing was written", _INTERRUPTED)
     except MemoryError:
         return _fail(args, "StorageError", "out of memory: use fewer --threads", 4)
-    except BrokenPipeError:
-        # nobody reads any more; keep Python from saying so once more at exit
+    except OSError as error:
+        # standard output, since files have their own errors; Python is not to try again at exit
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 4
+        return _fail(args, "StorageError", f"cannot write the output: {error.strerror}", 4)
     except Exception as error:  # noqa: BLE001
         message = f"a bug, please report it with the output of --debug: {error!r}"
         return _fail(args, "InternalError", message, _INTERNAL)

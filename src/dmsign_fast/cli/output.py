@@ -19,8 +19,7 @@ _LONG = 256 << 20
 
 def print_json(value: Mapping[str, object]) -> None:
     """One JSON object, for scripts."""
-    json.dump(value, sys.stdout, indent=2)
-    print()
+    print(json.dumps(value, indent=2))
 
 
 class Work:

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import contextlib
-import os
-import stat
-import tempfile
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from dmsign_fast.errors import ParameterError, StorageError
-from dmsign_fast.outputs import Outputs, storage_errors, write_all
+from dmsign_fast.outputs import Outputs
+from dmsign_fast.verity.hash_file import HashFile
 from dmsign_fast.verity.params import HashArea, VerityParams
 from dmsign_fast.verity.source import Source, open_source
 from dmsign_fast.verity.superblock import Superblock
@@ -46,42 +44,6 @@ class Formatted:
     superblock: Superblock | None
 
 
-class _LevelWriter:
-    """Writes finished hash blocks where they belong, or spools them until that is known."""
-
-    def __init__(self, path: Path, fd: int, area: HashArea | None) -> None:
-        self._path = path
-        self._fd = fd
-        self._area = area
-        self._spools = contextlib.ExitStack()
-        self._levels: list[int] = []  # of the spooled levels, their descriptors
-        self._ends: list[int] = []  # of each level, the bytes that it has
-
-    def write(self, level: int, blocks: memoryview) -> None:
-        while level >= len(self._ends):
-            self._ends.append(0)
-            if self._area is None:
-                spool = tempfile.TemporaryFile(dir=self._path.parent)  # noqa: SIM115
-                self._levels.append(self._spools.enter_context(spool).fileno())
-        at = self._ends[level]
-        with storage_errors("write", self._path):
-            if self._area is None:
-                write_all(self._levels[level], blocks, at)
-            else:
-                write_all(self._fd, blocks, self._area.levels[level].offset + at)
-        self._ends[level] += len(blocks)
-
-    def finish(self, area: HashArea) -> None:
-        if self._area is not None:
-            return
-        with self._spools, storage_errors("write", self._path):
-            for spool, level in zip(self._levels, area.levels, strict=True):
-                at = 0
-                while piece := os.pread(spool, _PIPE_PIECE, at):
-                    write_all(self._fd, piece, level.offset + at)
-                    at += len(piece)
-
-
 def _spans(source: Source, blocks: int, block_size: int) -> Iterator[tuple[int, int, bool]]:
     """The first ``blocks`` blocks of a source in units of work: (first block, blocks, a hole)."""
     most = min(max(1, _SPAN // block_size), _SPAN_BLOCKS)
@@ -105,10 +67,11 @@ def _data_blocks(source: Source, params: VerityParams, data_blocks: int | None) 
     if size is None:
         return None
     if size % block:
+        leave_out = f", or leave the last {size % block} bytes out with --data-blocks "
         raise ParameterError(
             f"{source.path} has {size} bytes, not a multiple of the data block size, {block}: "
-            f"pad it with zeros (truncate -s %{block} FILE), or leave the last {size % block} "
-            f"bytes out with --data-blocks {size // block}"
+            f"pad it with zeros (truncate -s %{block} FILE)"
+            + (f"{leave_out}{size // block}" if size > block else "")
         )
     if not size:
         raise ParameterError(
@@ -117,51 +80,19 @@ def _data_blocks(source: Source, params: VerityParams, data_blocks: int | None) 
     return size // block
 
 
-def _open_hash_file(
-    source: Source, hash_file: Path, outputs: Outputs, hash_offset: int, data_end: int | None
-) -> tuple[int, bool, bool]:
-    """The descriptor of the hash file; is it changed in place; is it the data's own file."""
-    try:
-        status = hash_file.stat()
-    except FileNotFoundError:
-        return outputs.open(hash_file), False, False
-    except OSError as error:
-        raise StorageError(f"cannot write {hash_file}: {error.strerror}") from error
-    same = os.path.samestat(source.status, status)
-    if same and (data_end is None or hash_offset < data_end):
-        raise ParameterError(
-            f"the data in {hash_file} ends at byte {data_end} and the hash area would overlap it: "
-            f"give --hash-offset {data_end} or more, or --data-blocks if a hash area stands "
-            "behind the data already"
-        )
-    if same or hash_offset or not stat.S_ISREG(status.st_mode):
-        return outputs.open_in_place(hash_file), True, same
-    return outputs.open(hash_file), False, False
-
-
-def _check_room(hash_file: Path, fd: int, area: HashArea) -> None:
-    if not stat.S_ISBLK(os.fstat(fd).st_mode):
-        return
-    size = os.lseek(fd, 0, os.SEEK_END)
-    if size < area.end:
-        raise StorageError(
-            f"{hash_file} has {size} bytes and the hash area ends at byte {area.end}"
-        )
-
-
 def _hash(
     source: Source,
     blocks: int | None,
     hasher: VerityHasher,
-    writer: _LevelWriter | None,
+    hash_file: HashFile | None,
     progress: Callable[[int], object],
 ) -> HashTree:
     block_size = hasher.params.data_block_size
 
     def grown(size: int) -> None:
         for level, _, hash_blocks in hasher.drain():
-            if writer:
-                writer.write(level, hash_blocks)
+            if hash_file:
+                hash_file.write(level, hash_blocks)
         progress(size)
 
     if source.size is None:
@@ -186,9 +117,9 @@ def _hash(
                 hasher.update_file(source.fd, first * block_size, count)
             grown(count * block_size)
     tree = hasher.finalize()
-    if writer:
+    if hash_file:
         for level, hash_blocks in enumerate(tree.hash_blocks):
-            writer.write(level, hash_blocks)
+            hash_file.write(level, hash_blocks)
     return tree
 
 
@@ -231,28 +162,31 @@ def format_file(
         source = stack.enter_context(open_source(data))
         if outputs is None:
             outputs = stack.enter_context(Outputs())
+        outputs.protect(data)
         blocks = _data_blocks(source, params, data_blocks)
-        area = params.hash_area(blocks or 1, hash_offset=hash_offset, superblock=superblock)
-        writer = None
-        fd, in_place, same = -1, False, False
+
+        def area_of(blocks: int) -> HashArea:
+            return params.hash_area(blocks, hash_offset=hash_offset, superblock=superblock)
+
+        opened = None
         if hash_file is not None:
-            data_end = None if blocks is None else blocks * params.data_block_size
-            fd, in_place, same = _open_hash_file(source, hash_file, outputs, hash_offset, data_end)
-            _check_room(hash_file, fd, area)
-            writer = _LevelWriter(hash_file, fd, None if blocks is None else area)
-        tree = _hash(source, blocks, VerityHasher(params, threads=threads), writer, progress)
-        if not same:
-            source.check_unchanged()
-        area = params.hash_area(tree.data_blocks, hash_offset=hash_offset, superblock=superblock)
+            opened = stack.enter_context(
+                HashFile(
+                    hash_file,
+                    source,
+                    outputs,
+                    hash_offset=hash_offset,
+                    data_end=None if blocks is None else blocks * params.data_block_size,
+                    area=None if blocks is None else area_of(blocks),
+                )
+            )
+        tree = _hash(source, blocks, VerityHasher(params, threads=threads), opened, progress)
+        source.check_unchanged()
+        area = area_of(tree.data_blocks)
         written = None
-        if hash_file is not None and writer is not None:
-            writer.finish(area)
-            if superblock:
-                identity = {} if superblock_uuid is None else {"uuid": superblock_uuid}
-                written = Superblock(params=params, data_blocks=tree.data_blocks, **identity)
-                # last, and in place after all else is on the disk: it makes the hash area one
-                with storage_errors("write", hash_file):
-                    if in_place:
-                        os.fsync(fd)
-                    write_all(fd, written.pack(), hash_offset)
+        if superblock:
+            identity = {} if superblock_uuid is None else {"uuid": superblock_uuid}
+            written = Superblock(params=params, data_blocks=tree.data_blocks, **identity)
+        if opened:
+            opened.finish(area, written)
         return Formatted(params, tree.data_blocks, tree.root_hash, area, written)

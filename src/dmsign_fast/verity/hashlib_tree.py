@@ -44,10 +44,14 @@ class HashlibTree:
             self._ready[level] += packed
             self._add(level + 1, self._level_hash.hash_blocks(packed))
 
+    def _check_boundary(self) -> None:
+        if self._carry:
+            raise OSError(errno.EINVAL, "the data so far does not end on a block boundary")
+
     def update(self, data: Buffer, threads: int) -> None:
         """Append bytes of any number."""
         del threads
-        self._carry += memoryview(data).cast("B")
+        self._carry += memoryview(data).tobytes()
         size = len(self._carry) // self._params.data_block_size * self._params.data_block_size
         if size:
             self._add(0, self._data_hash.hash_blocks(bytes(self._carry[:size])))
@@ -55,17 +59,18 @@ class HashlibTree:
 
     def update_file(self, fd: int, offset: int, count: int, threads: int) -> None:
         """Append blocks of a file."""
+        self._check_boundary()
         self._add(0, self._data_hash.hash_file(fd, offset, count, threads))
 
     def update_zeros(self, count: int) -> None:
         """Append blocks of zeros, of which one is hashed."""
+        self._check_boundary()
         self._add(0, self._data_hash.hash_blocks(bytes(self._params.data_block_size)) * count)
 
     def final(self, threads: int) -> bytes:
         """End the data; the root hash."""
         del threads
-        if self._carry:
-            raise OSError(errno.EINVAL, "partial data block")
+        self._check_boundary()
         if not self._digests:
             raise OSError(errno.ENODATA, "no data")
         level = 0

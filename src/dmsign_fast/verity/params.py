@@ -28,7 +28,7 @@ def new_digest(algorithm: str) -> hashlib._Hash:
     name = _HASHLIB_NAMES.get(algorithm, algorithm.replace("sha3-", "sha3_"))
     try:
         digest = hashlib.new(name)
-    except ValueError:
+    except (ValueError, TypeError):  # the latter for a NUL in the name
         digest = None
     if digest is None or not digest.digest_size:
         raise ParameterError(

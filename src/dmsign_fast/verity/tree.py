@@ -47,10 +47,17 @@ class HashTree:
 
         Returns an array of shape (hash blocks, hashes per block, digest size); slots beyond the
         last digest are zero.
+
+        Raises:
+            ParameterError: the hash blocks were drained.
         """
         import numpy as np
 
         params = self.params
+        if len(self.hash_blocks[level]) != (
+            params.hash_area(self.data_blocks).levels[level].blocks * params.hash_block_size
+        ):
+            raise ParameterError("the hash blocks of this tree were drained while it grew")
         blocks = np.frombuffer(self.hash_blocks[level], np.uint8)
         used = blocks.reshape(-1, params.hash_block_size)
         used = used[:, : params.hashes_per_block * params.slot_size]
@@ -85,13 +92,13 @@ class VerityHasher:
     >>> hasher = VerityHasher(VerityParams(salt=b""))
     >>> hasher.update(bytes(8192))
     >>> hasher.finalize().root_hash.hex()[:16]
-    'REPLACE'
+    '90b10db56173e2e7'
     """
 
     def __init__(self, params: VerityParams | None = None, *, threads: int | None = None) -> None:
         """Begin an empty tree; ``threads`` defaults to every core."""
         self.params = params or VerityParams()
-        self.threads = threads or _core.default_threads()
+        self.threads = _core.thread_count(threads)
         self._bytes = 0
         self._growing: _core.Tree | HashlibTree | None
         if self.params.hash_algorithm == "sha256":

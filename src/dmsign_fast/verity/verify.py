@@ -173,7 +173,7 @@ class _Verifier:
             expected = pack_hash_blocks(self._params, digests)
             stored = read_exactly(self._hashes.fd, place.offset + block * size, blocks * size)
             if stored != expected:
-                self._judge(below.level, level, block, stored, expected, count)
+                self._judge(below.level, level, block, stored, expected, count, wanted)
             if level == 0:
                 self._progress(count * below.hash.block_size)
 
@@ -184,9 +184,13 @@ class _Verifier:
         first: int,
         stored: bytes,
         expected: bytearray,
-        count: int,
+        present: int,
+        below_blocks: int,
     ) -> None:
-        """Say which of the hash blocks from ``first`` on, or the ``count`` below, are bad."""
+        """Say which of the hash blocks from ``first`` on, or of the blocks below, are bad.
+
+        There should be ``below_blocks`` of these, and only the first ``present`` could be read.
+        """
         import numpy as np
 
         params = self._params
@@ -205,10 +209,9 @@ class _Verifier:
         slots = differs[:, :used].reshape(len(rows), params.hashes_per_block, params.slot_size)
         digests = slots[:, :, : params.digest_size]
         number = rows[:, None] * params.hashes_per_block + np.arange(params.hashes_per_block)
-        exists = number < count
-        bad = digests.any(axis=2) & exists
+        bad = digests.any(axis=2) & (number < present)
         self.flag(below, "digest", first * params.hashes_per_block + number[bad])
-        in_digests = (digests & exists[:, :, None]).sum(axis=(1, 2))
+        in_digests = (digests & (number < below_blocks)[:, :, None]).sum(axis=(1, 2))
         self.flag(level, "spare", first + rows[differs.sum(axis=1) > in_digests])
 
     def _digests_above(self, level: int, blocks: npt.NDArray[np.int64]) -> npt.NDArray[np.uint8]:
@@ -302,9 +305,7 @@ def verify_file(
                 f"{hash_file} has {hashes.size} bytes and its hash area should end at byte "
                 f"{area.end}: it is cut short, or the parameters are not its own"
             )
-        verifier = _Verifier(
-            params, area, hashes, root_hash, threads or _core.default_threads(), progress
-        )
+        verifier = _Verifier(params, area, hashes, root_hash, _core.thread_count(threads), progress)
         level = _Blocks(None, source, 0, blocks, block_hash(params, params.data_block_size))
         computed = verifier.run(level, min(blocks, size // params.data_block_size))
         report = Verified(params, blocks, root_hash, computed, verifier.bad())

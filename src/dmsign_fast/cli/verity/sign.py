@@ -21,8 +21,8 @@ examples:
   dmsign-fast verity sign image.erofs --key key.pem --cert chain.pem
   dmsign-fast verity sign image.erofs --key key.pem --cert chain.pem --passphrase-file secret
 then:
-  veritysetup open image.erofs NAME image.verity --root-hash-file image.erofs.roothash \\
-      --root-hash-signature image.erofs.roothash.p7s
+  veritysetup open image.erofs NAME image.erofs.verity \\
+      --root-hash-file image.erofs.roothash --root-hash-signature image.erofs.roothash.p7s
 """
 
 
@@ -64,7 +64,10 @@ def _passphrase(args: argparse.Namespace) -> bytes:
         )
     import getpass
 
-    return getpass.getpass(f"Passphrase of {args.key}: ").encode()
+    try:
+        return getpass.getpass(f"Passphrase of {args.key}: ").encode()
+    except EOFError:
+        raise SigningError(f"no passphrase was given for {args.key}") from None
 
 
 def run(args: argparse.Namespace) -> int:

@@ -1,0 +1,128 @@
+"""The hash file as format writes it: levels as they grow, and the superblock last."""
+
+from __future__ import annotations
+
+import contextlib
+import mmap
+import os
+import stat
+import tempfile
+from typing import TYPE_CHECKING, Self
+
+from dmsign_fast.errors import ParameterError, StorageError
+from dmsign_fast.outputs import Outputs, storage_errors, write_all
+from dmsign_fast.verity.superblock import SUPERBLOCK_SIZE, Superblock
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from dmsign_fast.verity.params import HashArea, VerityParams
+    from dmsign_fast.verity.source import Source
+
+__all__ = ["HashFile"]
+
+_COPY = 8 << 20
+
+
+class HashFile:
+    """An open hash file.
+
+    Finished hash blocks go where they belong at once. Where that is not known yet (the data is a
+    pipe), or the data stands in the same file and must not change before its end, they wait in
+    nameless files beside it.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        source: Source,
+        outputs: Outputs,
+        *,
+        hash_offset: int,
+        data_end: int | None,
+        area: HashArea | None,
+    ) -> None:
+        """Open it as one of ``outputs``.
+
+        ``data_end``, the size of the data in bytes, and ``area`` are None if they are not known.
+
+        Raises:
+            ParameterError: it is the data, and the hash area would overlap it.
+            StorageError: it cannot be written, or is a device without room for the hash area.
+        """
+        self._path = path
+        self._offset = hash_offset
+        self._in_place = False
+        self._area = area
+        self._spools = contextlib.ExitStack()
+        self._levels: list[int] = []  # of each spooled level, the descriptor
+        self._ends: list[int] = []  # of each level, the bytes that were written
+        try:
+            status = path.stat()
+        except FileNotFoundError:
+            self._fd = outputs.open(path)
+            return
+        except OSError as error:
+            raise StorageError(f"cannot write {path}: {error.strerror}") from error
+        same = os.path.samestat(source.status, status)
+        if same and (data_end is None or hash_offset < data_end):
+            raise ParameterError(
+                f"the data in {path} ends at byte {data_end} and the hash area would overlap it: "
+                f"give --hash-offset {data_end} or more, or --data-blocks if a hash area stands "
+                "behind the data already"
+            )
+        self._in_place = same or bool(hash_offset) or not stat.S_ISREG(status.st_mode)
+        self._fd = (outputs.open_in_place if self._in_place else outputs.open)(path)
+        if same:
+            self._area = None
+        if area and stat.S_ISBLK(status.st_mode):
+            size = os.lseek(self._fd, 0, os.SEEK_END)
+            if size < area.end:
+                raise StorageError(
+                    f"{path} has {size} bytes and the hash area ends at byte {area.end}: use a "
+                    "larger device"
+                )
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._spools.close()
+
+    def write(self, level: int, blocks: memoryview) -> None:
+        """Append finished hash blocks to a level."""
+        with storage_errors("write", self._path):
+            while level >= len(self._ends):
+                self._ends.append(0)
+                if self._area is None:
+                    spool = tempfile.TemporaryFile(dir=self._path.parent)  # noqa: SIM115
+                    self._levels.append(self._spools.enter_context(spool).fileno())
+            at = self._ends[level]
+            if self._area is None:
+                write_all(self._levels[level], blocks, at)
+            else:
+                write_all(self._fd, blocks, self._area.levels[level].offset + at)
+        self._ends[level] += len(blocks)
+
+    def finish(self, area: HashArea, superblock: Superblock | None) -> None:
+        """Bring everything to its place."""
+        with storage_errors("write", self._path):
+            for spool, level in zip(self._levels, area.levels, strict=bool(self._levels)):
+                at = 0
+                while piece := os.pread(spool, _COPY, at):
+                    write_all(self._fd, piece, level.offset + at)
+                    at += len(piece)
+            if superblock:
+                # in place after all else is on the disk: it makes the hash area one
+                if self._in_place:
+                    os.fsync(self._fd)
+                write_all(self._fd, superblock.pack(), self._offset)
+                self._fill_last_block(superblock.params)
+
+    def _fill_last_block(self, params: VerityParams) -> None:
+        """Without a level the superblock ends the file: fill its block up, as veritysetup."""
+        end = self._offset + SUPERBLOCK_SIZE
+        end += -end % min(params.hash_block_size, mmap.PAGESIZE)
+        status = os.fstat(self._fd)
+        if stat.S_ISREG(status.st_mode) and status.st_size < end:
+            os.ftruncate(self._fd, end)

@@ -1,0 +1,242 @@
+"""Signals and full disks in the middle of the work leave nothing behind."""
+
+import os
+import resource
+import signal
+import subprocess
+import sys
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+from helpers import DMSIGN, cli, dmsign, noise, program, run, wait_until, write
+from pki import make_leaf, make_root
+
+MIB = 1 << 20
+OLD = b"what stood there"
+EXIT_CODES = {signal.SIGINT: 130, signal.SIGTERM: 143, signal.SIGKILL: -signal.SIGKILL}
+SIGNALS = pytest.mark.parametrize("number", EXIT_CODES, ids=lambda number: number.name)
+
+
+@pytest.fixture(scope="module")
+def large(tmp_path_factory):
+    """128 MiB, which the portable implementation needs about half a second for."""
+    path = tmp_path_factory.mktemp("large") / "data"
+    piece = noise(MIB)
+    with path.open("wb") as file:
+        for _ in range(128):
+            file.write(piece)
+    yield path
+    path.unlink()
+
+
+SMALL_STEPS = (
+    "import sys\n"
+    "from dmsign_fast.cli import main\n"
+    "from dmsign_fast.verity import format\n"
+    "format._SPAN = 8 << 20\n"
+    "sys.exit(main())"
+)
+
+
+@contextmanager
+def started(*arguments, **options):
+    process = subprocess.Popen(
+        [sys.executable, "-c", SMALL_STEPS, *map(str, arguments)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        env={**os.environ, "DMSIGN_IMPL": "portable"},
+        **options,
+    )
+    try:
+        with process:
+            yield process
+            process.kill()
+    finally:
+        process.kill()
+
+
+def has_written(process):
+    """Whether it has a file open for writing that has no name yet and holds something."""
+    try:
+        for entry in Path(f"/proc/{process.pid}/fd").iterdir():
+            status = entry.stat()
+            if status.st_nlink == 0 and status.st_size >= 64 << 10:
+                return True
+    except FileNotFoundError:
+        pass
+    return process.poll() is not None
+
+
+def stop(process, number):
+    """Send the signal, and return the exit status and what was said."""
+    assert process.poll() is None, process.stderr.read()
+    process.send_signal(number)
+    _, err = process.communicate(timeout=60)
+    return process.returncode, err.decode()
+
+
+def assert_stopped(process, number):
+    exit_code, err = stop(process, number)
+    assert exit_code == EXIT_CODES[number]
+    assert "Traceback" not in err
+    if number == signal.SIGINT:
+        assert err == "dmsign-fast: error: interrupted, nothing was written\n"
+
+
+@SIGNALS
+def test_format_of_a_large_file(number, large, tmp_path):
+    target = write(tmp_path / "hashes", OLD)
+    with started("verity", "format", large, target, "--threads", "1") as process:
+        wait_until(lambda: has_written(process), "the first hash blocks")
+        assert_stopped(process, number)
+    assert list(tmp_path.iterdir()) == [target]
+    assert target.read_bytes() == OLD
+
+
+@SIGNALS
+def test_format_of_a_pipe(number, tmp_path):
+    with started("verity", "format", "-", "hashes", stdin=subprocess.PIPE, cwd=tmp_path) as process:
+        process.stdin.write(bytes(130 * MIB))
+        wait_until(lambda: has_written(process), "the first hash blocks")
+        assert_stopped(process, number)
+    assert not list(tmp_path.iterdir())
+
+
+@SIGNALS
+def test_format_of_a_pipe_that_says_nothing(number, tmp_path):
+    with started("verity", "format", "-", "hashes", stdin=subprocess.PIPE, cwd=tmp_path) as process:
+        process.stdin.write(bytes(20 * MIB))
+        process.stdin.flush()
+        assert_stopped(process, number)
+    assert not list(tmp_path.iterdir())
+
+
+@SIGNALS
+def test_sign(number, large, tmp_path):
+    files = make_leaf(make_root()).write(tmp_path / "pki")
+    out = tmp_path / "out"
+    out.mkdir()
+    names = ("h", "r", "s")
+    for name in names:
+        write(out / name, OLD)
+    with started(
+        *("verity", "sign", large, "h", "--root-hash-file", "r", "--signature", "s"),
+        *("--key", files.key, "--cert", files.chain, "--threads", "1"),
+        cwd=out,
+    ) as process:
+        wait_until(lambda: has_written(process), "the first hash blocks")
+        assert_stopped(process, number)
+    assert {path.name: path.read_bytes() for path in out.iterdir()} == dict.fromkeys(names, OLD)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_format_into_the_data_itself(number, large):
+    size = large.stat().st_size
+    with started(
+        *("verity", "format", large, large, "--hash-offset", size, "--threads", "1")
+    ) as process:
+        wait_until(
+            lambda: large.stat().st_size > size or process.poll() is not None, "the first blocks"
+        )
+        assert_stopped(process, number)
+    assert large.stat().st_size == size
+
+
+def test_a_tree_that_was_killed_into_the_data_itself_has_no_superblock(large):
+    size = large.stat().st_size
+    with started(
+        *("verity", "format", large, large, "--hash-offset", size, "--threads", "1")
+    ) as process:
+        wait_until(
+            lambda: large.stat().st_size > size or process.poll() is not None, "the first blocks"
+        )
+        assert_stopped(process, signal.SIGKILL)
+    assert cli("verity", "dump", large, "--hash-offset", size).exit_code == 3
+    os.truncate(large, size)
+
+
+@SIGNALS
+def test_other_algorithms(number, large, tmp_path):
+    with started(
+        *("verity", "format", large, "hashes", "--hash", "sha512", "--data-block-size", "512"),
+        cwd=tmp_path,
+    ) as process:
+        wait_until(
+            lambda: process.poll() is not None or _hashing_in_threads(process), "the threads"
+        )
+        assert_stopped(process, number)
+    assert not list(tmp_path.iterdir())
+
+
+def _hashing_in_threads(process):
+    return len(list(Path(f"/proc/{process.pid}/task").iterdir())) > 1
+
+
+def limited(size):
+    """Run with files no larger than that: every write beyond it fails, as on a full disk."""
+    return {"preexec_fn": lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (size, size))}
+
+
+@pytest.mark.parametrize("room", [0, 100, 4096, 8192, 100_000])
+def test_a_file_that_cannot_grow_leaves_nothing(room, tmp_path):
+    data = write(tmp_path / "data", noise(4096) * 4096)
+    target = write(tmp_path / "hashes", OLD)
+    done = dmsign("verity", "format", data, target, **limited(room))
+    assert done.exit_code == 4
+    assert "cannot write" in done.err
+    assert "File too large" in done.err
+    assert sorted(tmp_path.iterdir()) == [data, target]
+    assert target.read_bytes() == OLD
+
+
+def test_a_file_that_cannot_grow_gets_its_size_back(tmp_path):
+    data = write(tmp_path / "data", noise(4096) * 4096)
+    size = data.stat().st_size
+    before = data.read_bytes()
+    done = dmsign("verity", "format", data, data, "--hash-offset", size, **limited(size + 50_000))
+    assert done.exit_code == 4
+    assert data.read_bytes() == before
+
+
+def test_a_pipe_whose_spool_cannot_grow_leaves_nothing(tmp_path):
+    options = ("--data-block-size", "512")
+    done = dmsign(
+        *("verity", "format", "-", "hashes", *options),
+        input=noise(512) * 40_000,
+        cwd=tmp_path,
+        **limited(100_000),
+    )
+    assert done.exit_code == 4
+    assert "File too large" in done.err
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("room", [0, 8192, 40_000])
+def test_sign_on_a_disk_without_room_leaves_nothing(room, tmp_path):
+    data = write(tmp_path / "data", noise(4096) * 4096)
+    files = make_leaf(make_root()).write(tmp_path / "pki")
+    before = sorted(tmp_path.iterdir())
+    done = dmsign(
+        *("verity", "sign", data, "--key", files.key, "--cert", files.chain), **limited(room)
+    )
+    assert done.exit_code == 4
+    assert sorted(tmp_path.iterdir()) == before
+
+
+def test_a_full_file_system(tmp_path):
+    """A real one where it can be mounted; all else is above."""
+    data = write(tmp_path / "data", noise(4096) * 4096)
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    script = (
+        'mount -t tmpfs -o size=64k none "$0" || exit 99; "$@"; status=$?; ls -A "$0"; exit $status'
+    )
+    unshare = () if os.geteuid() == 0 else ("--map-root-user",)
+    done = run(
+        *(program("unshare"), *unshare, "--mount", program("bash"), "-c", script, disk),
+        *(*DMSIGN, "verity", "format", data, disk / "hashes", "--quiet"),
+    )
+    assert done.exit_code == 4, done
+    assert "No space left on device: free some space" in done.err
+    assert done.out == ""

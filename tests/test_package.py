@@ -1,0 +1,157 @@
+"""What the package promises about itself: imports in one direction, and none too many."""
+
+import ast
+import doctest
+import importlib
+import pkgutil
+import sys
+from pathlib import Path
+
+import pytest
+from helpers import dmsign, run
+
+import dmsign_fast
+
+HOME = Path(dmsign_fast.__file__).parent
+MODULES = sorted(module.name for module in pkgutil.walk_packages([str(HOME)], "dmsign_fast."))
+SOURCES = [name for name in MODULES if not name.endswith("._dmsign")]
+
+# Who may import whom, besides itself; each part is a directory or module of the package.
+MAY_IMPORT = {
+    "cli": {"pipeline", "verity", "envelope", "signing", "outputs", "_core", "errors", ""},
+    "pipeline": {"verity", "envelope", "signing", "outputs", "errors"},
+    "verity": {"_core", "outputs", "errors"},
+    "envelope": {"signing", "errors"},
+    "signing": {"errors"},
+    "outputs": {"errors"},
+    "_core": {"_dmsign", "errors"},
+    "errors": set(),
+}
+HEAVY = ("numpy", "cryptography", "asn1crypto", "tqdm")
+
+
+def path_of(module):
+    stem = HOME.parent / module.replace(".", "/")
+    return stem / "__init__.py" if stem.is_dir() else stem.with_suffix(".py")
+
+
+def tree_of(module):
+    return ast.parse(path_of(module).read_text())
+
+
+def is_type_checking(node):
+    return isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING"
+
+
+def imports(node):
+    """Every module that is imported when the code runs, at its top or in a function."""
+    for child in ast.iter_child_nodes(node):
+        if is_type_checking(child):
+            continue
+        if isinstance(child, ast.Import):
+            yield from (alias.name for alias in child.names)
+        elif isinstance(child, ast.ImportFrom):
+            assert not child.level, "imports are absolute"
+            yield child.module
+            yield from (f"{child.module}.{alias.name}" for alias in child.names)
+        yield from imports(child)
+
+
+def part(module):
+    return module.removeprefix("dmsign_fast").removeprefix(".").partition(".")[0]
+
+
+@pytest.mark.parametrize("module", SOURCES)
+def test_imports_go_one_way(module):
+    allowed = MAY_IMPORT[part(module)] | {part(module)}
+    for name in imports(tree_of(module)):
+        if name == "dmsign_fast" or not name.startswith("dmsign_fast"):
+            continue
+        target = part(name) if part(name) in MAY_IMPORT or part(name) == "_dmsign" else ""
+        assert target in allowed, f"{module} imports {name}"
+
+
+def test_every_part_has_a_rule():
+    assert {part(module) for module in SOURCES} == set(MAY_IMPORT)
+
+
+@pytest.mark.parametrize("module", SOURCES)
+def test_only_the_command_line_prints_or_exits(module):
+    if part(module) == "cli":
+        return
+    called = {
+        ast.unparse(node.func) for node in ast.walk(tree_of(module)) if isinstance(node, ast.Call)
+    }
+    assert not called & {"print", "sys.exit", "exit", "input"}
+
+
+@pytest.mark.parametrize("module", SOURCES)
+def test_all_is_what_a_module_defines_and_others_take(module):
+    loaded = importlib.import_module(module)
+    public = getattr(loaded, "__all__", [])
+    assert sorted(public) == sorted(set(public))
+    for name in public:
+        assert getattr(loaded, name) is not None
+    if path_of(module).name == "__init__.py":
+        return
+    defined = {
+        node.name
+        for node in tree_of(module).body
+        if isinstance(node, ast.ClassDef | ast.FunctionDef) and not node.name.startswith("_")
+    }
+    assert defined <= set(public)
+
+
+def test_the_public_names_are_those_of_the_package():
+    assert sorted(dmsign_fast.__all__) == sorted(dmsign_fast._HOME)
+    for name in dmsign_fast.__all__:
+        assert getattr(dmsign_fast, name).__name__ == name
+    with pytest.raises(AttributeError, match="no attribute 'nothing'"):
+        dmsign_fast.nothing  # noqa: B018
+
+
+def loaded_by(code):
+    script = f"import sys\n{code}\nprint(*sorted(name.split('.')[0] for name in sys.modules))"
+    done = run(sys.executable, "-c", script)
+    assert done.exit_code == 0, done.err
+    return set(done.out.split())
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "import dmsign_fast",
+        "from dmsign_fast.cli import main; main(['--version'])",
+        "from dmsign_fast import VerityHasher; h = VerityHasher(); h.update(bytes(4096)); "
+        "h.finalize()",
+    ],
+    ids=["import", "--version", "hashing"],
+)
+def test_heavy_packages_are_not_loaded_for(code):
+    assert not loaded_by(code) & set(HEAVY)
+
+
+def test_no_cryptography_is_loaded_to_hash_or_verify_data(tmp_path):
+    (tmp_path / "data").write_bytes(bytes(8192))
+    code = f"from dmsign_fast.cli import main; main(['verity', 'format', '{tmp_path}/data'])"
+    assert not loaded_by(code) & {"cryptography", "asn1crypto", "tqdm"}
+
+
+@pytest.mark.parametrize("module", SOURCES)
+def test_examples_in_docstrings_are_true(module):
+    assert doctest.testmod(importlib.import_module(module)).failed == 0
+
+
+def test_the_example_of_the_package_runs():
+    assert doctest.testmod(dmsign_fast).failed == 0
+
+
+def test_the_version_is_that_of_the_distribution():
+    from importlib.metadata import version
+
+    assert version("dmsign-fast") == dmsign_fast.__version__
+    assert dmsign("--version").out == f"dmsign-fast {dmsign_fast.__version__}\n"
+
+
+def test_the_package_is_typed():
+    assert (HOME / "py.typed").exists()
