@@ -190,4 +190,4 @@ class Tree:
         lib.dmsign_tree_drain(self._tree)
 
 
-select_implementation(os.environ.get("DMSIGN_IMPL"))
+select_implementation(os.environ.get("DMSIGN_IMPL") or None)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
-import secrets
 import stat
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
@@ -49,7 +48,7 @@ class _Output:
 
     def __init__(self, path: Path) -> None:
         self.path = Path(os.path.realpath(path))
-        self._temporary = self.path.with_name(f".dmsign-{secrets.token_hex(8)}")
+        self._temporary = self.path.with_name(f".dmsign-{os.urandom(8).hex()}")
         self._old = self._temporary.with_suffix(".old")
         self._named = self._placed = self._replaces = False
         if self.path.is_dir():

@@ -193,3 +193,16 @@ def test_corruption_is_one_json_object_and_not_two(data, tmp_path):
     cli("verity", "format", data, tmp_path / "hashes")
     command = ("verity", "verify", data, tmp_path / "hashes", "00" * 32, "--output", "json")
     assert set(parsed(cli(*command))) == VERIFIED
+
+
+def test_options_may_stand_between_the_arguments_as_in_veritysetup(data):
+    hash_file = f"{data}.hash"
+    made = cli("verity", "format", data, "--salt", "00", hash_file, "--output", "json")
+    root_hash = parsed(made)["root_hash"]
+    for arguments in (
+        (data, hash_file, "--quiet", root_hash),
+        (data, "--quiet", hash_file, root_hash),
+        ("--quiet", data, hash_file, root_hash),
+    ):
+        assert cli("verity", "verify", *arguments).exit_code == 0
+    assert cli("verity", "verify", data, hash_file, root_hash, "more").exit_code == 2

@@ -1,9 +1,4 @@
-"""Makes tests/pki.py importable whichever tests are asked for; a PKI and a root hash for all."""
-
-import sys
-from pathlib import Path
-
-sys.path.insert(0, str(Path(__file__).parent.parent))
+"""A PKI and a root hash for all."""
 
 import pytest
 from helpers_pkcs7 import ROOT_HASH

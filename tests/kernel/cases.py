@@ -129,6 +129,12 @@ def _refused_signatures(images: Images) -> Iterator[Case]:
     case.signature.write_bytes(other.signature.read_bytes())
     yield from (case, other)
 
+    # no longer the signer's, but still named as its own issuer: Linux wants that to be true
+    case = images.signed("embedded-serial-altered", signer, expected="EKEYREJECTED")
+    certificate = case.signature.read_bytes().index(pki.der(signer.certificate))
+    flip(case.signature, certificate + 20)
+    yield case
+
     case = images.signed("signature-truncated", signer, expected="EBADMSG")
     case.signature.write_bytes(case.signature.read_bytes()[:-1])
     yield case

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from .debian import Kernel
+from .images import spans
 
 _MODULES = ("dm-verity", "loop")
 _PROGRAMS = {
@@ -127,7 +128,7 @@ def _answers(console: str) -> dict[str, Answer]:
             case ["case", name, "read", "", sha256]:
                 answers[name] = Answer("reads", sha256)
             case ["case", name, "bad", blocks, sha256]:
-                answers[name] = Answer(f"EIO {blocks}", sha256)
+                answers[name] = Answer(f"EIO {spans(map(int, blocks.split(',')))}", sha256)
             case ["case", name, "refused", error]:
                 answers[name] = Answer(_ERRORS.get(error.rstrip("."), error))
     return answers
@@ -140,13 +141,11 @@ def _place(tree: Path, name: str) -> Path:
 
 
 def _copy_programs(tree: Path, paths: dict[str, str]) -> None:
-    shutil.copy(paths["busybox"], _place(tree, "bin/busybox"))
-    for name in ("veritysetup", "keyctl"):
-        shutil.copy(paths[name], _place(tree, f"usr/sbin/{name}"))
-        shown = subprocess.run(
-            ["ldd", paths[name]], capture_output=True, text=True, check=True
-        ).stdout
-        for library in re.findall(r"(?:=> |^\s*)(/\S+)", shown, re.MULTILINE):
+    for name in ("busybox", "veritysetup", "keyctl"):
+        shutil.copy(paths[name], _place(tree, f"bin/{name}"))
+        # fails for a static program, which needs nothing
+        shown = subprocess.run(["ldd", paths[name]], capture_output=True, text=True, check=False)
+        for library in re.findall(r"(?:=> |^\s*)(/\S+)", shown.stdout, re.MULTILINE):
             shutil.copy(library, _place(tree, library))
 
 

@@ -8,7 +8,7 @@ which are the same for veritysetup and dmsign-fast.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -24,7 +24,7 @@ class Case:
     """One image; the kernel's verdict is to be ``expected``, and ours the same.
 
     Attributes:
-        expected: reads, the name of an error, ``EIO`` and the blocks, or empty if unknown.
+        expected: reads, the name of an error, ``EIO`` and the bad blocks, or empty if unknown.
         sha256: of what is to be read.
         options: for ``verify`` and ``open``.
         stricter: the kernel takes it, and dmsign-fast refuses it on purpose.
@@ -155,5 +155,16 @@ def without(case: Case, size: int, bad: Collection[int]) -> Case:
     """Return the case with the blocks that cannot be read, of the image as it now is."""
     data = case.data.read_bytes()
     rest = (data[at : at + size] for at in range(0, len(data), size) if at // size not in bad)
-    expected = f"EIO {','.join(str(block) for block in bad)}"
-    return replace(case, expected=expected, sha256=hashlib.sha256(b"".join(rest)).hexdigest())
+    digest = hashlib.sha256(b"".join(rest)).hexdigest()
+    return replace(case, expected=f"EIO {spans(bad)}", sha256=digest)
+
+
+def spans(numbers: Iterable[int]) -> str:
+    """Write ascending numbers as ``1-3,7``."""
+    found: list[list[int]] = []
+    for number in numbers:
+        if found and number == found[-1][-1] + 1:
+            found[-1][1:] = [number]
+        else:
+            found.append([number])
+    return ",".join("-".join(map(str, span)) for span in found)

@@ -36,7 +36,7 @@ def _arguments() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def _ours(case: Case, status: int | None) -> str:
+def _ours(status: int | None) -> str:
     if status is None:
         return "-"
     return {0: "accepts", 1: "refuses"}.get(status, f"refuses ({status})")
@@ -79,7 +79,7 @@ def main() -> int:
     result = boot(work, linux, initramfs, args.timeout)
 
     failed = stricter = agreed = judged = 0
-    print(f"\n{'case':<44} {'kernel':<14} dmsign-fast")
+    print(f"\n{'case':<40} {'kernel':<14} dmsign-fast")
     for case in cases:
         answer, status = result.answers.get(case.name, _NOTHING), ours[case.name]
         problem = _problem(case, answer, status)
@@ -88,8 +88,7 @@ def main() -> int:
         agrees = status is not None and (answer.verdict == "reads") == (status == 0)
         agreed += agrees
         stricter += status not in (None, 0) and answer.verdict == "reads" and not problem
-        verdict = answer.verdict if len(answer.verdict) < 30 else f"{answer.verdict[:26]}..."
-        print(f"{case.name:<44} {verdict:<14} {_ours(case, status):<12} {problem}".rstrip())
+        print(f"{case.name:<40} {answer.verdict:<14} {_ours(status):<12} {problem}".rstrip())
 
     print(f"\nLinux {linux.version}, {result.seconds:.0f} s; console: {work / 'console.log'}")
     print(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Protocol
 
 from dmsign_fast import _core
@@ -97,6 +96,8 @@ class HashlibBlockHash:
 
     def hash_file(self, fd: int, offset: int, count: int, threads: int = 1) -> bytearray:
         """See BlockHash."""
+        from concurrent.futures import ThreadPoolExecutor
+
         piece = max(1, _PIECE // self.block_size)
 
         def hash_piece(first: int) -> bytearray:

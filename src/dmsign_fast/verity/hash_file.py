@@ -6,7 +6,6 @@ import contextlib
 import mmap
 import os
 import stat
-import tempfile
 from typing import TYPE_CHECKING, Self
 
 from dmsign_fast.errors import ParameterError, StorageError
@@ -95,6 +94,8 @@ class HashFile:
             while level >= len(self._ends):
                 self._ends.append(0)
                 if self._area is None:
+                    import tempfile
+
                     spool = tempfile.TemporaryFile(dir=self._path.parent)  # noqa: SIM115
                     self._levels.append(self._spools.enter_context(spool).fileno())
             at = self._ends[level]

@@ -28,9 +28,9 @@ if TYPE_CHECKING:
 
 __all__ = ["BadBlocks", "BadRange", "Verified", "read_superblock", "verify_file"]
 
-# Work between two looks at signals and progress, as in format.py.
+# Work between two looks at signals and progress, as in format.py; digests are held several times.
 _SPAN = 128 << 20
-_SPAN_BLOCKS = 1 << 18
+_SPAN_BLOCKS = 1 << 16
 
 
 @dataclass(frozen=True)
@@ -134,18 +134,19 @@ class _Verifier:
         self._places: dict[int | None, tuple[int, int]] = {}
         self._top_is_corrupt = False
 
-    def flag(self, level: int | None, reason: str, blocks: npt.NDArray[np.int64]) -> None:
+    def flag(self, level: int | None, reason: str, blocks: npt.ArrayLike) -> None:
         """Remember block numbers, which rise from call to call."""
-        if len(blocks):
-            self._found.setdefault((level, reason), []).append(blocks)
+        import numpy as np  # only here and further on: what is verified needs none of it
+
+        numbers = np.asarray(blocks, np.int64)
+        if len(numbers):
+            self._found.setdefault((level, reason), []).append(numbers)
 
     def run(self, data: _Blocks, present: int) -> bytes:
         """Compare every level; the digest of the top block."""
-        import numpy as np
-
         self._places[None] = (data.hash.block_size, 0)
         if present < data.blocks:
-            self.flag(None, "missing", np.arange(present, data.blocks))
+            self.flag(None, "missing", range(present, data.blocks))
         below = data
         for level, place in enumerate(self._area.levels):
             self._places[level] = (self._params.hash_block_size, place.offset)
@@ -155,7 +156,7 @@ class _Verifier:
             return b""
         computed = bytes(below.digests(0, 1, self._threads))
         if computed != self._root_hash and (self._top_is_corrupt or below.level is None):
-            self.flag(below.level, "digest", np.array([0]))
+            self.flag(below.level, "digest", [0])
         return computed
 
     def _compare(self, below: _Blocks, level: int, present: int) -> None:
@@ -231,6 +232,8 @@ class _Verifier:
 
     def bad(self) -> tuple[BadBlocks, ...]:
         """All that was flagged, data first."""
+        if not self._found:
+            return ()
         import numpy as np
 
         found = []
@@ -308,6 +311,7 @@ def verify_file(
         verifier = _Verifier(params, area, hashes, root_hash, _core.thread_count(threads), progress)
         level = _Blocks(None, source, 0, blocks, block_hash(params, params.data_block_size))
         computed = verifier.run(level, min(blocks, size // params.data_block_size))
+        source.check_unchanged()
         report = Verified(params, blocks, root_hash, computed, verifier.bad())
     if computed != root_hash or report.bad:
         raise CorruptionError(_summary(report, data, hash_file), report)

@@ -3,16 +3,34 @@
 from __future__ import annotations
 
 import argparse
+from typing import Any
 
 from dmsign_fast.cli.verity import dump, format, sign, verify  # noqa: A004
 
 __all__ = ["add_commands"]
 
 
+class _Parser(argparse.ArgumentParser):
+    """Options may stand between the arguments, before an optional one too, as in veritysetup."""
+
+    _inside = False
+
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
+        if self._inside:
+            return super().parse_known_args(args, namespace)
+        self._inside = True
+        try:
+            return self.parse_known_intermixed_args(args, namespace)
+        finally:
+            self._inside = False
+
+
 def add_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """Add ``verity`` and its commands to the parser."""
     group = commands.add_parser("verity", help="hash trees and signatures of files and devices")
-    actions = group.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    actions = group.add_subparsers(
+        title="commands", metavar="COMMAND", required=True, parser_class=_Parser
+    )
     for command in (format, verify, dump, sign):
         parser = actions.add_parser(
             command.__name__.rpartition(".")[2],

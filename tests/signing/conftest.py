@@ -1,6 +1,0 @@
-"""Makes tests/pki.py importable whichever tests are asked for."""
-
-import sys
-from pathlib import Path
-
-sys.path.insert(0, str(Path(__file__).parent.parent))
