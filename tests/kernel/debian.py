@@ -32,6 +32,7 @@ _CONFIGURATION = """\
 #clear APT::Update;
 APT::Architecture "amd64";
 APT::Sandbox::User "{user}";
+APT::Update::Error-Mode "any";
 Acquire::Languages "none";
 Dir::Etc::sourcelist "{directory}/sid.sources";
 Dir::Etc::sourceparts "/dev/null";

@@ -85,8 +85,8 @@ def main() -> int:
         problem = _problem(case, answer, status)
         failed += bool(problem)
         judged += status is not None
-        agrees = status is not None and (answer.verdict == "reads") == (status == 0)
-        agreed += agrees
+        both = status is not None and answer is not _NOTHING
+        agreed += both and (answer.verdict == "reads") == (status == 0)
         stricter += status not in (None, 0) and answer.verdict == "reads" and not problem
         print(f"{case.name:<40} {answer.verdict:<14} {_ours(status):<12} {problem}".rstrip())
 
