@@ -8,7 +8,7 @@ CORE := $(filter-out csrc/test_%,$(wildcard csrc/*.c))
 WARN := -std=c11 -Wall -Wextra -Werror
 export PATH := $(PATH):/usr/sbin:/sbin
 
-.PHONY: demo test bench check sanitize cross bochs clean
+.PHONY: demo test bench check sanitize kernel cross bochs clean
 
 $(READY): pyproject.toml setup.py csrc/build_core.py $(CORE) $(wildcard csrc/*.h)
 	.ci/packages test
@@ -54,6 +54,11 @@ cross:
 	.ci/packages cross
 	tests/cross/aarch64.sh
 	tests/cross/avx512.sh
+
+# A real Linux kernel in a virtual machine judges signed images, good and bad.
+kernel: $(READY)
+	.ci/packages kernel
+	cd tests && ../$(BIN)/python -m kernel.run
 
 # AVX-512 instructions one by one in Bochs 3, which Debian 13 has.
 bochs:

@@ -68,7 +68,8 @@ def load_trust_anchors(*paths: Path) -> TrustAnchors:
 def check_embedded(leaf: x509.Certificate, embedded: Sequence[x509.Certificate]) -> None:
     """Raise VerificationError if the kernel would refuse a message with these certificates.
 
-    It must know the key and the signature of each. Where one names another as its issuer by key
+    It must know the key and the signature of each, and one that says it issued itself must have
+    (``x509_check_for_self_signed()`` in x509_public_key.c). Where one names another as its issuer by key
     identifier, from the leaf upwards, that one must have issued it (``pkcs7_verify_sig_chain()``
     in pkcs7_verify.c), whether or not the trust anchors are reached that way.
     """
@@ -78,6 +79,14 @@ def check_embedded(leaf: x509.Certificate, embedded: Sequence[x509.Certificate])
                 f"the certificate {name_of(certificate)} has a key or a signature that is weak or "
                 "unknown to the kernel; leave it out, or use RSA PKCS#1 v1.5 or ECDSA with "
                 "SHA-256, 384 or 512"
+            )
+        if (
+            certificate.subject == certificate.issuer
+            and named_as_issuer(certificate, certificate)
+            and not issued(certificate, certificate)
+        ):
+            raise VerificationError(
+                f"the certificate {name_of(certificate)} names itself as its issuer and is not"
             )
     child, rest = leaf, [one for one in embedded if one != leaf]
     while issuer := next((one for one in rest if named_as_issuer(child, one)), None):
