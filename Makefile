@@ -4,11 +4,12 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
-CORE := $(filter-out csrc/test_%,$(wildcard csrc/*.c))
+CORE := $(filter-out csrc/test_% csrc/fuzz_%,$(wildcard csrc/*.c))
+EROFS := $(wildcard csrc/erofs_*.c csrc/tar*.c csrc/mkfs_group.c csrc/layer.c)
 WARN := -std=c11 -Wall -Wextra -Werror
 export PATH := $(PATH):/usr/sbin:/sbin
 
-.PHONY: demo test bench check sanitize kernel cross bochs clean
+.PHONY: demo test bench check sanitize kernel twins cross bochs clean
 
 $(READY): pyproject.toml setup.py csrc/build_core.py $(CORE) $(wildcard csrc/*.h)
 	.ci/packages test
@@ -35,7 +36,7 @@ check: $(READY)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	for file in $(CORE) csrc/test_core.c; do \
+	for file in $(CORE) csrc/test_core.c csrc/fuzz_layer.c; do \
 		clang $(WARN) -O2 -fsyntax-only $$file && gcc $(WARN) -O2 -fsyntax-only $$file || exit 1; \
 	done
 
@@ -59,6 +60,14 @@ cross:
 kernel: $(READY)
 	.ci/packages kernel
 	cd tests && ../$(BIN)/python -m kernel.run
+
+# The EROFS writer against mkfs.erofs 1.8.6 and 1.9.4, which come from Debian and are not installed.
+twins: $(READY) build/liblayer.so
+	$(BIN)/pytest -q -n auto tests/erofs
+
+build/liblayer.so: $(EROFS) $(wildcard csrc/*.h)
+	mkdir -p build
+	$(CC) $(WARN) -O2 -g -fPIC -shared $(EROFS) -o $@
 
 # AVX-512 instructions one by one in Bochs 3, which Debian 13 has.
 bochs:

@@ -170,3 +170,14 @@ def test_embedded_certificates_must_fit_together(leaf):
     renamed = make_root("Renamed", key_name="Test Intermediate").certificate
     with pytest.raises(VerificationError, match="CN=Renamed did not issue CN=Test Signer"):
         check_embedded(leaf.certificate, (leaf.certificate, renamed))
+
+
+def test_an_embedded_certificate_that_names_itself_as_issuer_must_be_it(leaf):
+    """Linux refuses the whole message, though the certificate is not on the path (make kernel)."""
+    root = der(leaf.root)
+    serial = leaf.root.serial_number.to_bytes((leaf.root.serial_number.bit_length() + 8) // 8)
+    damaged = root.replace(serial, serial[:-1] + bytes([serial[-1] ^ 1]), 1)
+    assert damaged != root
+    others = (leaf.certificate, x509.load_der_x509_certificate(damaged))
+    with pytest.raises(VerificationError, match="names itself as its issuer and is not"):
+        check_embedded(leaf.certificate, others)

@@ -69,9 +69,10 @@ def check_embedded(leaf: x509.Certificate, embedded: Sequence[x509.Certificate])
     """Raise VerificationError if the kernel would refuse a message with these certificates.
 
     It must know the key and the signature of each, and one that says it issued itself must have
-    (``x509_check_for_self_signed()`` in x509_public_key.c). Where one names another as its issuer by key
-    identifier, from the leaf upwards, that one must have issued it (``pkcs7_verify_sig_chain()``
-    in pkcs7_verify.c), whether or not the trust anchors are reached that way.
+    (``x509_check_for_self_signed()`` in x509_public_key.c). Where one names another as its issuer
+    by key identifier, from the leaf upwards, that one must have issued it
+    (``pkcs7_verify_sig_chain()`` in pkcs7_verify.c), whether or not the trust anchors are reached
+    that way.
     """
     for certificate in embedded:
         if not _known_to_kernel(certificate):

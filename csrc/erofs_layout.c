@@ -1,0 +1,216 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * Every inode's form and place, in the order of erofs_mkfs_dump_tree: each directory's names, then
+ * its data. */
+#include <errno.h>
+
+#include "erofs.h"
+#include "mkfs_group.h"
+
+#define XATTRS_MAX (EROFS_XATTR_HEADER + 4 * (UINT16_MAX - 1)) /* i_xattr_icount has 16 bits */
+#define ROOT_NID_MAX 0xffffu
+
+static unsigned chunk_count(const struct erofs_node *n)
+{
+    return (unsigned)((n->size + (UINT64_C(1) << EROFS_CHUNK_BITS_MAX) - 1) >>
+                      EROFS_CHUNK_BITS_MAX);
+}
+
+uint32_t erofs_inode_size(const struct erofs_image *im, uint32_t node)
+{
+    const struct erofs_node *n = &im->tree->nodes[node];
+    const uint32_t size = (n->flags & NODE_EXTENDED ? EROFS_EXTENDED_SIZE : EROFS_COMPACT_SIZE) +
+                          (uint32_t)erofs_xattr_size(im->tree, node);
+
+    if (!im->index || !(n->flags & NODE_DATA))
+        return size;
+    return ((size + 7) & ~7u) + EROFS_CHUNK_SIZE * chunk_count(n);
+}
+
+/* erofs_should_use_inode_extended */
+static bool needs_extended(const struct erofs_node *n, uint32_t traits)
+{
+    return n->size > UINT32_MAX || n->uid > UINT16_MAX || n->gid > UINT16_MAX ||
+           n->nlink > UINT16_MAX || n->mtime || (n->nsec && !(traits & MKFS_COMPACT_NSEC));
+}
+
+/* Gives an inode its serial number, and its place with `tail` bytes behind it. When no block can
+ * hold both, *lone_tail is set and the inode has no place yet: erofs_prepare_inode_buffer. */
+static int place(struct erofs_image *im, uint32_t node, uint32_t tail, bool *lone_tail)
+{
+    struct erofs_node *n = &im->tree->nodes[node];
+    const uint32_t size = erofs_inode_size(im, node);
+    int ret = erofs_space_inode(im->space, size, tail, &n->block, &n->offset);
+
+    *lone_tail = ret == -ENOSPC;
+    if (!ret && tail)
+        n->flags |= NODE_TAIL;
+    n->serial = ++im->serials;
+    return ret;
+}
+
+static int place_symlink(struct erofs_image *im, uint32_t node)
+{
+    struct erofs_space *s = im->space;
+    struct erofs_node *n = &im->tree->nodes[node];
+    const uint32_t tail = (uint32_t)n->size & ((1u << s->bits) - 1);
+    const uint64_t whole = n->size >> s->bits;
+    uint32_t more;
+    bool lone = false;
+    int ret = 0;
+
+    n->start = EROFS_NO_BLOCK;
+    if (whole)
+        ret = erofs_space_data(s, whole, &n->start);
+    s->busy = whole;
+    if (!ret)
+        ret = place(im, node, tail, &lone);
+    if (lone) {
+        /* data that is already there grows before the inode is placed, a lone tail comes after it
+         */
+        ret = whole ? erofs_space_data(s, 1, &more) : 0;
+        if (!ret)
+            ret = erofs_space_inode(s, erofs_inode_size(im, node), 0, &n->block, &n->offset);
+        if (!ret && !whole)
+            ret = erofs_space_data(s, 1, &n->start);
+    }
+    s->busy = false;
+    return ret;
+}
+
+/* Size and link count of a directory: erofs_prepare_dir_file. */
+static void measure_directory(struct erofs_image *im, uint32_t dir)
+{
+    const uint32_t block = 1u << im->space->bits;
+    struct erofs_node *d = &im->tree->nodes[dir];
+    struct erofs_dir_iter it = erofs_dir(im->tree, dir);
+    struct erofs_dir_entry e;
+    uint64_t size = 0;
+
+    d->nlink = 0;
+    while (erofs_dir_next(&it, &e)) {
+        if (size % block + EROFS_DIRENT_SIZE + e.len > block)
+            size = (size + block - 1) & ~(uint64_t)(block - 1);
+        size += EROFS_DIRENT_SIZE + e.len;
+        d->nlink += e.type == EROFS_DIR;
+    }
+    d->size = size;
+    if (d->nlink > UINT16_MAX && !(d->flags & NODE_EXTENDED))
+        d->nlink = 1;
+}
+
+static int place_directory(struct erofs_image *im, uint32_t dir)
+{
+    struct erofs_node *d = &im->tree->nodes[dir];
+    const uint32_t mask = (1u << im->space->bits) - 1;
+    bool lone;
+    int ret;
+
+    measure_directory(im, dir);
+    d->start = EROFS_NO_BLOCK;
+    ret = place(im, dir, (uint32_t)d->size & mask, &lone);
+    return lone ? erofs_space_inode(im->space, erofs_inode_size(im, dir), 0, &d->block, &d->offset)
+                : ret;
+}
+
+/* The data of a directory whose children have their places: erofs_write_dir_file,
+ * erofs_write_tail_end. */
+static int place_dir_data(struct erofs_image *im, uint32_t dir)
+{
+    struct erofs_space *s = im->space;
+    struct erofs_node *d = &im->tree->nodes[dir];
+    const uint32_t mask = (1u << s->bits) - 1;
+    const bool lone = d->size & mask && !(d->flags & NODE_TAIL);
+    const uint64_t whole = d->size >> s->bits;
+    uint32_t more;
+    int ret = 0;
+
+    if (whole)
+        ret = erofs_space_directory(s, whole, &d->start);
+    for (uint32_t i = d->child; i && !ret; i = im->tree->names[i].sibling)
+        ret = erofs_space_map(s, im->tree->nodes[im->tree->names[i].node].block);
+    /* where ".." was decided early it may lead to a directory elsewhere, with its place or without
+     */
+    if (!ret && im->tree->nodes[d->parent].serial)
+        ret = erofs_space_map(s, im->tree->nodes[d->parent].block);
+    else
+        d->flags |= NODE_NO_PARENT;
+    if (!ret && lone)
+        ret = whole ? erofs_space_data(s, 1, &more) : erofs_space_directory(s, 1, &d->start);
+    return ret;
+}
+
+static int place_node(struct erofs_image *im, uint32_t node)
+{
+    struct erofs_tree *t = im->tree;
+    struct erofs_node *n = &t->nodes[node];
+    bool lone;
+    int ret;
+
+    n->flags |= NODE_VISITED | (needs_extended(n, t->traits) ? NODE_EXTENDED : 0);
+    if (n->flags & NODE_WHITEOUTS) {
+        ret = erofs_xattr_add(t, node, "trusted.overlay.origin", 22, "", 0);
+        if (ret)
+            return ret;
+    }
+    if (erofs_xattr_size(t, node) > XATTRS_MAX)
+        return -ERANGE;
+    if ((n->mode & TAR_FORMAT) == TAR_DIR)
+        return place_directory(im, node);
+    if ((n->mode & TAR_FORMAT) == TAR_LNK)
+        return place_symlink(im, node);
+    ret = place(im, node, 0, &lone);
+    if (n->flags & NODE_DATA && !im->index)
+        im->space->held--;
+    return ret;
+}
+
+/* The root's number must fit 16 bits: erofs_fixup_meta_blkaddr. */
+static int place_root(struct erofs_image *im)
+{
+    const struct erofs_node *root = &im->tree->nodes[NODE_ROOT];
+    const uint32_t block = 1u << im->space->bits;
+    int ret = place_node(im, NODE_ROOT);
+
+    if (!ret)
+        ret = erofs_space_map(im->space, root->block);
+    if (ret)
+        return ret;
+    const uint64_t at =
+        ((uint64_t)im->space->blocks[root->block].addr << im->space->bits) + root->offset;
+
+    if (at > ROOT_NID_MAX * EROFS_SLOT_SIZE)
+        im->meta_block =
+            (uint32_t)((at - ROOT_NID_MAX * EROFS_SLOT_SIZE + block - 1) >> im->space->bits);
+    im->root_nid = (uint32_t)erofs_nid(im, NODE_ROOT);
+    return 0;
+}
+
+int erofs_layout(struct erofs_image *im)
+{
+    struct erofs_tree *t = im->tree;
+    int ret = place_root(im);
+
+    for (uint32_t dir = NODE_ROOT; dir && !ret;) {
+        uint32_t rest = t->nodes[dir].next, *last = &t->nodes[dir].next;
+
+        for (uint32_t i = t->nodes[dir].child; i && !ret; i = t->names[i].sibling) {
+            struct erofs_node *n = &t->nodes[t->names[i].node];
+
+            if (n->flags & NODE_VISITED)
+                continue;
+            if ((n->mode & TAR_FORMAT) == TAR_DIR && t->traits & MKFS_DOTS_LATE)
+                n->parent = dir;
+            ret = place_node(im, t->names[i].node);
+            if ((n->mode & TAR_FORMAT) != TAR_DIR)
+                continue;
+            *last = t->names[i].node;
+            last = &n->next;
+        }
+        *last = rest;
+        if (!ret)
+            ret = place_dir_data(im, dir);
+        dir = t->nodes[dir].next;
+    }
+    return ret ? ret : erofs_space_map(im->space, EROFS_NO_BLOCK);
+}

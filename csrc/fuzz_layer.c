@@ -1,0 +1,111 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * libFuzzer target. The first three bytes choose options and piece size, the rest is a tar;
+ * whatever looks like a header gets a right checksum, or nothing would be reached. Fed whole and in
+ * pieces the result must be the same. */
+#include <stdlib.h>
+#include <string.h>
+
+#include "layer.h"
+
+struct seen {
+    uint64_t next, hash; /* of data */
+    uint64_t meta;
+};
+
+static uint64_t mix(uint64_t hash, const uint8_t *bytes, size_t len)
+{
+    for (size_t i = 0; i < len; i++)
+        hash = (hash ^ bytes[i]) * UINT64_C(0x100000001b3);
+    return hash;
+}
+
+static int data(void *ctx, uint64_t offset, const uint8_t *bytes, size_t len)
+{
+    struct seen *s = ctx;
+
+    if (!len || offset != s->next)
+        abort();
+    s->next += len;
+    s->hash = mix(s->hash, bytes, len);
+    return 0;
+}
+
+static int meta(void *ctx, uint64_t offset, const uint8_t *bytes, size_t len)
+{
+    struct seen *s = ctx;
+
+    s->meta = mix(s->meta ^ offset, bytes, len);
+    return 0;
+}
+
+static int run(const struct layer_options *o, const uint8_t *tar, size_t len, size_t piece,
+               struct seen *s)
+{
+    const struct layer_sink sink = {s, data, meta};
+    struct layer *l = layer_new(o, &sink);
+    struct layer_info info;
+    int ret = 0;
+
+    if (!l)
+        abort();
+    s->next = o->layout == LAYER_FULL ? 4096 : 0;
+    for (size_t n; len && !ret; tar += n, len -= n) {
+        n = len < piece ? len : piece;
+        ret = layer_update(l, tar, n);
+    }
+    if (!ret)
+        ret = layer_final(l, &info);
+    if (ret > 0 || (ret && layer_error(l)->code != ret) || (ret && !layer_error(l)->reason))
+        abort();
+    if (!ret && o->layout == LAYER_FULL && info.data_size % 4096)
+        abort();
+    layer_free(l);
+    return ret;
+}
+
+static void mend_checksums(uint8_t *tar, size_t len)
+{
+    for (; len >= TAR_BLOCK; tar += TAR_BLOCK, len -= TAR_BLOCK) {
+        unsigned sum = 8 * ' ';
+
+        if (memcmp(tar + 257, "ustar", 5))
+            continue;
+        for (unsigned i = 0; i < 500; i++)
+            sum += i >= 148 && i < 156 ? 0 : tar[i];
+        for (unsigned i = 0; i < 6; i++)
+            tar[148 + i] = (uint8_t)('0' + (sum >> (15 - 3 * i) & 7));
+        tar[154] = 0;
+        tar[155] = ' ';
+    }
+}
+
+int LLVMFuzzerTestOneInput(const uint8_t *input, size_t len)
+{
+    struct layer_options o = {.max_entries = 1 << 16, .max_metadata = 1 << 26};
+    struct seen whole = {0}, pieces = {0};
+
+    if (len < 3)
+        return 0;
+    o.layout = input[0] & 1 ? LAYER_INDEX : LAYER_FULL;
+    o.lossy = input[0] & 2;
+    o.seed = input[0];
+    o.group = mkfs_group_at(input[1] % 5);
+    len -= 3;
+    uint8_t *tar = malloc(len + 1);
+
+    if (!tar)
+        return 0;
+    memcpy(tar, input + 3, len);
+    mend_checksums(tar, len);
+    const int ret = run(&o, tar, len, len + 1, &whole);
+
+    o.seed++;
+    if (run(&o, tar, len, (size_t)input[2] * 3 + 1, &pieces) != ret)
+        abort();
+    if (!ret &&
+        (whole.hash != pieces.hash || whole.meta != pieces.meta || whole.next != pieces.next))
+        abort();
+    free(tar);
+    return 0;
+}

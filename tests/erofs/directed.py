@@ -1,0 +1,153 @@
+"""Turns too rare for chance, each against mkfs.erofs."""
+
+from __future__ import annotations
+
+import sys
+
+from difftest import Harness
+from tar_maker import gnu_long, header, padded, pax
+
+END = bytes(1024)
+H = header
+CASES: dict[str, bytes] = {
+    "whiteout entry of type directory": H(b"d/.wh.x", b"5", mode=0o755),
+    "whiteout of type directory over a directory": H(b"d", b"5", mode=0o751)
+    + H(b"d/f", b"0")
+    + H(b".wh.d", b"5", mode=0o700),
+    "the same, then the directory again": H(b"d", b"5")
+    + H(b"d/f", b"0")
+    + H(b".wh.d", b"5")
+    + H(b"d", b"5"),
+    "whiteout of nothing": H(b"d/.wh.", b"0"),
+    "whiteout of .": H(b"d/.wh..", b"0"),
+    "whiteout of ..": H(b"d/.wh...", b"0"),
+    "whiteout of ...": H(b"d/.wh....", b"0"),
+    "opaque directory entry at the root": H(b".wh..wh..opq", b"5"),
+    "opaque below ..": H(b"a", b"5") + H(b"a/../.wh..wh..opq", b"0"),
+    "opaque twice": H(b"a/.wh..wh..opq", b"0")
+    + H(b"a/.wh..wh..opq", b"0")
+    + H(b"a", b"5", mtime=3),
+    "whiteout with data": H(b".wh.f", b"0", 5000)
+    + padded(b"d" * 5000)
+    + H(b"after", b"0", 3)
+    + padded(b"abc"),
+    "device with data": H(b"dev", b"3", 5000, major=3, minor=70000)
+    + padded(b"d" * 5000)
+    + H(b"after", b"0", 3)
+    + padded(b"abc"),
+    "directory with a size": H(b"d", b"5", 1024) + H(b"after", b"0", 3) + padded(b"abc"),
+    "hard link with a size": H(b"a", b"0", 3)
+    + padded(b"abc")
+    + H(b"b", b"1", 512, link=b"a")
+    + H(b"c", b"0", 3)
+    + padded(b"xyz"),
+    "hard link named like a whiteout": H(b"a", b"0") + H(b".wh.b", b"1", link=b"a"),
+    "hard link to a whiteout by its mark": H(b"d/.wh.a", b"0") + H(b"b", b"1", link=b"d/.wh.a"),
+    "hard link to itself": H(b"a", b"0") + H(b"a", b"1", link=b"a"),
+    "hard link over the directory it leads into": H(b"a/f", b"0") + H(b"a", b"1", link=b"a/f"),
+    "hard link over another hard link": H(b"a", b"0")
+    + H(b"b", b"1", link=b"a")
+    + H(b"c", b"0")
+    + H(b"b", b"1", link=b"c"),
+    "hard link to a symlink": H(b"s", b"2", link=b"t") + H(b"h", b"1", link=b"s"),
+    "hard link to a device": H(b"s", b"3", major=1, minor=3) + H(b"h", b"1", link=b"s"),
+    "file replaced by a directory and back": H(b"a", b"0", 3)
+    + padded(b"abc")
+    + H(b"a", b"5")
+    + H(b"a/b", b"0")
+    + H(b"a", b"0"),
+    "link counts below zero": b"".join(
+        H(b"p/%d" % i, b"5") + H(b"p/%d" % i, b"0") for i in range(5)
+    )
+    + H(b"p", b"0"),
+    "link counts below zero, kept": b"".join(
+        H(b"p/%d" % i, b"5") + H(b"p/%d" % i, b"0") for i in range(5)
+    ),
+    "path of slashes": H(b"///", b"5", mode=0o711),
+    "empty name": H(b"", b"5", mode=0o711, mtime=9),
+    "name with a slash through a GNU header": gnu_long(b"dir/", b"L")
+    + H(b"dir/", b"0", 3)
+    + padded(b"abc"),
+    "volume label": H(b"a label of more than 16 bytes", b"V") + H(b"f", b"0"),
+    "nothing at all": b"",
+    "root attributes": H(b"./", b"5", mode=0o2755, uid=70000, gid=3, mtime=1 << 33),
+    "root xattrs": pax([(b"SCHILY.xattr.user.root", b"r")]) + H(b"./", b"5"),
+    "symlinks of every length around a block": b"".join(
+        pax([(b"linkpath", b"l" * n)]) + H(b"s%d" % n, b"2")
+        for n in (
+            1,
+            430,
+            448,
+            480,
+            511,
+            512,
+            513,
+            1023,
+            1024,
+            1025,
+            3900,
+            4031,
+            4032,
+            4064,
+            4095,
+            4096,
+            4097,
+            8191,
+            8192,
+            8193,
+            12000,
+        )
+    ),
+    "mtime 0 with nanoseconds": pax([(b"mtime", b"0.000000005")]) + H(b"f", b"0"),
+    "fractions": b"".join(
+        pax([(b"mtime", v)]) + H(b"f%d" % i, b"0")
+        for i, v in enumerate(
+            [
+                b"1.5",
+                b"-1.5",
+                b"-0.5",
+                b"1.",
+                b"1.0000000001",
+                b"0.999999999",
+                b"+3.25",
+                b" 7.1",
+                b"-0.0",
+            ]
+        )
+        if v not in (b"1.",)
+    ),
+    "fraction without digits": pax([(b"mtime", b"1.")]) + H(b"f", b"0"),
+    "libarchive and schily": pax(
+        [(b"LIBARCHIVE.xattr.user.a", b"YWJj"), (b"SCHILY.xattr.user.a", b"abc")]
+    )
+    + H(b"f", b"0"),
+    "libarchive base64": b"".join(
+        pax([(b"LIBARCHIVE.xattr.user.%d" % i, v)]) + H(b"f%d" % i, b"0")
+        for i, v in enumerate([b"YWJj", b"AAAA", b"/+8B", b"QUJDREVG"])
+    ),
+    "libarchive base64, short": pax([(b"LIBARCHIVE.xattr.user.s", b"YQ")]) + H(b"f", b"0"),
+    "libarchive base64, padded": pax([(b"LIBARCHIVE.xattr.user.s", b"YQ==")]) + H(b"f", b"0"),
+    "xattr names of 255 and 256": pax(
+        [(b"SCHILY.xattr.user." + b"n" * 250, b"v"), (b"SCHILY.xattr.user." + b"n" * 255, b"v")]
+    )
+    + H(b"f", b"0"),
+    "chunk sizes": b"".join(
+        H(b"c%d" % n, b"0", n) + padded(b"c" * n)
+        for n in (1, 2, 511, 512, 513, 1024, 1025, 65536, 65537)
+    ),
+}
+
+
+def main() -> int:
+    harness, bad = Harness(timeout=5), 0
+    for label, tar in CASES.items():
+        wrong = harness.compare(tar + END, label)
+        bad += bool(wrong)
+        for line in wrong:
+            print(line[:400], flush=True)
+    print(dict(harness.count))
+    return bool(bad)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
