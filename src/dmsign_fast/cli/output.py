@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 import time
 from contextlib import contextmanager
@@ -19,6 +18,8 @@ _LONG = 256 << 20
 
 def print_json(value: Mapping[str, object]) -> None:
     """One JSON object, for scripts."""
+    import json
+
     print(json.dumps(value, indent=2))
 
 

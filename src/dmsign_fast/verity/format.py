@@ -168,6 +168,7 @@ def format_file(
         def area_of(blocks: int) -> HashArea:
             return params.hash_area(blocks, hash_offset=hash_offset, superblock=superblock)
 
+        area = area_of(blocks or 1)
         opened = None
         if hash_file is not None:
             opened = stack.enter_context(
@@ -177,7 +178,7 @@ def format_file(
                     outputs,
                     hash_offset=hash_offset,
                     data_end=None if blocks is None else blocks * params.data_block_size,
-                    area=None if blocks is None else area_of(blocks),
+                    area=None if blocks is None else area,
                 )
             )
         tree = _hash(source, blocks, VerityHasher(params, threads=threads), opened, progress)

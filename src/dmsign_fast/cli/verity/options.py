@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import argparse
 import binascii
-import uuid
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from dmsign_fast.errors import ParameterError
-from dmsign_fast.verity.params import VerityParams
+
+if TYPE_CHECKING:
+    from dmsign_fast.verity.params import VerityParams
 
 __all__ = [
     "add_data",
@@ -72,6 +73,8 @@ def add_format_options(parser: argparse.ArgumentParser) -> None:
 
 def params(args: argparse.Namespace) -> VerityParams:
     """The parameters that the options name."""
+    from dmsign_fast.verity.params import VerityParams
+
     salt = {} if args.salt is None else {"salt": args.salt}
     return VerityParams(
         hash_algorithm=args.algorithm,
@@ -84,6 +87,8 @@ def params(args: argparse.Namespace) -> VerityParams:
 
 def format_arguments(args: argparse.Namespace) -> dict[str, Any]:
     """The options that format and sign share, as keyword arguments of format_file."""
+    import uuid
+
     try:
         superblock_uuid = None if args.uuid is None else uuid.UUID(args.uuid)
     except ValueError:
