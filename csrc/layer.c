@@ -182,6 +182,7 @@ int layer_final(struct layer *l, const uint8_t uuid[16], struct layer_info *info
         .image_size = (uint64_t)l->space.tail << l->space.bits,
         .data_offset = im.index ? (uint64_t)l->space.tail << l->space.bits : 4096,
         .data_size = l->fed,
+        .parsed = tar_parsed(l->tar),
         .inodes = im.serials,
     };
     return ret ? tar_fail(&l->error, ret, 0, "", 0, reason) : 0;

@@ -52,6 +52,7 @@ struct layer_info {
     uint64_t image_size;  /* LAYER_INDEX: without the tar */
     uint64_t data_offset; /* of `data`'s bytes in the image: 4096, or image_size */
     uint64_t data_size;   /* bytes given to `data` */
+    uint64_t parsed; /* bytes of the tar up to the end of the archive, its zero blocks included */
     uint64_t inodes;
 };
 

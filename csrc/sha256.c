@@ -1,11 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * sha256.c: the choice of implementation, and salted block digests over any of them.
+ * sha256.c: the choice of implementation, and salted block digests over any of
+ * them.
  *
- * A message is salt | block (hash type 1) or block | salt (type 0), then SHA-256's padding. Seen
- * in 64-byte blocks it is: whole blocks of salt, the same for every message (their state is
- * computed once); a head, the rest of the salt with the first bytes of the data; a body, read in
- * place; a tail, the last bytes of the data with what follows them. Heads and tails are put
+ * A message is salt | block (hash type 1) or block | salt (type 0), then
+ * SHA-256's padding. Seen in 64-byte blocks it is: whole blocks of salt, the
+ * same for every message (their state is computed once); a head, the rest of
+ * the salt with the first bytes of the data; a body, read in place; a tail, the
+ * last bytes of the data with what follows them. Heads and tails are put
  * together beside the data, all but their data bytes once for a whole run.
  */
 #include "sha256.h"
@@ -34,8 +36,8 @@ static const struct sha256_impl *const impls[] = {
 };
 #define IMPLS (sizeof impls / sizeof *impls)
 
-/* `wide` takes what fills its lanes, `narrow` the few messages that are left at the end of a run.
- * An implementation chosen by name does both. */
+/* `wide` takes what fills its lanes, `narrow` the few messages that are left at
+ * the end of a run. An implementation chosen by name does both. */
 static struct choice {
     const struct sha256_impl *wide, *narrow;
 } chosen;
@@ -43,12 +45,12 @@ static struct choice {
 struct dmsign_block_hash {
     struct choice impl;
     size_t block_size;
-    size_t head_salt;          /* bytes of salt in the head; 0: there is no head */
-    size_t tail_data;          /* bytes of data in the tail */
-    size_t tail_size;          /* a multiple of 64 */
-    uint32_t start[8];         /* the state after the whole blocks of salt */
+    size_t head_salt;           /* bytes of salt in the head; 0: there is no head */
+    size_t tail_data;           /* bytes of data in the tail */
+    size_t tail_size;           /* a multiple of 64 */
+    uint32_t start[8];          /* the state after the whole blocks of salt */
     uint8_t head[SHA256_BLOCK]; /* the salt's bytes at its front */
-    uint8_t tail[MAX_TAIL];    /* all but the data, which comes first */
+    uint8_t tail[MAX_TAIL];     /* all but the data, which comes first */
     uint8_t zero_digest[DIGEST_SIZE];
 };
 
@@ -100,7 +102,8 @@ static void store_be32(uint8_t *p, uint32_t x)
     p[3] = (uint8_t)x;
 }
 
-/* Up to 32 messages, of the blocks at data[i]; their digests go to digests[i]. */
+/* Up to 32 messages, of the blocks at data[i]; their digests go to digests[i].
+ */
 struct lanes {
     uint8_t heads[SHA256_MAX_LANES][SHA256_BLOCK];
     uint8_t tails[SHA256_MAX_LANES][MAX_TAIL];
@@ -118,8 +121,8 @@ static void lanes_init(struct lanes *lanes, const dmsign_block_hash *hash)
     lanes->used = 0;
 }
 
-/* Hashes lanes first to first + count - 1; with fewer than the implementation has, the spare ones
- * repeat the first. */
+/* Hashes lanes first to first + count - 1; with fewer than the implementation
+ * has, the spare ones repeat the first. */
 static void lanes_hash(struct lanes *lanes, const dmsign_block_hash *hash,
                        const struct sha256_impl *impl, unsigned first, unsigned count)
 {
@@ -133,7 +136,7 @@ static void lanes_hash(struct lanes *lanes, const dmsign_block_hash *hash,
             state[w * impl->word_stride + l * impl->lane_stride] = hash->start[w];
 #define EACH_LANE(lane, pointer)                                                                   \
     for (unsigned l = 0, lane; lane = first + (l < count ? l : 0), l < impl->lanes; l++)           \
-        at[l] = (pointer)
+    at[l] = (pointer)
     if (head_data) {
         for (unsigned lane = first; lane < first + count; lane++)
             memcpy(lanes->heads[lane] + hash->head_salt, lanes->data[lane], head_data);
@@ -183,18 +186,26 @@ static int is_zero(const uint8_t *block, size_t size)
            !memcmp(block, block + sizeof zeros, size - sizeof zeros);
 }
 
-static void hash_all(const dmsign_block_hash *hash, const uint8_t *blocks, size_t count,
-                     uint8_t *digests, int zeros_too)
+/* Where the blocks are: one behind another from `first`, or each on its own. */
+struct places {
+    const uint8_t *first;
+    const uint8_t *const *each;
+};
+
+static void hash_all(const dmsign_block_hash *hash, struct places places, size_t start,
+                     size_t count, uint8_t *digests, int zeros_too)
 {
     struct lanes lanes;
 
     lanes_init(&lanes, hash);
-    for (; count--; blocks += hash->block_size, digests += DIGEST_SIZE) {
-        if (!zeros_too && is_zero(blocks, hash->block_size)) {
+    for (size_t i = start; i < start + count; i++, digests += DIGEST_SIZE) {
+        const uint8_t *block = places.each ? places.each[i] : places.first + i * hash->block_size;
+
+        if (!zeros_too && is_zero(block, hash->block_size)) {
             memcpy(digests, hash->zero_digest, DIGEST_SIZE);
             continue;
         }
-        lanes.data[lanes.used] = blocks;
+        lanes.data[lanes.used] = block;
         lanes.digests[lanes.used] = digests;
         if (++lanes.used == hash->impl.wide->lanes)
             lanes_flush(&lanes, hash);
@@ -239,7 +250,8 @@ dmsign_block_hash *dmsign_block_hash_new(unsigned hash_type, const uint8_t *salt
         memcpy(state, initial, sizeof initial);
         one->compress(state, &salt, whole);
         memcpy(hash->start, state, sizeof state);
-        /* A block of data is whole blocks: what the head takes from it, the tail has left. */
+        /* A block of data is whole blocks: what the head takes from it, the tail
+         * has left. */
         hash->head_salt = hash->tail_data = salt_size % SHA256_BLOCK;
         memcpy(hash->head, salt + whole * SHA256_BLOCK, hash->head_salt);
         used = hash->tail_data;
@@ -250,7 +262,7 @@ dmsign_block_hash *dmsign_block_hash_new(unsigned hash_type, const uint8_t *salt
     hash->tail[used] = 0x80;
     hash->tail_size = (used + 1 + 8 + SHA256_BLOCK - 1) / SHA256_BLOCK * SHA256_BLOCK;
     store_be32(hash->tail + hash->tail_size - 4, (uint32_t)bits);
-    hash_all(hash, zeros, 1, hash->zero_digest, 1);
+    hash_all(hash, (struct places){zeros, NULL}, 0, 1, hash->zero_digest, 1);
     free(zeros);
     return hash;
 }
@@ -285,32 +297,44 @@ size_t block_hash_batch(const dmsign_block_hash *hash)
 void block_hash_run(const dmsign_block_hash *hash, const uint8_t *blocks, size_t count,
                     uint8_t *digests)
 {
-    hash_all(hash, blocks, count, digests, 0);
+    hash_all(hash, (struct places){blocks, NULL}, 0, count, digests, 0);
 }
 
-struct blocks {
+struct job {
     const dmsign_block_hash *hash;
-    const uint8_t *blocks;
+    struct places places;
     size_t count, batch;
     uint8_t *digests;
 };
 
 static int hash_batch(void *context, unsigned worker, size_t i)
 {
-    const struct blocks *job = context;
+    const struct job *job = context;
     const size_t first = i * job->batch, left = job->count - first;
 
     (void)worker;
-    block_hash_run(job->hash, job->blocks + first * job->hash->block_size,
-                   left < job->batch ? left : job->batch, job->digests + first * DIGEST_SIZE);
+    hash_all(job->hash, job->places, first, left < job->batch ? left : job->batch,
+             job->digests + first * DIGEST_SIZE, 0);
     return 0;
+}
+
+static int hash_parallel(const dmsign_block_hash *hash, struct places places, size_t count,
+                         uint8_t *digests, unsigned threads)
+{
+    const size_t batch = block_hash_batch(hash);
+    struct job job = {hash, places, count, batch, digests};
+
+    return parallel_for(threads, (count + batch - 1) / batch, hash_batch, &job);
 }
 
 int dmsign_hash_blocks(const dmsign_block_hash *hash, const uint8_t *blocks, size_t count,
                        uint8_t *digests, unsigned threads)
 {
-    const size_t batch = block_hash_batch(hash);
-    struct blocks job = {hash, blocks, count, batch, digests};
+    return hash_parallel(hash, (struct places){blocks, NULL}, count, digests, threads);
+}
 
-    return parallel_for(threads, (count + batch - 1) / batch, hash_batch, &job);
+int block_hash_scattered(const dmsign_block_hash *hash, const uint8_t *const *blocks, size_t count,
+                         uint8_t *digests, unsigned threads)
+{
+    return hash_parallel(hash, (struct places){NULL, blocks}, count, digests, threads);
 }
