@@ -5,8 +5,8 @@ from pathlib import Path
 from cffi import FFI
 
 CSRC = Path("csrc")
-# everything but the programs that test it
-SOURCES = [path for path in sorted(CSRC.glob("*.c")) if not path.name.startswith(("test_", "fuzz_"))]
+TESTS = ("test_", "fuzz_")
+SOURCES = [path for path in sorted(CSRC.glob("*.c")) if not path.name.startswith(TESTS)]
 
 _header = (CSRC / "dmsign.h").read_text()
 

@@ -249,7 +249,9 @@ def test_data_that_is_cut_off(compression):
             continue
         with pytest.raises(FormatError, match=rf"ends within|at byte {len(first)} of|at byte 0 of"):
             contents(data[:end], compression)
-    with pytest.raises(FormatError, match=rf"ends within .* {len(data) - 1}, after {len(SMALL) + 8} "):
+    with pytest.raises(
+        FormatError, match=rf"ends within .* {len(data) - 1}, after {len(SMALL) + 8} "
+    ):
         contents(data[:-1], compression)
 
 

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 __all__ = ["CheckedLayer", "Conversion", "Expected", "hash_layer", "read_pieces", "run_all"]
 
-_PIECE = 4 << 20
+_PIECE = 2 << 20
 _HEAD = 4096
 _DIGEST = re.compile(r"(sha256:[0-9a-f]{64}|sha384:[0-9a-f]{96}|sha512:[0-9a-f]{128})")
 
@@ -293,9 +293,9 @@ def hash_layer(
     with contextlib.ExitStack() as opened:
         with contextlib.ExitStack() as stages:
             stored = read(stages.enter_context(side_by_side(*blob.consumers)))
-            head, unpacked = _begin(
-                decompress(stored, compression, limit=conversion.max_layer_size), _HEAD
-            )
+            sizes = {"piece_size": _PIECE} if plain else {}
+            limit = conversion.max_layer_size
+            head, unpacked = _begin(decompress(stored, compression, limit=limit, **sizes), _HEAD)
             native_image = is_erofs(expected.media_type, head)
             hasher = _hasher(conversion, recipe, native_image=native_image, image=image)
             opened.callback(hasher.close)

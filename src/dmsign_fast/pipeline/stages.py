@@ -67,9 +67,10 @@ class _Stage:
 def side_by_side(*consumers: Consumer) -> Iterator[Callable[[Buffer], None]]:
     """A function that gives a piece to every consumer, and waits where one is far behind.
 
-    A piece must not change until BUFFERS more were given. The end of the ``with`` block waits until all pieces are
-    consumed. The first error of a consumer comes out of the function or of the end; after it, or
-    an error in the block, the other consumers get no more pieces, and no thread is left.
+    A piece must not change until BUFFERS more were given. The end of the ``with`` block waits until
+    all pieces are consumed. The first error of a consumer comes out of the function or of the end;
+    after it, or an error in the block, the other consumers get no more pieces, and no thread is
+    left.
     """
     stages: list[_Stage] = []
 
