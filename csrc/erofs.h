@@ -124,13 +124,27 @@ struct erofs_tree {
         use_count, use_cap;
     uint32_t *buckets, *xattr_buckets; /* heads of hash chains */
     uint32_t bucket_mask, xattr_mask;
-    uint32_t max_nodes;
-    uint64_t seed; /* of the hashes: hostile names must not collide at will */
+    uint32_t max_entries; /* inodes, names, and uses of xattrs */
+    uint64_t seed;        /* of the hashes: hostile names must not collide at will */
 };
 
-int erofs_tree_init(struct erofs_tree *t, uint32_t traits, bool lossy, uint32_t max_nodes,
+int erofs_tree_init(struct erofs_tree *t, uint32_t traits, bool lossy, uint32_t max_entries,
                     uint64_t seed);
 void erofs_tree_free(struct erofs_tree *t);
+
+/* A new inode, all zero but for its parent. */
+int erofs_tree_node(struct erofs_tree *t, uint32_t parent, uint32_t *node);
+
+/* What a path leads to: a name, made if it was missing, or the mark of an overlay. */
+struct erofs_path {
+    uint32_t name; /* 0: the root, or nothing named */
+    bool whiteout, opaque;
+};
+
+/* Walks a path, makes what is missing on the way: erofs_rebuild_get_dentry, whose `d` is the name
+ * seen last. */
+int erofs_tree_resolve(struct erofs_tree *t, const char *path, size_t len,
+                       struct erofs_path *found);
 
 /* Puts an entry into the tree. *node is its inode if it brings data, else 0. On failure *reason
  * says why. */
@@ -139,9 +153,6 @@ int erofs_tree_add(struct erofs_tree *t, const struct tar_entry *e, uint32_t *no
 
 /* Frees what only adding needs, sorts each directory's names bytewise. */
 int erofs_tree_finish(struct erofs_tree *t);
-
-/* Makes room for `need` elements of `size` bytes; -E2BIG beyond 2^32 - 1. */
-int erofs_grow(void *array, uint32_t *cap, uint64_t need, size_t size);
 
 /* Adds bytes to the text; *at is their place. */
 int erofs_text_add(struct erofs_tree *t, const void *bytes, size_t len, uint32_t *at);

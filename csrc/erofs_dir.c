@@ -1,54 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * The tree as a whole: its memory, and its directories in order. */
+ * Directories in bytewise order. */
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "erofs.h"
-
-int erofs_tree_init(struct erofs_tree *t, uint32_t traits, bool lossy, uint32_t max_nodes,
-                    uint64_t seed)
-{
-    memset(t, 0, sizeof(*t));
-    t->traits = traits;
-    t->lossy = lossy;
-    t->max_nodes = max_nodes;
-    t->seed = seed;
-    t->bucket_mask = 255;
-    t->xattr_mask = 255;
-    t->buckets = calloc(t->bucket_mask + 1, sizeof(*t->buckets));
-    t->xattr_buckets = calloc(t->xattr_mask + 1, sizeof(*t->xattr_buckets));
-    if (!t->buckets || !t->xattr_buckets ||
-        erofs_grow(&t->nodes, &t->node_cap, 2, sizeof(*t->nodes)) ||
-        erofs_grow(&t->names, &t->name_cap, 1, sizeof(*t->names)) ||
-        erofs_grow(&t->text, &t->text_cap, 1, 1) ||
-        erofs_grow(&t->xattrs, &t->xattr_cap, 1, sizeof(*t->xattrs)) ||
-        erofs_grow(&t->uses, &t->use_cap, 1, sizeof(*t->uses))) {
-        erofs_tree_free(t);
-        return -ENOMEM;
-    }
-    memset(t->nodes, 0, 2 * sizeof(*t->nodes));
-    memset(t->names, 0, sizeof(*t->names));
-    t->node_count = 2;
-    t->name_count = t->xattr_count = t->use_count = 1;
-    t->nodes[NODE_ROOT].mode = TAR_DIR | 0777;
-    t->nodes[NODE_ROOT].nlink = 2;
-    t->nodes[NODE_ROOT].parent = NODE_ROOT;
-    return 0;
-}
-
-void erofs_tree_free(struct erofs_tree *t)
-{
-    free(t->nodes);
-    free(t->names);
-    free(t->text);
-    free(t->xattrs);
-    free(t->uses);
-    free(t->buckets);
-    free(t->xattr_buckets);
-    memset(t, 0, sizeof(*t));
-}
+#include "grow.h"
 
 /* A name to sort: its first bytes as a number decide nearly always. */
 struct key {
@@ -92,7 +50,7 @@ int erofs_tree_finish(struct erofs_tree *t)
         if ((d->mode & TAR_FORMAT) != TAR_DIR)
             continue;
         for (uint32_t i = d->child; i; i = t->names[i].sibling) {
-            if (erofs_grow(&keys, &cap, (uint64_t)count + 1, sizeof(*keys))) {
+            if (grow(&keys, &cap, (uint64_t)count + 1, sizeof(*keys))) {
                 free(keys);
                 return -ENOMEM;
             }

@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "erofs.h"
+#include "grow.h"
 #include "mkfs_group.h"
 
 static const struct {
@@ -111,7 +112,7 @@ static int intern(struct erofs_tree *t, uint32_t kv, uint32_t name_len, uint32_t
             return 0;
         }
     }
-    ret = erofs_grow(&t->xattrs, &t->xattr_cap, (uint64_t)t->xattr_count + 1, sizeof(*t->xattrs));
+    ret = grow(&t->xattrs, &t->xattr_cap, (uint64_t)t->xattr_count + 1, sizeof(*t->xattrs));
     if (!ret && t->xattr_count > t->xattr_mask && t->xattr_mask < UINT32_MAX / 4)
         ret = rehash(t);
     if (ret)
@@ -135,7 +136,7 @@ int erofs_xattr_add(struct erofs_tree *t, uint32_t node, const void *name, size_
         return -ENODATA;
     if (name_len - namespaces[space].len > 255 || value_len > UINT16_MAX)
         return -ERANGE;
-    if (t->use_count >= t->max_nodes) /* a global header could multiply them at will */
+    if (t->use_count > t->max_entries) /* a global header could multiply them at will */
         return -E2BIG;
     ret = erofs_text_add(t, name, name_len, &kv);
     if (!ret)
@@ -145,7 +146,7 @@ int erofs_xattr_add(struct erofs_tree *t, uint32_t node, const void *name, size_
     if (!ret)
         ret = intern(t, kv, (uint32_t)name_len, (uint32_t)value_len, &xattr);
     if (!ret)
-        ret = erofs_grow(&t->uses, &t->use_cap, (uint64_t)t->use_count + 1, sizeof(*t->uses));
+        ret = grow(&t->uses, &t->use_cap, (uint64_t)t->use_count + 1, sizeof(*t->uses));
     if (ret)
         return ret;
     t->uses[t->use_count] = (struct erofs_xattr_use){xattr, t->nodes[node].xattrs};

@@ -164,6 +164,8 @@ int layer_final(struct layer *l, const uint8_t uuid[16], struct layer_info *info
     ret = erofs_tree_finish(&l->tree);
     if (!ret)
         ret = erofs_layout(&im);
+    if (ret == -E2BIG)
+        reason = "too many extended attributes";
     if (ret == -ERANGE)
         reason = "extended attributes too large for EROFS";
     if (!ret &&
