@@ -186,7 +186,27 @@ static int compare(const void *a, const void *b)
     return order ? order : (lx > ly) - (lx < ly);
 }
 
-static void write_entry(uint8_t *out, const struct ordered *o, uint32_t *absent)
+/* The bit of the name filter that a name clears. */
+static uint32_t filter_bit(const uint8_t *name, uint32_t len)
+{
+    const unsigned space = namespace_of(name, len), skip = namespaces[space].len;
+
+    return 1u << xxh32(name + skip, len - skip, EROFS_FILTER_SEED + namespaces[space].index) % 32;
+}
+
+uint32_t erofs_xattr_filter(const struct erofs_tree *t, uint32_t node)
+{
+    uint32_t filter = UINT32_MAX;
+
+    for (uint32_t u = t->nodes[node].xattrs; u; u = t->uses[u].older) {
+        const struct erofs_xattr *x = &t->xattrs[t->uses[u].xattr];
+
+        filter &= ~filter_bit(t->text + x->kv, x->name_len);
+    }
+    return filter;
+}
+
+static void write_entry(uint8_t *out, const struct ordered *o)
 {
     const unsigned space = namespace_of(o->kv, o->xattr->name_len);
     const uint8_t *suffix = o->kv + namespaces[space].len;
@@ -197,12 +217,11 @@ static void write_entry(uint8_t *out, const struct ordered *o, uint32_t *absent)
     put16(out + 2, o->xattr->value_len);
     memcpy(out + EROFS_XATTR_ENTRY, suffix, len);
     memcpy(out + EROFS_XATTR_ENTRY + len, o->kv + o->xattr->name_len + 1, o->xattr->value_len);
-    *absent &= ~(1u << xxh32(suffix, len, EROFS_FILTER_SEED + namespaces[space].index) % 32);
 }
 
-int erofs_xattr_write(const struct erofs_tree *t, uint32_t node, uint8_t *out, bool *filter)
+int erofs_xattr_write(const struct erofs_tree *t, uint32_t node, uint8_t *out)
 {
-    uint32_t count = 0, absent = UINT32_MAX;
+    uint32_t count = 0;
     struct ordered *list;
 
     for (uint32_t u = t->nodes[node].xattrs; u; u = t->uses[u].older)
@@ -223,11 +242,10 @@ int erofs_xattr_write(const struct erofs_tree *t, uint32_t node, uint8_t *out, b
     uint8_t *p = out + EROFS_XATTR_HEADER;
 
     for (uint32_t i = 0; i < count; i++) {
-        write_entry(p, &list[i], &absent);
+        write_entry(p, &list[i]);
         p += entry_size(t, list[i].xattr);
     }
     free(list);
-    put32(out, absent);
-    *filter |= absent != 0;
+    put32(out, erofs_xattr_filter(t, node));
     return 0;
 }
