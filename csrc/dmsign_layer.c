@@ -1,25 +1,20 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * dmsign_layer.c: a layer's tar to the leaf digests of its EROFS image, in one
- * pass (layer.h).
+ * dmsign_layer.c: a layer's tar to the leaf digests of its EROFS image, in one pass (layer.h).
  *
- * The image's data comes out of the writer in pieces, many of them small files.
- * Whole blocks are noted where they stand, the others put together in a stage,
- * and when there are enough for all lanes and threads, or the memory they stand
- * in is about to go, they are hashed.
+ * The image's data comes out of the writer in pieces, many of them small files. Whole blocks are
+ * noted where they stand, the others put together in a stage, and when there are enough for all
+ * lanes and threads, or the memory they stand in is about to go, they are hashed.
  */
 #define _POSIX_C_SOURCE 200809L
 #define _FILE_OFFSET_BITS 64
-#include <errno.h>
-#include <stdlib.h>
-#include <string.h>
 #include <unistd.h>
 
+#include "grow.h"
 #include "layer.h"
 #include "sha256.h"
 
-/* Blocks at a time: long against the start of a thread, short against the L3
- * cache. */
+/* Blocks at a time: long against the start of a thread, short against the L3 cache. */
 #define NOTED 8192
 #define STAGE ((size_t)2 << 20)
 #define LINE 64
@@ -28,7 +23,8 @@
 
 struct bytes {
     uint8_t *at;
-    size_t size, capacity;
+    size_t size;
+    uint32_t capacity;
 };
 
 struct chunk {
@@ -55,34 +51,10 @@ struct dmsign_layer {
     struct layer_info info;
 };
 
+/* Makes room for `size` more bytes. */
 static int reserve(struct bytes *b, size_t size)
 {
-    size_t capacity = b->capacity + b->capacity / 2;
-    uint8_t *at;
-
-    if (size <= b->capacity - b->size)
-        return 0;
-    if (size > SIZE_MAX / 2 - b->size)
-        return -ENOMEM;
-    if (capacity < b->size + size)
-        capacity = b->size + size;
-    at = realloc(b->at, capacity);
-    if (!at)
-        return -ENOMEM;
-    b->at = at;
-    b->capacity = capacity;
-    return 0;
-}
-
-static int append(struct bytes *b, const uint8_t *bytes, size_t size)
-{
-    if (!size)
-        return 0;
-    if (reserve(b, size))
-        return -ENOMEM;
-    memcpy(b->at + b->size, bytes, size);
-    b->size += size;
-    return 0;
+    return grow(&b->at, &b->capacity, (uint64_t)b->size + size, 1);
 }
 
 static bool all_zero(const uint8_t *bytes, size_t size)
@@ -90,8 +62,7 @@ static bool all_zero(const uint8_t *bytes, size_t size)
     return !bytes[0] && !memcmp(bytes, bytes + 1, size - 1);
 }
 
-/* Zeros are left out: the file is new, and what was never written reads as
- * zeros. */
+/* Zeros are left out: the file is new, and what was never written reads as zeros. */
 static int write_out(struct dmsign_layer *l, const uint8_t *bytes, size_t size)
 {
     const bool hole = all_zero(bytes, size);
@@ -162,8 +133,7 @@ static int hash_noted(struct dmsign_layer *l)
     return 0;
 }
 
-/* Hashes and writes what is noted. The block that is begun goes to the start of
- * the stage. */
+/* Hashes and writes what is noted. The block that is begun goes to the start of the stage. */
 static int flush(struct dmsign_layer *l)
 {
     const size_t begun = l->staged % l->block_size;
@@ -183,8 +153,7 @@ static int note(struct dmsign_layer *l, const uint8_t *block)
     return l->count == NOTED || l->staged == STAGE ? flush(l) : 0;
 }
 
-/* Data and tail in order and without gaps, in memory that stays until flush().
- */
+/* Data and tail in order and without gaps, in memory that stays until flush(). */
 static int on_data(void *ctx, uint64_t offset, const uint8_t *bytes, size_t size)
 {
     struct dmsign_layer *l = ctx;
@@ -225,8 +194,12 @@ static int on_meta(void *ctx, uint64_t offset, const uint8_t *bytes, size_t size
                                        l->head_leaves.at + l->head_leaves.size, l->threads);
         l->head_leaves.size += count * DIGEST_SIZE;
     }
-    if (!error && l->fd >= 0)
-        error = append(&l->head, bytes, head);
+    if (!error && l->fd >= 0 && head) {
+        error = reserve(&l->head, head);
+        if (!error)
+            memcpy(l->head.at + l->head.size, bytes, head);
+        l->head.size += head;
+    }
     if (!error)
         error = on_data(l, 0, bytes + head, size - head);
     return error ? error : flush(l);

@@ -1,13 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * sha256.c: the choice of implementation, and salted block digests over any of
- * them.
+ * sha256.c: the choice of implementation, and salted block digests over any of them.
  *
- * A message is salt | block (hash type 1) or block | salt (type 0), then
- * SHA-256's padding. Seen in 64-byte blocks it is: whole blocks of salt, the
- * same for every message (their state is computed once); a head, the rest of
- * the salt with the first bytes of the data; a body, read in place; a tail, the
- * last bytes of the data with what follows them. Heads and tails are put
+ * A message is salt | block (hash type 1) or block | salt (type 0), then SHA-256's padding. Seen
+ * in 64-byte blocks it is: whole blocks of salt, the same for every message (their state is
+ * computed once); a head, the rest of the salt with the first bytes of the data; a body, read in
+ * place; a tail, the last bytes of the data with what follows them. Heads and tails are put
  * together beside the data, all but their data bytes once for a whole run.
  */
 #include "sha256.h"
@@ -36,8 +34,8 @@ static const struct sha256_impl *const impls[] = {
 };
 #define IMPLS (sizeof impls / sizeof *impls)
 
-/* `wide` takes what fills its lanes, `narrow` the few messages that are left at
- * the end of a run. An implementation chosen by name does both. */
+/* `wide` takes what fills its lanes, `narrow` the few messages that are left at the end of a run.
+ * An implementation chosen by name does both. */
 static struct choice {
     const struct sha256_impl *wide, *narrow;
 } chosen;
@@ -45,12 +43,12 @@ static struct choice {
 struct dmsign_block_hash {
     struct choice impl;
     size_t block_size;
-    size_t head_salt;           /* bytes of salt in the head; 0: there is no head */
-    size_t tail_data;           /* bytes of data in the tail */
-    size_t tail_size;           /* a multiple of 64 */
-    uint32_t start[8];          /* the state after the whole blocks of salt */
+    size_t head_salt;          /* bytes of salt in the head; 0: there is no head */
+    size_t tail_data;          /* bytes of data in the tail */
+    size_t tail_size;          /* a multiple of 64 */
+    uint32_t start[8];         /* the state after the whole blocks of salt */
     uint8_t head[SHA256_BLOCK]; /* the salt's bytes at its front */
-    uint8_t tail[MAX_TAIL];     /* all but the data, which comes first */
+    uint8_t tail[MAX_TAIL];    /* all but the data, which comes first */
     uint8_t zero_digest[DIGEST_SIZE];
 };
 
@@ -102,8 +100,7 @@ static void store_be32(uint8_t *p, uint32_t x)
     p[3] = (uint8_t)x;
 }
 
-/* Up to 32 messages, of the blocks at data[i]; their digests go to digests[i].
- */
+/* Up to 32 messages, of the blocks at data[i]; their digests go to digests[i]. */
 struct lanes {
     uint8_t heads[SHA256_MAX_LANES][SHA256_BLOCK];
     uint8_t tails[SHA256_MAX_LANES][MAX_TAIL];
@@ -121,8 +118,8 @@ static void lanes_init(struct lanes *lanes, const dmsign_block_hash *hash)
     lanes->used = 0;
 }
 
-/* Hashes lanes first to first + count - 1; with fewer than the implementation
- * has, the spare ones repeat the first. */
+/* Hashes lanes first to first + count - 1; with fewer than the implementation has, the spare ones
+ * repeat the first. */
 static void lanes_hash(struct lanes *lanes, const dmsign_block_hash *hash,
                        const struct sha256_impl *impl, unsigned first, unsigned count)
 {
@@ -136,7 +133,7 @@ static void lanes_hash(struct lanes *lanes, const dmsign_block_hash *hash,
             state[w * impl->word_stride + l * impl->lane_stride] = hash->start[w];
 #define EACH_LANE(lane, pointer)                                                                   \
     for (unsigned l = 0, lane; lane = first + (l < count ? l : 0), l < impl->lanes; l++)           \
-    at[l] = (pointer)
+        at[l] = (pointer)
     if (head_data) {
         for (unsigned lane = first; lane < first + count; lane++)
             memcpy(lanes->heads[lane] + hash->head_salt, lanes->data[lane], head_data);
@@ -250,8 +247,7 @@ dmsign_block_hash *dmsign_block_hash_new(unsigned hash_type, const uint8_t *salt
         memcpy(state, initial, sizeof initial);
         one->compress(state, &salt, whole);
         memcpy(hash->start, state, sizeof state);
-        /* A block of data is whole blocks: what the head takes from it, the tail
-         * has left. */
+        /* A block of data is whole blocks: what the head takes from it, the tail has left. */
         hash->head_salt = hash->tail_data = salt_size % SHA256_BLOCK;
         memcpy(hash->head, salt + whole * SHA256_BLOCK, hash->head_salt);
         used = hash->tail_data;
