@@ -8,7 +8,9 @@
     ├── ParameterError      2  an option or argument outside its limits
     ├── FormatError         3  input that is not in the format it should be in
     ├── StorageError        4  a file or device that cannot be read or written
-    └── SigningError        5  a key, certificate or passphrase that cannot sign
+    │   └── NotFoundError      the same, of content that a layout or registry does not have
+    ├── SigningError        5  a key, certificate or passphrase that cannot sign
+    └── RegistryError       6  a registry that cannot be reached or refuses
 
 A message says what was wrong, where, and what to do.
 """
@@ -24,7 +26,9 @@ __all__ = [
     "CorruptionError",
     "DmsignError",
     "FormatError",
+    "NotFoundError",
     "ParameterError",
+    "RegistryError",
     "SigningError",
     "StorageError",
     "VerificationError",
@@ -69,7 +73,17 @@ class StorageError(DmsignError):
     exit_code = 4
 
 
+class NotFoundError(StorageError):
+    """What a tag or digest names is not in the layout or repository."""
+
+
 class SigningError(DmsignError):
     """A key, certificate or passphrase cannot make the signature asked for."""
 
     exit_code = 5
+
+
+class RegistryError(DmsignError):
+    """A registry cannot be reached, or refuses what was asked."""
+
+    exit_code = 6
