@@ -28,6 +28,9 @@ PACKAGES = {
     "unshare": "util-linux",
     "mount": "mount",
     "bash": "bash",
+    "docker-registry": "docker-registry",
+    "skopeo": "skopeo",
+    "umoci": "umoci",
 }
 
 
