@@ -91,7 +91,7 @@ class Registry:
         return f"/v2/{self.repository}/{kind}/{name}"
 
     def _place(self, descriptor: Descriptor) -> str:
-        kind = "manifests" if descriptor.media_type in MANIFEST_TYPES else "blobs"
+        kind = "manifests" if _is_manifest(descriptor) else "blobs"
         return self._path(kind, descriptor.digest)
 
     def resolve(self, reference: str) -> Manifest | Index:
@@ -124,14 +124,15 @@ class Registry:
 
     def fetch(self, descriptor: Descriptor) -> Iterator[bytes]:
         """The content in verified pieces, after breaks from where they were; see Store."""
-        pieces = self._transport.download(self._place(descriptor), self._pull)
-        return verified(pieces, descriptor, str(self))
+        return verified(self._download(descriptor), descriptor, str(self))
 
     def fetch_manifest(self, descriptor: Descriptor) -> Manifest | Index:
         """A manifest, verified; see Store."""
-        return read_manifest(
-            self._transport.download(self._place(descriptor), self._pull), descriptor, str(self)
-        )
+        return read_manifest(self._download(descriptor), descriptor, str(self))
+
+    def _download(self, descriptor: Descriptor) -> Iterator[bytes]:
+        accept = {"Accept": descriptor.media_type if _is_manifest(descriptor) else "*/*"}
+        return self._transport.download(self._place(descriptor), self._pull, accept)
 
     def exists(self, descriptor: Descriptor) -> bool:
         """Whether the registry says that it has the content."""
@@ -142,7 +143,7 @@ class Registry:
 
     def push(self, descriptor: Descriptor, content: Content) -> None:
         """Store a blob, unless it is there, or a manifest; see Store."""
-        if descriptor.media_type in MANIFEST_TYPES:
+        if _is_manifest(descriptor):
             manifest = read_manifest(pieces_of(content), descriptor, _OURS)
             self._put(manifest, descriptor.digest)
         elif not self.exists(descriptor):
@@ -266,6 +267,10 @@ class Registry:
                 self._settle,
                 f"{self}:{subject.digest.referrers_tag}",
             )
+
+
+def _is_manifest(descriptor: Descriptor) -> bool:
+    return descriptor.media_type in MANIFEST_TYPES
 
 
 def _check_reference(reference: str) -> None:

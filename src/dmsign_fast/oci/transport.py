@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import SplitResult, urljoin, urlsplit
 
-from dmsign_fast.errors import RegistryError
+from dmsign_fast.errors import NotFoundError, RegistryError
 from dmsign_fast.oci.auth import Authenticator, Scope
 from dmsign_fast.oci.retry import TRANSIENT, Patience, TransientError, retry_after
 from dmsign_fast.oci.store import Content
@@ -156,7 +156,7 @@ class Transport:
             method: of HTTP.
             path: below the registry, or the URL of a further page.
             scope: what the request needs.
-            expect: statuses; any other is a RegistryError.
+            expect: statuses; any other is a RegistryError, or a NotFoundError.
             headers: besides the usual.
             content: to send.
             limit: bytes of the answer; RegistryError if it is larger.
@@ -179,12 +179,12 @@ class Transport:
             _Request("PUT", url, scope, headers, content, size), expect, _ANSWER_LIMIT
         )
 
-    def download(self, path: str, scope: Scope) -> Iterator[bytes]:
+    def download(self, path: str, scope: Scope, headers: Mapping[str, str]) -> Iterator[bytes]:
         """The pieces of a body; after a break it goes on where it was."""
         offset, begin, patience = 0, 0, self.patience()
         while True:
-            headers = {"Range": f"bytes={offset}-"} if offset else {}
-            request = _Request("GET", urljoin(self.url, path), scope, headers)
+            span = {"Range": f"bytes={offset}-"} if offset else {}
+            request = _Request("GET", urljoin(self.url, path), scope, {**headers, **span})
             try:
                 with self._exchange(request) as response:
                     self._expect(response, request, (200, 206) if offset else (200,))
@@ -297,7 +297,9 @@ class Transport:
         self, response: requests.Response, request: _Request, expect: Collection[int]
     ) -> None:
         if response.status_code not in expect:
-            raise RegistryError(self._refusal(response, request))
+            absent = request.method == "GET" and response.status_code == 404
+            kind = NotFoundError if absent else RegistryError
+            raise kind(self._refusal(response, request))
 
     def _refusal(self, response: requests.Response, request: _Request) -> str:
         """Status and, if the answer has them, the errors that the distribution-spec wants."""
