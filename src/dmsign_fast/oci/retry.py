@@ -15,7 +15,8 @@ if TYPE_CHECKING:
 
 __all__ = ["TRANSIENT", "Patience", "TransientError", "retry_after"]
 
-TRANSIENT = (429, 502, 503, 504)
+# 500 is also what docker-registry says of a tag while another client writes it
+TRANSIENT = (408, 429, 500, 502, 503, 504)
 _LONGEST_PAUSE = 10.0
 _T = TypeVar("_T")
 
