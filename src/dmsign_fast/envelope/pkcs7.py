@@ -212,7 +212,9 @@ def _find_scheme(parsed: SignedData, key_spec: KeySpec) -> Scheme:
             and scheme.pkcs7_signature == parsed.signature_algorithm
         ):
             return scheme
-    possible = ", ".join(one.name for one in SCHEMES if key_spec in one.key_specs)
+    possible = ", ".join(
+        one.name for one in SCHEMES if key_spec in one.key_specs and one.pkcs7_signature
+    )
     raise VerificationError(
         f"a signature with {parsed.digest} and {parsed.signature_algorithm} by a key {key_spec} "
         f"is not allowed; allowed is {possible}"
