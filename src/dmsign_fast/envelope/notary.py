@@ -114,7 +114,7 @@ def sign_manifest(
     expiry: datetime | None = None,
     agent: str | None = None,
     user_metadata: Mapping[str, str] | None = None,
-    timestamp: Callable[[bytes, str], bytes] | None = None,
+    timestamp: Callable[[bytes], bytes] | None = None,
 ) -> bytes:
     """Sign the descriptor of a manifest and return the envelope.
 
@@ -122,7 +122,7 @@ def sign_manifest(
     must be exactly those. ``media_type`` is that of the envelope. Times are cut to the second;
     ``signing_time`` is by default now, ``expiry`` must be later. ``user_metadata`` joins the
     annotations that are signed. ``timestamp`` gets the signature as it stands in the envelope and
-    the name of the key's digest, and returns an RFC 3161 token, see ``envelope.timestamp``.
+    returns an RFC 3161 token over it, see ``envelope.timestamp``.
     The same inputs and signature give the same bytes.
 
     Raises ParameterError for a media type, time or metadata out of range, FormatError for a
@@ -148,7 +148,7 @@ def sign_manifest(
     unsigned = Unsigned(
         certificates=tuple(one.public_bytes(Encoding.DER) for one in chain),
         agent=agent,
-        timestamp_token=timestamp(signature, scheme.digest) if timestamp else None,
+        timestamp_token=timestamp(signature) if timestamp else None,
     )
     data = form.assemble(protected, payload, signature, unsigned)
     try:

@@ -1,0 +1,92 @@
+"""A timestamp authority on the loopback: ``openssl ts`` behind a little HTTP server."""
+
+from __future__ import annotations
+
+import contextlib
+import tempfile
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
+
+from cryptography import x509
+from cryptography.x509.oid import ExtendedKeyUsageOID
+from pki import Entity, make_entity, make_intermediate, make_root, openssl
+
+_CONFIG = """\
+[tsa]
+serial = {directory}/serial
+signer_cert = {directory}/leaf.pem
+signer_key = {directory}/key.pem
+certs = {directory}/bundle.pem
+signer_digest = {digest}
+digests = sha256, sha384, sha512
+default_policy = 1.2.3.4
+accuracy = {accuracy}
+ess_cert_id_alg = {ess}
+"""
+TIMESTAMPING = (x509.ExtendedKeyUsage([ExtendedKeyUsageOID.TIME_STAMPING]), True)
+
+
+def make_tsa(issuer: Entity | None = None, name: str = "Test TSA", **options) -> Entity:
+    """Make a certificate for timestamps, below an intermediate and a root of its own."""
+    issuer = issuer or make_intermediate(make_root("TSA Root"), "TSA Intermediate")
+    usual = {"usage": ("digital_signature",), "extensions": (TIMESTAMPING,), "key": "RSA-2048"}
+    return make_entity(name, issuer, **usual | options)
+
+
+@dataclass
+class Authority:
+    """Answers requests; ``requests`` are those it got over HTTP."""
+
+    entity: Entity
+    directory: Path
+    digest: str = "sha256"
+    ess: str = "sha256"
+    accuracy: str = "secs:1, millisecs:500, microsecs:100"
+    requests: list[bytes] = field(default_factory=list)
+
+    def __post_init__(self):
+        self.entity.write(self.directory)
+        (self.directory / "serial").write_text("01")
+        config = _CONFIG.format(**vars(self))
+        (self.directory / "tsa.cnf").write_text(config)
+
+    def answer(self, request: bytes, *options: str) -> bytes:
+        (self.directory / "request").write_bytes(request)
+        openssl(
+            *("ts", "-reply", "-config", "tsa.cnf", "-section", "tsa"),
+            *("-queryfile", "request", "-out", "response", *options),
+            cwd=self.directory,
+        )
+        return (self.directory / "response").read_bytes()
+
+
+@contextlib.contextmanager
+def serve(answer, kind: str = "application/timestamp-reply", status: int = 200) -> Iterator[str]:
+    """Serve what ``answer`` returns for the body of a POST, and yield the URL."""
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_POST(self):
+            body = answer(self.rfile.read(int(self.headers["Content-Length"])))
+            self.send_response(status)
+            self.send_header("Content-Type", kind)
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            with contextlib.suppress(OSError):
+                self.wfile.write(body)
+
+        do_GET = do_POST
+
+        def log_message(self, *_arguments):
+            pass
+
+    with HTTPServer(("127.0.0.1", 0), Handler) as server:
+        thread = threading.Thread(target=server.serve_forever, args=(0.01,))
+        thread.start()
+        try:
+            yield f"http://127.0.0.1:{server.server_port}/"
+        finally:
+            server.shutdown()
+            thread.join()
