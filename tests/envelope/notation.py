@@ -141,9 +141,7 @@ class Notation:
 
     def sign(self, layout: Layout, media_type: str, *options: object) -> Done:
         form = {"application/jose+json": "jws", "application/cose": "cose"}[media_type]
-        return self(
-            "sign", "--oci-layout", layout.reference, "--signature-format", form, *options
-        )
+        return self("sign", "--oci-layout", layout.reference, "--signature-format", form, *options)
 
 
 def accepts(home: Path, layout: Layout, envelope: bytes, media_type: str, entity: Entity) -> Done:
