@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import threading
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from datetime import datetime
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
+from asn1crypto import cms, core, tsp
+from asn1crypto import x509 as asn1_x509
 from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import padding
 from cryptography.x509.oid import ExtendedKeyUsageOID
-from pki import Entity, make_entity, make_intermediate, make_root, openssl
+from pki import NOW, Entity, der, make_entity, make_intermediate, make_root, openssl
 
 _CONFIG = """\
 [tsa]
@@ -60,6 +66,66 @@ class Authority:
             cwd=self.directory,
         )
         return (self.directory / "response").read_bytes()
+
+
+def forge_token(
+    entity: Entity, message: bytes, *, when: datetime = NOW, embedded=None, imprint="sha256"
+) -> bytes:
+    """Return a token by a certificate that ``openssl ts`` would not use."""
+    info = tsp.TSTInfo(
+        {
+            "version": "v1",
+            "policy": "1.2.3.4",
+            "message_imprint": {
+                "hash_algorithm": {"algorithm": imprint},
+                "hashed_message": hashlib.new(imprint, message).digest(),
+            },
+            "serial_number": 1,
+            "gen_time": when,
+        }
+    )
+    leaf = asn1_x509.Certificate.load(der(entity.certificate))
+    identifier = {"cert_hash": hashlib.sha256(leaf.dump()).digest()}
+    attributes = cms.CMSAttributes(
+        [
+            {"type": "content_type", "values": ["tst_info"]},
+            {"type": "message_digest", "values": [hashlib.sha256(info.dump()).digest()]},
+            {
+                "type": "signing_certificate_v2",
+                "values": [tsp.SigningCertificateV2({"certs": [identifier]})],
+            },
+        ]
+    )
+    signed = cms.SignedData(
+        {
+            "version": "v3",
+            "digest_algorithms": [{"algorithm": "sha256"}],
+            "encap_content_info": {
+                "content_type": "tst_info",
+                "content": core.ParsableOctetString(info.dump()),
+            },
+            "certificates": [
+                cms.CertificateChoices("certificate", asn1_x509.Certificate.load(der(one)))
+                for one in (entity.chain if embedded is None else embedded)
+            ],
+            "signer_infos": [
+                {
+                    "version": "v1",
+                    "sid": cms.SignerIdentifier(
+                        "issuer_and_serial_number",
+                        {"issuer": leaf.issuer, "serial_number": leaf.serial_number},
+                    ),
+                    "digest_algorithm": {"algorithm": "sha256"},
+                    "signed_attrs": attributes,
+                    "signature_algorithm": {"algorithm": "rsassa_pkcs1v15"},
+                    "signature": entity.key.sign(
+                        attributes.dump(), padding.PKCS1v15(), hashes.SHA256()
+                    ),
+                }
+            ],
+        }
+    )
+    return cms.ContentInfo({"content_type": "signed_data", "content": signed}).dump()
 
 
 @contextlib.contextmanager

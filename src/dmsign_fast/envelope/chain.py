@@ -12,6 +12,7 @@ from datetime import datetime
 from enum import StrEnum
 
 from cryptography import x509
+from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.x509.oid import ExtendedKeyUsageOID as Usage
 
@@ -72,6 +73,8 @@ def _problems(chain: Sequence[x509.Certificate], purpose: Purpose) -> Iterator[s
         yield "there is no certificate"
         return
     for certificate, issuer in zip(chain, [*chain[1:], chain[-1]], strict=True):
+        if digest := _weak_digest(certificate):
+            yield f"{name_of(certificate)} is signed with {digest}, which is weak or unknown"
         if issuer is not certificate and issued(certificate, certificate):
             yield f"{name_of(certificate)} is self-signed and not the last of the chain"
         if not issued(issuer, certificate):
@@ -85,12 +88,18 @@ def _problems(chain: Sequence[x509.Certificate], purpose: Purpose) -> Iterator[s
                     f"{name_of(issuer)} is next in the chain and did not issue "
                     f"{name_of(certificate)}"
                 )
-        digest = certificate.signature_hash_algorithm
-        if digest is not None and digest.name not in _STRONG_HASHES:
-            yield f"{name_of(certificate)} is signed with {digest.name}, which is weak"
     yield from _leaf_problems(chain[0], purpose)
     for below, issuer in enumerate(chain[1:]):
         yield from _issuer_problems(issuer, below, purpose)
+
+
+def _weak_digest(certificate: x509.Certificate) -> str | None:
+    try:
+        digest = certificate.signature_hash_algorithm
+    except UnsupportedAlgorithm:
+        return certificate.signature_algorithm_oid.dotted_string
+    # None is that of Ed25519 and the like, which choose their own
+    return None if digest is None or digest.name in _STRONG_HASHES else digest.name
 
 
 def _leaf_problems(leaf: x509.Certificate, purpose: Purpose) -> Iterator[str]:

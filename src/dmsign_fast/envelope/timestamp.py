@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Any, ClassVar
 
 from asn1crypto import algos, core, tsp
 from cryptography import x509
@@ -46,6 +46,14 @@ _MESSAGE_DIGEST = "1.2.840.113549.1.9.4"
 _SIGNING_CERTIFICATE_V2 = "1.2.840.113549.1.9.16.2.47"
 # RFC 3628, section 5.2: the one policy under which an accuracy that is left out is a second.
 _BASELINE_POLICY = "0.4.0.2023.1.1"
+
+
+class _Response(core.Sequence):  # type: ignore[misc]
+    # asn1crypto's own wants a token in a refusal, too.
+    _fields: ClassVar = [
+        ("status", tsp.PKIStatusInfo),
+        ("time_stamp_token", tsp.ContentInfo, {"optional": True}),
+    ]
 
 
 @dataclass(frozen=True, slots=True)
@@ -185,7 +193,7 @@ def _granted(answer: bytes) -> bytes:
     """Return the token of a response that grants one."""
     try:
         check_der(answer)
-        response = tsp.TimeStampResp.load(answer, strict=True)
+        response = _Response.load(answer, strict=True)
         status, said = response["status"]["status"].native, response["status"].native
         if status == "granted":
             return bytes(response["time_stamp_token"].dump())

@@ -38,6 +38,7 @@ MAX_FILE_SIZE = 16 << 20
 
 _PARSE_ERRORS = (
     ValueError,
+    TypeError,  # for a name of an odd ASN.1 type
     UnsupportedAlgorithm,
     x509.DuplicateExtension,
     x509.InvalidVersion,
