@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import contextlib
 import hashlib
 import threading
@@ -10,6 +11,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
+from urllib.parse import unquote
 
 from asn1crypto import cms, core, tsp
 from asn1crypto import x509 as asn1_x509
@@ -130,19 +132,26 @@ def forge_token(
 
 @contextlib.contextmanager
 def serve(answer, kind: str = "application/timestamp-reply", status: int = 200) -> Iterator[str]:
-    """Serve what ``answer`` returns for the body of a POST, and yield the URL."""
+    """Serve what ``answer`` returns for a POST's body or a GET's path, and yield the URL.
+
+    The path is base64, as OCSP has it (RFC 6960, appendix A.1).
+    """
 
     class Handler(BaseHTTPRequestHandler):
         def do_POST(self):
-            body = answer(self.rfile.read(int(self.headers["Content-Length"])))
+            self.respond(self.rfile.read(int(self.headers["Content-Length"])))
+
+        def do_GET(self):
+            self.respond(base64.b64decode(unquote(self.path[1:])))
+
+        def respond(self, request):
+            body = answer(request)
             self.send_response(status)
             self.send_header("Content-Type", kind)
             self.send_header("Content-Length", str(len(body)))
             self.end_headers()
             with contextlib.suppress(OSError):
                 self.wfile.write(body)
-
-        do_GET = do_POST  # noqa: N815
 
         def log_message(self, *_arguments):
             pass

@@ -60,13 +60,15 @@ def load_signing_keys(config: Path) -> SigningKeys:
     """
     path = config / _FILE
     document: dict[str, Any] = read_config(path) or {}
+    listed, default = document.get("keys") or [], document.get("default")
+    if not isinstance(listed, list) or not isinstance(default, str | None):
+        raise FormatError(f"{path} is not a list of keys and the name of the default one")
     keys: dict[str, LocalKey | PluginKey] = {}
-    for value in document.get("keys") or []:
+    for value in listed:
         key = _key(value, path)
         if key.name in keys:
             raise FormatError(f"{path} has more than one key named {key.name!r}")
         keys[key.name] = key
-    default = document.get("default")
     if default is not None and default not in keys:
         raise FormatError(f"{path}: the default key {default!r} is not in it")
     return SigningKeys(path, keys, default)
