@@ -11,7 +11,8 @@ import traceback
 from typing import TYPE_CHECKING, NoReturn
 
 from dmsign_fast import __version__
-from dmsign_fast.cli import layer, verity
+from dmsign_fast.cli import layer, sign, verity
+from dmsign_fast.cli.group import Parser, add_command
 from dmsign_fast.cli.output import print_json
 from dmsign_fast.errors import DmsignError
 
@@ -51,7 +52,8 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--verbose", action="store_true", help="with --version: what runs here, and which SHA-256"
     )
-    commands = parser.add_subparsers(title="commands", metavar="COMMAND")
+    commands = parser.add_subparsers(title="commands", metavar="COMMAND", parser_class=Parser)
+    add_command(commands, sign)
     layer.add_commands(commands)
     verity.add_commands(commands)
     return parser
