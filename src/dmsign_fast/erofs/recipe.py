@@ -13,7 +13,7 @@ from dmsign_fast.errors import ParameterError
 from dmsign_fast.verity.params import VerityParams
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
 
 __all__ = ["RECIPES", "Layout", "Recipe", "UuidRule"]
 
@@ -125,6 +125,15 @@ class Recipe:
             ),
             mkfs_version=fields["mkfs-version"],
         )
+
+    def others(self) -> Iterator[Recipe]:
+        """What another node might have done: the nearest first."""
+        newest = [versions[-1] for versions in _core.mkfs_groups().values()]
+        for recipe in (self, *RECIPES):
+            for version in reversed(newest):
+                other = dataclasses.replace(recipe, mkfs_version=version)
+                if other.fields() | {"name": ""} != self.fields() | {"name": ""}:
+                    yield other
 
     @property
     def mkfs_versions(self) -> tuple[str, ...]:

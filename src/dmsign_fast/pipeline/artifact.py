@@ -24,12 +24,14 @@ if TYPE_CHECKING:
     from cryptography import x509
 
     from dmsign_fast.erofs.recipe import Recipe
+    from dmsign_fast.oci.store import Store
 
 __all__ = [
     "FORMS",
     "NOTARY_TYPE",
     "Artifact",
     "LayerSignature",
+    "fetch_blob",
     "form_of",
     "make_dm_verity",
     "make_notary",
@@ -41,8 +43,8 @@ NOTARY_TYPE = "application/vnd.cncf.notary.signature"
 _THUMBPRINTS = "io.cncf.notary.x509chain.thumbprint#S256"
 _CREATED = "org.opencontainers.image.created"
 _OURS = "dmsign-fast.recipe."
-# A PKCS#7 with a chain of RSA-4096 certificates has less than 10 KiB.
-_SIGNATURE_LIMIT = 64 << 10
+# Of a signature or an envelope, before it is fetched: a chain of RSA-4096 has less than 10 KiB.
+_BLOB_LIMIT = 1 << 20
 
 
 @dataclass(frozen=True)
@@ -160,15 +162,24 @@ def recipe_of(manifest: Manifest) -> Recipe | None:
         raise FormatError(f"the recipe that the artifact records is malformed: {error}") from error
 
 
+def fetch_blob(store: Store, descriptor: Descriptor) -> bytes:
+    """A signature or envelope, verified; FormatError if it is too large to be one."""
+    if descriptor.size > _BLOB_LIMIT:
+        raise FormatError(
+            f"{descriptor.digest} has {descriptor.size} bytes, a signature at most {_BLOB_LIMIT}"
+        )
+    return b"".join(store.fetch(descriptor))
+
+
 def read_dm_verity(
-    manifest: Manifest, layers: Sequence[Digest], fetch: Callable[[Descriptor], bytes]
+    store: Store, manifest: Manifest, layers: Sequence[Digest]
 ) -> tuple[LayerSignature, ...]:
     """The signatures in a dm-verity artifact, none of them believed yet.
 
     Args:
+        store: where its blobs are.
         manifest: the artifact's.
         layers: of the image: there must be one signature for each, and none for others.
-        fetch: the content of a blob.
 
     Raises:
         FormatError: an annotation is missing or malformed.
@@ -183,8 +194,6 @@ def read_dm_verity(
         what = f"signature {number} of {manifest.descriptor.digest}"
         if described.media_type != form.layer_type:
             raise FormatError(f"{what} is of type {described.media_type}, not {form.layer_type}")
-        if described.size > _SIGNATURE_LIMIT:
-            raise FormatError(f"{what} has {described.size} bytes, more than {_SIGNATURE_LIMIT}")
         try:
             layer = Digest(described.annotations[form.digest_key])
             text = described.annotations[form.root_hash_key]
@@ -195,7 +204,7 @@ def read_dm_verity(
             raise FormatError(f"{what}: {text!r} is not a root hash") from None
         if root_hash.hex() != text or not root_hash:
             raise FormatError(f"{what}: {text!r} is not a root hash in lower-case hex digits")
-        found.append(LayerSignature(layer, root_hash, fetch(described)))
+        found.append(LayerSignature(layer, root_hash, fetch_blob(store, described)))
     counted, wanted = Counter(one.layer for one in found), Counter(layers)
     # equal layers of an image may share one signature
     if counted not in (wanted, Counter(set(layers))):

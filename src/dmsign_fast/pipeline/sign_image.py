@@ -16,6 +16,7 @@ from dmsign_fast.pipeline.artifact import (
     NOTARY_TYPE,
     Artifact,
     LayerSignature,
+    fetch_blob,
     form_of,
     make_dm_verity,
     make_notary,
@@ -40,11 +41,9 @@ if TYPE_CHECKING:
     _Hashed = dict[Digest, tuple[CheckedLayer, float]]
     _Root = tuple[Digest, bytes]
 
-__all__ = ["SignOptions", "SignedImage", "fetch_blob", "sign_image"]
+__all__ = ["SignOptions", "SignedImage", "sign_image"]
 
 JWS = "application/jose+json"
-# What a signature or an envelope may have, before it is fetched.
-_BLOB_LIMIT = 4 << 20
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -110,13 +109,6 @@ class SignedImage:
     notary: Descriptor | None
     added: tuple[Descriptor, ...]
     seconds: Mapping[str, float]
-
-
-def fetch_blob(store: Store, descriptor: Descriptor) -> bytes:
-    """A signature or envelope, verified; FormatError if it is too large to be one."""
-    if descriptor.size > _BLOB_LIMIT:
-        raise FormatError(f"{descriptor.digest} has {descriptor.size} bytes, no signature has that")
-    return b"".join(store.fetch(descriptor))
 
 
 def sign_image(
@@ -292,7 +284,7 @@ def _same_layers(
     anchors = TrustAnchors((signer.certificate_chain[0],))
     wanted = dict(roots)
     digests = [layer for layer, _ in roots]
-    signatures = read_dm_verity(manifest, digests, lambda one: fetch_blob(store, one))
+    signatures = read_dm_verity(store, manifest, digests)
     for one in signatures:
         verify_root_hash(one.signature, wanted[one.layer], anchors)
     return all(one.root_hash == wanted[one.layer] for one in signatures)
