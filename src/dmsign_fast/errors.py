@@ -4,7 +4,8 @@
 
     DmsignError
     ├── VerificationError   1  read in full, and not what was signed or hashed
-    │   └── CorruptionError    the same, with every bad block named
+    │   ├── CorruptionError    the same, with every bad block named
+    │   └── UnsignedError   7  there is no signature to verify
     ├── ParameterError      2  an option or argument outside its limits
     ├── FormatError         3  input that is not in the format it should be in
     ├── StorageError        4  a file or device that cannot be read or written
@@ -33,6 +34,7 @@ __all__ = [
     "RegistryError",
     "SigningError",
     "StorageError",
+    "UnsignedError",
     "VerificationError",
 ]
 
@@ -55,6 +57,12 @@ class CorruptionError(VerificationError):
     def __init__(self, message: str, report: Verified) -> None:
         super().__init__(message)
         self.report = report
+
+
+class UnsignedError(VerificationError):
+    """There is no signature to verify."""
+
+    exit_code = 7
 
 
 class ParameterError(DmsignError, ValueError):

@@ -11,7 +11,7 @@ from dmsign_fast import __version__
 from dmsign_fast.cli.keys import add_key_options, add_signature_options, signer_of
 from dmsign_fast.cli.layer.options import add_layer_options, conversion, recipe
 from dmsign_fast.cli.output import note, print_json, print_summary, work
-from dmsign_fast.cli.stores import add_image_options, open_image
+from dmsign_fast.cli.stores import add_image_options, open_image, repository_of
 from dmsign_fast.cli.verity.options import whole_number
 from dmsign_fast.errors import ParameterError
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from dmsign_fast.pipeline.sign_image import SignedImage, SignOptions
 
-__all__ = ["EXAMPLES", "HELP", "add_arguments", "run"]
+__all__ = ["EXAMPLES", "HELP", "add_arguments", "name_and_value", "run"]
 
 HELP = "sign an image: its layers for the kernel, its manifest for the Notary Project"
 EXAMPLES = """\
@@ -41,7 +41,8 @@ def _duration(text: str) -> timedelta:
     return timedelta(seconds=int(number) * _UNITS[unit])
 
 
-def _metadata(text: str) -> tuple[str, str]:
+def name_and_value(text: str) -> tuple[str, str]:
+    """``NAME=VALUE``; an error of argparse otherwise."""
     name, equals, value = text.partition("=")
     if not equals or not name:
         message = f"{text!r} is not NAME=VALUE"
@@ -65,7 +66,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     what("--expiry", type=_duration, metavar="24h", help="of the manifest's signature")
     what(
         "--user-metadata",
-        type=_metadata,
+        type=name_and_value,
         action="append",
         default=[],
         metavar="NAME=VALUE",
@@ -159,7 +160,7 @@ def run(args: argparse.Namespace) -> int:
         made_by = {"recipe": options.recipe.fields(), "signer": subject}
         print_json({"reference": args.reference, "images": images} | made_by | done.json)
     else:
-        name = args.reference.partition("@")[0]
+        name = repository_of(args)
         for one in signed:
             for layer in one.layers:
                 print(f"{layer.image.root_hash.hex()}  {layer.digest}")

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from dmsign_fast.oci.credentials import Credentials
     from dmsign_fast.oci.store import Store
 
-__all__ = ["add_image_options", "open_image", "scope_of"]
+__all__ = ["add_image_options", "open_image", "repository_of"]
 
 
 def add_image_options(parser: argparse.ArgumentParser) -> None:
@@ -83,8 +83,8 @@ def open_image(args: argparse.Namespace) -> Iterator[tuple[Store, str]]:
         yield registry, image.wanted
 
 
-def scope_of(args: argparse.Namespace) -> str:
-    """The repository, as the scopes of a trust policy name it."""
+def repository_of(args: argparse.Namespace) -> str:
+    """What stands before the tag or digest, as the scopes of a trust policy have it."""
     if args.oci_layout:
         from dmsign_fast.oci.reference import LayoutReference
 

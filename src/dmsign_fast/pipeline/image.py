@@ -45,7 +45,12 @@ class ImageLayer:
 
 
 def manifests_of(
-    store: Store, reference: str, *, platform: str | None = None, recursive: bool = False
+    store: Store,
+    reference: str,
+    *,
+    platform: str | None = None,
+    recursive: bool = False,
+    whole: bool = False,
 ) -> list[Manifest | Index]:
     """The manifests that a tag or digest stands for; an index last, after those in it.
 
@@ -54,6 +59,7 @@ def manifests_of(
         reference: a tag or digest.
         platform: of an index, the one manifest of ``OS/ARCHITECTURE[/VARIANT]``.
         recursive: of an index, all of them and itself.
+        whole: of an index without another choice, itself.
 
     Raises:
         ParameterError: an index, and neither option is given, or no manifest is for the platform.
@@ -70,6 +76,8 @@ def manifests_of(
         raise ParameterError(
             f"{reference} has no manifest for {platform}: it has {', '.join(listed) or 'none'}"
         )
+    if whole and not recursive:
+        return [found]
     if not recursive:
         raise ParameterError(
             f"{reference} is an index of {len(found.manifests)} manifests ({', '.join(listed)}): "
