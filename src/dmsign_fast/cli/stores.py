@@ -84,7 +84,7 @@ def open_image(args: argparse.Namespace) -> Iterator[tuple[Store, str]]:
 
 
 def repository_of(args: argparse.Namespace) -> str:
-    """What stands before the tag or digest, as the scopes of a trust policy have it."""
+    """What stands before the tag or digest."""
     if args.oci_layout:
         from dmsign_fast.oci.reference import LayoutReference
 

@@ -44,6 +44,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="certificates to trust, PEM; default: notation's trust policy and trust store",
     )
     trust("--timestamp-root-cert", type=Path, metavar="FILE", help="with --trust: of timestamps")
+    trust("--scope", help="of the trust policy, where REF is in a layout: such as local/app")
     trust("--revocation", action="store_true", help="fetch CRLs and OCSP answers")
     what = parser.add_argument_group("verification").add_argument
     what(
@@ -66,7 +67,7 @@ def _trust(args: argparse.Namespace) -> Trust:
     from dmsign_fast.trust.verdict import trust_by_policy, trust_files
 
     if not args.trust:
-        return trust_by_policy(repository_of(args))
+        return trust_by_policy(args.scope or repository_of(args))
     stamps = args.timestamp_root_cert
     return trust_files(
         load_trust_anchors(*args.trust), load_trust_anchors(stamps) if stamps else None
