@@ -223,7 +223,6 @@ class _Child:
 
     def _drain(self) -> None:
         """Read what an ended child left in its pipes."""
-        self._signal(signal.SIGKILL)
         while ready := self._selector.select(0):
             for key, _ in ready:
                 if key.data is None:

@@ -26,8 +26,8 @@ __all__ = ["MkfsErofs", "check_options"]
 
 _log = logging.getLogger(__name__)
 
-# "mkfs.erofs 1.7.1" from some versions before 1.8; a suffix such as -g1a2b3c4 is no release
-_VERSION = re.compile(rb"mkfs\.erofs (?:\(erofs-utils\) )?([0-9]+(?:\.[0-9]+){1,2})\n")
+# a suffix such as -g1a2b3c4 is that of no release, whose bytes nobody knows
+_VERSION = re.compile(rb"mkfs\.erofs \(erofs-utils\) ([0-9]+(?:\.[0-9]+){1,2})\n")
 
 _ALLOWED = re.compile(
     r"""-[bCELTmxz].+
