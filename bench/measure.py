@@ -128,13 +128,18 @@ class Pairs:
         }
 
 
-def in_turn(theirs: Callable[[], Run], ours: Callable[[], Run], rounds: int) -> Pairs:
-    """A B A B ..., so that what disturbs the machine for a while disturbs both."""
-    pairs = Pairs([], [])
+def take_turns(ways: Mapping[str, Callable[[], Run]], rounds: int) -> dict[str, list[Run]]:
+    """A B C A B C ..., so that what disturbs the machine for a while disturbs all."""
+    runs: dict[str, list[Run]] = {name: [] for name in ways}
     for _ in range(rounds):
-        pairs.theirs.append(theirs())
-        pairs.ours.append(ours())
-    return pairs
+        for name, way in ways.items():
+            runs[name].append(way())
+    return runs
+
+
+def in_turn(theirs: Callable[[], Run], ours: Callable[[], Run], rounds: int) -> Pairs:
+    """Two ways that take turns."""
+    return Pairs(**take_turns({"theirs": theirs, "ours": ours}, rounds))
 
 
 def seconds(runs: Sequence[Run]) -> float:
