@@ -58,9 +58,9 @@ class Layer:
         return str(uuid.uuid5(uuid.NAMESPACE_URL, f"erofs:blobs/sha256:{digest}"))
 
 
-def names(quick: bool = False) -> list[str]:
+def names() -> list[str]:
     """Of all layers."""
-    return list(_makers(quick))
+    return list(_makers(quick=False))
 
 
 def make(directory: Path, name: str, quick: bool) -> list[Layer]:
@@ -80,7 +80,7 @@ def make(directory: Path, name: str, quick: bool) -> list[Layer]:
         if not path.exists():
             part = path.with_name(f"{path.name}.part")
             with part.open("wb") as file:
-                words = [tool(command[0], command[0]), *command[1:], tar]
+                words = [tool(command[0], command[0]), *command[1:], str(tar)]
                 subprocess.run(words, check=True, stdout=file)
             part.rename(path)
         found.append(Layer(name, form, path, tar, entries))
@@ -105,14 +105,18 @@ def _makers(quick: bool) -> dict[str, Callable[[Path, Path], None]]:
         _half_random(scratch / "tree" / "data", 2048 * MIB // scale)
         _archive(scratch / "tree", tar)
 
-    def tiny(_: Path, tar: Path) -> None:
+    def tiny(scratch: Path, tar: Path) -> None:
         _small_files(tar, {f"app/module{i:03}": 100 for i in range(200 // scale)})
 
-    def directory(_: Path, tar: Path) -> None:
+    def directory(scratch: Path, tar: Path) -> None:
         _small_files(tar, {"var/spool": 70_000 // scale})
 
-    return {"debian": debian, "python": python, "file": one_file, "tiny": tiny} | {
-        "directory": directory
+    return {
+        "debian": debian,
+        "python": python,
+        "file": one_file,
+        "tiny": tiny,
+        "directory": directory,
     }
 
 

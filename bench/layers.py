@@ -201,7 +201,8 @@ def compare_layer(layer: Layer, recipe: Recipe, threads: int, rounds: int, tmpfs
     shell = _Shell(layer, recipe, tmpfs)
     try:
         expected = root_hash(shell.whole().output)
-        ways = {SHELL: partial(_checked, shell.whole, root_hash, expected)}
+        ways: dict[str, Callable[[], Run]] = {}
+        ways[SHELL] = partial(_checked, shell.whole, root_hash, expected)
         if layer.form == "tar":
             shell.keep()
             ways |= {

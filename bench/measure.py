@@ -120,6 +120,11 @@ class Pairs:
         return [a.cpu / b.cpu for a, b in zip(self.theirs, self.ours, strict=True)]
 
     @property
+    def cores(self) -> float:
+        """That ours kept busy while it ran."""
+        return sum(run.cpu for run in self.ours) / sum(run.seconds for run in self.ours)
+
+    @property
     def json(self) -> dict[str, Any]:
         return {
             "theirs": [run.json for run in self.theirs],

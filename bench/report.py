@@ -91,7 +91,7 @@ def _compare(rows: Sequence[Row]) -> Iterator[str]:
         )
     for row in rows:
         # a core that veritysetup had for itself and we did not makes no fair pair
-        if row.cores < 0.7 * row.threads:
+        if row.pairs.cores < 0.7 * row.threads:
             yield ""
             yield "Rows marked ! got less than 70 % of the cores that they asked for."
             break
@@ -109,7 +109,7 @@ def _compare(rows: Sequence[Row]) -> Iterator[str]:
                 row.implementation,
                 str(row.threads),
                 f"{row.ours:.2f}",
-                f"{row.cores:.2f}" + (" !" if row.cores < 0.7 * row.threads else ""),
+                f"{row.pairs.cores:.2f}" + (" !" if row.pairs.cores < 0.7 * row.threads else ""),
                 f"{row.theirs:.2f}",
                 f"{statistics.median(ratios):.2f} ({min(ratios):.2f} to {max(ratios):.2f})",
                 "" if row.floor is None else f"{row.floor:g}",
@@ -168,18 +168,17 @@ def _layers(cases: Sequence[Case]) -> Iterator[str]:
     yield ""
     by_path = {case.layer.path: case.layer for case in cases}
     head = ["layer", "MB", "tar MB", "entries"]
-    lines = [
-        [path.name, f"{path.stat().st_size / 1e6:.1f}", f"{layer.size / 1e6:.1f}", layer.entries]
-        for path, layer in by_path.items()
-    ]
-    yield from _table(head, [[str(cell) for cell in line] for line in lines])
+    lines = []
+    for path, layer in by_path.items():
+        sizes = [f"{file.stat().st_size / 1e6:.1f}" for file in (path, layer.tar)]
+        lines.append([path.name, *sizes, str(layer.entries)])
+    yield from _table(head, lines)
     head = ["layer", "recipe", "dmsign-fast", "s", "tar GB/s", "cores", "against", "their s"]
     head += ["times as fast", "floor", "CPU time"]
     lines = []
     for case in cases:
         for ratio in case.ratios():
             found, ours = ratio.pairs.ratios, seconds(ratio.pairs.ours)
-            cores = sum(r.cpu for r in ratio.pairs.ours) / sum(r.seconds for r in ratio.pairs.ours)
             lines.append(
                 [
                     case.layer.path.name,
@@ -187,7 +186,7 @@ def _layers(cases: Sequence[Case]) -> Iterator[str]:
                     ratio.ours,
                     f"{ours:.2f}",
                     f"{case.layer.size / ours / 1e9:.2f}",
-                    f"{cores:.2f}",
+                    f"{ratio.pairs.cores:.2f}",
                     ratio.theirs,
                     f"{seconds(ratio.pairs.theirs):.2f}",
                     f"{statistics.median(found):.2f} ({min(found):.2f} to {max(found):.2f})",
