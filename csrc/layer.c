@@ -143,14 +143,14 @@ static int give_metadata(struct layer *l, const struct erofs_image *im)
     return ret;
 }
 
-int layer_final(struct layer *l, struct layer_info *info)
+int layer_final(struct layer *l, const uint8_t uuid[16], struct layer_info *info)
 {
     struct erofs_image im = {
         .tree = &l->tree,
         .space = &l->space,
         .index = l->options.layout == LAYER_INDEX,
         .data_end = 1,
-        .uuid = l->options.uuid,
+        .uuid = uuid,
         .volume = tar_volume(l->tar),
     };
     const char *reason = "out of memory";

@@ -25,7 +25,6 @@ enum layer_layout {
 struct layer_options {
     enum layer_layout layout;
     const struct mkfs_group *group;
-    uint8_t uuid[16];
     bool lossy; /* do what mkfs.erofs does where it silently drops something, instead of failing */
     uint32_t uid, gid; /* of a root directory the tar does not mention: those mkfs.erofs runs as */
     uint32_t max_entries;  /* inodes, and uses of xattrs; 0: 16 Mi */
@@ -40,8 +39,9 @@ struct layer_options {
  * LAYER_FULL: `data` gets the image from offset 4096 to the end of the file data, without gaps,
  * while the tar is being read; layer_final hands block 0 and then all behind the data to `meta`.
  * LAYER_INDEX: `data` gets every byte of the tar, `offset` counted from the tar's start;
- * layer_final hands the metadata to `meta` (offset 0, one call). The image is the metadata followed
- * by the tar. */
+ * layer_final hands the metadata to `meta`. The image is the metadata followed by the tar.
+ * `meta` is called as often as needed: whole blocks, offsets rising, nothing left out but the file
+ * data. */
 struct layer_sink {
     void *ctx;
     int (*data)(void *ctx, uint64_t offset, const uint8_t *bytes, size_t len);
@@ -65,8 +65,9 @@ struct layer *layer_new(const struct layer_options *options, const struct layer_
  */
 int layer_update(struct layer *l, const uint8_t *bytes, size_t len);
 
-/* No more bytes: gives the rest to the sink. Once. */
-int layer_final(struct layer *l, struct layer_info *info);
+/* No more bytes: gives the rest to the sink. Once. Only the superblock, the first call of `meta`,
+ * depends on `uuid`. */
+int layer_final(struct layer *l, const uint8_t uuid[16], struct layer_info *info);
 
 /* What went wrong; valid as long as the layer. */
 const struct tar_error *layer_error(const struct layer *l);

@@ -23,7 +23,9 @@ MAY_IMPORT = {
     "verity": {"_core", "outputs", "errors"},
     "envelope": {"signing", "errors"},
     "signing": {"errors"},
+    "erofs": {"processes", "errors"},
     "outputs": {"errors"},
+    "processes": {"errors"},
     "_core": {"_dmsign", "errors"},
     "errors": set(),
 }
