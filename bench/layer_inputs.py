@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING
 from inputs import MIB, files, tool
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests" / "erofs"))
-from mkfs_twin import LAYOUTS, mirror, mkfs
+from mkfs_twin import CONFIGURATION, KEYRING, LAYOUTS, SOURCES, mirror, mkfs
 
 __all__ = ["FORMS", "LAYOUTS", "Layer", "make", "mkfs", "names"]
 
@@ -175,31 +175,26 @@ def _pieces(paths: Sequence[Path]) -> Iterator[bytes]:
 
 
 def _debian(scratch: Path, packages: Sequence[str]) -> Path:
-    """The packages and all that they need, unpacked; apt gets a root of its own."""
+    """The packages and all that they need, unpacked; apt has a root of its own."""
     apt, tree = scratch / "apt", scratch / "tree"
-    for name in (
-        "etc/apt.conf.d",
-        "etc/preferences.d",
-        "state/lists/partial",
-        "cache/archives/partial",
-        "log",
-    ):
+    for name in ("state/lists/partial", "cache/archives/partial"):
         (apt / name).mkdir(parents=True)
     (apt / "status").touch()
-    keyring = "/usr/share/keyrings/debian-archive-keyring.gpg"
-    (apt / "etc/sources.list").write_text(f"deb [signed-by={keyring}] {mirror()} bookworm main\n")
-    places = {"Etc": "etc", "State": "state", "State::status": "status"}
-    places |= {"Cache": "cache", "Log": "log"}
-    lines = [f'Dir::{key} "{apt / value}";' for key, value in places.items()]
-    lines += ['Dir::Etc::sourceparts "none.d";', 'APT::Sandbox::User "root";']
-    lines += ['APT::Install-Recommends "false";', 'Acquire::Languages "none";']
-    lines += ['APT::Architecture "amd64";', 'APT::Architectures "amd64";']
-    (apt / "conf").write_text("\n".join(lines))
-    environment = os.environ | {"APT_CONFIG": str(apt / "conf")}
-    get = [tool("apt-get", "apt"), "-qq", "-o", "Dpkg::Use-Pty=0"]
+    said = subprocess.run(["dpkg", "--print-architecture"], check=True, capture_output=True)
+    values = {
+        "mirror": mirror(),
+        "suite": "bookworm",
+        "keyring": KEYRING,
+        "home": apt,
+        "architecture": said.stdout.decode().strip(),
+        "user": "root" if os.getuid() == 0 else "",
+    }
+    (apt / "debian.sources").write_text(SOURCES.format(**values))
+    (apt / "apt.conf").write_text(CONFIGURATION.format(**values))
+    get = [tool("apt-get", "apt"), "-c", str(apt / "apt.conf"), "-qq"]
     for words in (["update"], ["--yes", "--download-only", "install", *packages]):
-        subprocess.run([*get, *words], check=True, env=environment, stdout=sys.stderr)
-    for deb in sorted((apt / "cache/archives").glob("*.deb")):
-        subprocess.run([tool("dpkg-deb", "dpkg"), "-x", deb, tree], check=True)
+        subprocess.run([*get, *words], check=True, stdout=sys.stderr)
+    for package in sorted((apt / "cache/archives").glob("*.deb")):
+        subprocess.run([tool("dpkg-deb", "dpkg"), "-x", package, tree], check=True)
     shutil.rmtree(apt)
     return tree
