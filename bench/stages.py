@@ -56,6 +56,9 @@ def _main() -> None:
             size += len(data)
             for digest, what in zip(digests, (piece, data), strict=False):
                 digest.update(what)
+    if not decompressor.eof:
+        message = f"{args.layer}: cut off after {size} bytes, or more than one member"
+        raise SystemExit(message)
     print(size, *(digest.hexdigest() for digest in digests))
 
 
