@@ -4,12 +4,11 @@
  * without files.
  *
  * Nothing is printed, nothing is global; one layer is used by one thread at a time, different
- * layers by any. Kept in memory are names, inodes and xattrs, about 130 bytes an entry and their
- * text, and in layer_final the metadata's bytes. With a hash tree over 4096-byte blocks
- * (LAYER_FULL) or 512-byte blocks (LAYER_INDEX) all leaves of `data` can be hashed as they come:
- * those of LAYER_FULL are leaves 1, 2, …, with only leaf 0 and the last ones missing until
- * layer_final; those of LAYER_INDEX are consecutive from leaf data_offset / 512 on, which
- * layer_final tells. */
+ * layers by any. Memory: at most 64 MiB and, for each entry, 125 bytes and its name; symlink
+ * targets and distinct xattrs come on top. With a hash tree over 4096-byte blocks (LAYER_FULL) or
+ * 512-byte blocks (LAYER_INDEX) all leaves of `data` can be hashed as they come: those of
+ * LAYER_FULL are leaves 1, 2, …, with only leaf 0 and the last ones missing until layer_final;
+ * those of LAYER_INDEX are consecutive from leaf data_offset / 512 on, which layer_final tells. */
 #ifndef DMSIGN_LAYER_H
 #define DMSIGN_LAYER_H
 
@@ -52,6 +51,7 @@ struct layer_info {
     uint64_t image_size;  /* LAYER_INDEX: without the tar */
     uint64_t data_offset; /* of `data`'s bytes in the image: 4096, or image_size */
     uint64_t data_size;   /* bytes given to `data` */
+    uint64_t parsed; /* bytes of the tar up to the end of the archive, its zero blocks included */
     uint64_t inodes;
 };
 
