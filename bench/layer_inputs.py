@@ -38,24 +38,36 @@ _WHEELS += ["matplotlib==3.9.2", "pyarrow==18.0.0", "numba==0.60.0", "networkx==
 
 @dataclass(frozen=True)
 class Layer:
-    """One file of one layer; ``size`` is that of the tar."""
+    """One file of one layer; ``size`` is that of the tar; floors are not for ``quick`` ones."""
 
     name: str
     form: str
     path: Path
     tar: Path
     entries: int
+    quick: bool
 
     @property
     def size(self) -> int:
         return self.tar.stat().st_size
 
     @cached_property
+    def digest(self) -> str:
+        return _digest(self.path)
+
+    @cached_property
+    def diff_id(self) -> str:
+        return _digest(self.tar)
+
+    @property
     def uuid(self) -> str:
-        """Of the image, as containerd's differ derives it: from the digest of the file."""
-        with self.path.open("rb") as file:
-            digest = hashlib.file_digest(file, "sha256").hexdigest()
-        return str(uuid.uuid5(uuid.NAMESPACE_URL, f"erofs:blobs/sha256:{digest}"))
+        """Of the image, as containerd's differ derives it."""
+        return str(uuid.uuid5(uuid.NAMESPACE_URL, f"erofs:blobs/{self.digest}"))
+
+
+def _digest(path: Path) -> str:
+    with path.open("rb") as file:
+        return f"sha256:{hashlib.file_digest(file, 'sha256').hexdigest()}"
 
 
 def names() -> list[str]:
@@ -83,7 +95,7 @@ def make(directory: Path, name: str, quick: bool) -> list[Layer]:
                 words = [tool(command[0], command[0]), *command[1:], str(tar)]
                 subprocess.run(words, check=True, stdout=file)
             part.rename(path)
-        found.append(Layer(name, form, path, tar, entries))
+        found.append(Layer(name, form, path, tar, entries, quick))
     return found
 
 

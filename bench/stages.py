@@ -1,4 +1,4 @@
-"""Decompress a layer as our program does, and nothing more, or with the digests on either side.
+"""Decompress a layer with the libraries that we use, alone or with the digests of both sides.
 
 usage: python bench/stages.py LAYER [--digest]
 """
@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import hashlib
+import sys
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -16,12 +17,14 @@ _PIECE = 256 << 10
 
 def _decompressor(path: Path) -> Any:
     if path.suffix == ".gz":
-        from isal import isal_zlib
+        from isal import igzip_lib
 
-        return isal_zlib.decompressobj(wbits=31)
-    from zstandard import ZstdDecompressor
-
-    return ZstdDecompressor().decompressobj()
+        return igzip_lib.IgzipDecompressor(igzip_lib.DECOMP_GZIP)
+    if sys.version_info >= (3, 14):
+        from compression import zstd
+    else:
+        from backports import zstd
+    return zstd.ZstdDecompressor()
 
 
 class _Digest:
