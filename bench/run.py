@@ -50,7 +50,9 @@ def _arguments(argv: list[str] | None) -> argparse.Namespace:
     add("--impl", action="append", help="only this implementation; may be repeated")
     add("--section", action="append", choices=_SECTIONS, help="only this; may be repeated")
     files = [f"{name}.{form}" for name in names() for form in FORMS]
-    add("--layers", nargs="+", choices=[*names(), *files], metavar="NAME[.tar|.tar.gz|.tar.zst]")
+    known = ", ".join(names())
+    text = f"only these: {known}; may end in .tar, .tar.gz or .tar.zst"
+    add("--layers", nargs="+", choices=[*names(), *files], metavar="NAME", help=text)
     add("--cache", type=Path, default=_CACHE, help="for the layers, which stay (.cache/layers)")
     add("--scratch", type=Path, default=Path("build"), help="for the data files (build)")
     add("--results", type=Path, default=_HERE / "results", help="for JSON and PNG")
