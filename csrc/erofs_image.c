@@ -10,6 +10,7 @@
 
 /* A multiple of every block size, and room for the largest inode with its tail. */
 #define WINDOW (1u << 20)
+_Static_assert(WINDOW > 3 * 4096 + EROFS_XATTRS_MAX, "window");
 
 /* ---- super block ---- */
 
