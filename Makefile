@@ -7,6 +7,7 @@ READY := $(VENV)/.ready
 CORE := $(filter-out csrc/test_% csrc/fuzz_%,$(wildcard csrc/*.c))
 EROFS := $(wildcard csrc/erofs_*.c csrc/tar*.c csrc/mkfs_group.c csrc/layer.c)
 WARN := -std=c11 -Wall -Wextra -Werror
+SANITIZE := $(WARN) -g -O1 -fsanitize=address,undefined -fno-sanitize-recover=all
 export PATH := $(PATH):/usr/sbin:/sbin
 
 .PHONY: demo test bench check sanitize kernel twins cross bochs clean
@@ -35,19 +36,24 @@ check: $(READY)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	for file in $(CORE) csrc/test_core.c csrc/fuzz_layer.c; do \
+	for file in $(CORE) csrc/test_core.c csrc/test_layer.c csrc/fuzz_layer.c; do \
 		clang $(WARN) -O2 -fsyntax-only $$file && gcc $(WARN) -O2 -fsyntax-only $$file || exit 1; \
 	done
 
-# The C core under AddressSanitizer, UndefinedBehaviorSanitizer and ThreadSanitizer.
+# The C core under AddressSanitizer, UndefinedBehaviorSanitizer and ThreadSanitizer; a minute of fuzzing.
 sanitize:
 	.ci/packages check
-	mkdir -p build
-	clang $(WARN) -g -O1 -fsanitize=address,undefined -fno-sanitize-recover=all \
-		$(CORE) csrc/test_core.c -pthread -o build/test_core.asan
+	mkdir -p build/corpus
+	clang $(SANITIZE) $(CORE) csrc/test_core.c -pthread -o build/test_core.asan
 	build/test_core.asan
 	clang $(WARN) -g -O1 -fsanitize=thread $(CORE) csrc/test_core.c -pthread -o build/test_core.tsan
 	build/test_core.tsan
+	clang $(SANITIZE) $(EROFS) csrc/test_layer.c -pthread \
+		-Wl,--wrap=malloc,--wrap=calloc,--wrap=realloc,--wrap=free -o build/test_layer.asan
+	build/test_layer.asan
+	clang $(SANITIZE) -fsanitize=fuzzer $(EROFS) csrc/fuzz_layer.c -o build/fuzz_layer
+	build/fuzz_layer -dict=tests/erofs/tar.dict -max_len=40000 -max_total_time=60 -print_final_stats=1 \
+		build/corpus tests/erofs/corpus
 
 # Implementations that this processor lacks, under emulators.
 cross:
