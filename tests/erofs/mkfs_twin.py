@@ -2,6 +2,9 @@
 
 The mirror is the one the machine's own apt uses, or $DMSIGN_DEBIAN_MIRROR.  What was unpacked is pinned by
 the SHA-256 of the erofs-utils package; the rest (libc, compressors) does not decide a byte of the image.
+
+Debian keeps two of the versions we imitate. build_mkfs.sh builds others from a clone of erofs-utils; every
+$DMSIGN_MKFS_BUILT/VERSION/mkfs.erofs is then compared as well.
 """
 
 from __future__ import annotations
@@ -78,8 +81,20 @@ class Mkfs:
             raise
 
 
+def twins() -> dict[str, Mkfs]:
+    """Every version to compare with: Debian's, and those in $DMSIGN_MKFS_BUILT."""
+    found = {version: mkfs(version) for version in PACKAGES}
+    if directory := os.environ.get("DMSIGN_MKFS_BUILT"):
+        programs = sorted(Path(directory).resolve().glob("*/mkfs.erofs"))
+        if not programs:
+            raise UnavailableError(f"no VERSION/mkfs.erofs in {directory} ($DMSIGN_MKFS_BUILT)")
+        # by the directory's word: 1.9.1 calls itself 1.9
+        found |= {p.parent.name: Mkfs(p.parent.name, (str(p),)) for p in programs}
+    return found
+
+
 def mkfs(version: str) -> Mkfs:
-    """The named version, downloaded on first use."""
+    """The named version of Debian, downloaded on first use."""
     suite, package, digest = PACKAGES[version]
     home = CACHE / f"erofs-utils-{version}"
     CACHE.mkdir(parents=True, exist_ok=True)
