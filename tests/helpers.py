@@ -28,6 +28,9 @@ PACKAGES = {
     "unshare": "util-linux",
     "mount": "mount",
     "bash": "bash",
+    "cat": "coreutils",
+    "gzip": "gzip",
+    "zstd": "zstd",
 }
 
 

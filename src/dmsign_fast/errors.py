@@ -8,6 +8,7 @@
     ├── ParameterError      2  an option or argument outside its limits
     ├── FormatError         3  input that is not in the format it should be in
     ├── StorageError        4  a file or device that cannot be read or written
+    ├── ProgramError        4  another program that is missing, hangs, floods or dies
     └── SigningError        5  a key, certificate or passphrase that cannot sign
 
 A message says what was wrong, where, and what to do.
@@ -25,6 +26,7 @@ __all__ = [
     "DmsignError",
     "FormatError",
     "ParameterError",
+    "ProgramError",
     "SigningError",
     "StorageError",
     "VerificationError",
@@ -65,6 +67,12 @@ class FormatError(DmsignError, ValueError):
 
 class StorageError(DmsignError):
     """A file or device cannot be read or written as needed."""
+
+    exit_code = 4
+
+
+class ProgramError(DmsignError):
+    """Another program is missing, hangs, floods, dies, or does not do what it says."""
 
     exit_code = 4
 

@@ -220,6 +220,7 @@ def test_an_error_of_ours_has_one_status_each():
         "ParameterError": 2,
         "FormatError": 3,
         "StorageError": 4,
+        "ProgramError": 4,
         "SigningError": 5,
         "DmsignError": 70,
     }
