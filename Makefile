@@ -67,6 +67,7 @@ kernel: $(READY)
 	cd tests && ../$(BIN)/python -m kernel.run
 
 # The EROFS writer against mkfs.erofs 1.8.6 and 1.9.4, which come from Debian and are not installed.
+# DMSIGN_MKFS_BUILT=DIRECTORY adds what tests/erofs/build_mkfs.sh has built there.
 twins: $(READY) build/liblayer.so
 	$(BIN)/pytest -q -n auto tests/erofs
 

@@ -14,8 +14,6 @@ import mkfs_twin
 import native
 from tar_maker import Maker
 
-VERSIONS = ("1.8.6", "1.9.4")
-
 #: refused whatever the flags, though mkfs.erofs makes something: a broken image, one that depends on memory it does
 #: not own, or one of half an archive
 DELIBERATE = (
@@ -97,9 +95,9 @@ def first_difference(want: bytes, got: bytes) -> str:
 
 
 class Harness:
-    def __init__(self, versions: tuple[str, ...] = VERSIONS, timeout: float = 60) -> None:
+    def __init__(self, timeout: float = 60) -> None:
         self.timeout = timeout
-        self.mkfs = {v: mkfs_twin.mkfs(v) for v in versions}
+        self.mkfs = mkfs_twin.twins()
         self.count: collections.Counter[str] = collections.Counter()
         self.reasons: collections.Counter[str] = collections.Counter()
         shm = Path("/dev/shm")

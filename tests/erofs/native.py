@@ -36,6 +36,7 @@ class Info(c.Structure):
         ("image_size", c.c_uint64),
         ("data_offset", c.c_uint64),
         ("data_size", c.c_uint64),
+        ("parsed", c.c_uint64),
         ("inodes", c.c_uint64),
     ]
 
