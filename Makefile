@@ -10,7 +10,7 @@ WARN := -std=c11 -Wall -Wextra -Werror
 SANITIZE := $(WARN) -g -O1 -fsanitize=address,undefined -fno-sanitize-recover=all
 export PATH := $(PATH):/usr/sbin:/sbin
 
-.PHONY: demo test bench check sanitize kernel twins cross bochs clean
+.PHONY: demo test bench check sanitize kernel cross bochs clean
 
 $(READY): pyproject.toml setup.py csrc/build_core.py $(CORE) $(wildcard csrc/*.h)
 	.ci/packages test
@@ -65,15 +65,6 @@ cross:
 kernel: $(READY)
 	.ci/packages kernel
 	cd tests && ../$(BIN)/python -m kernel.run
-
-# The EROFS writer against mkfs.erofs 1.8.6 and 1.9.4, which come from Debian and are not installed.
-# DMSIGN_MKFS_BUILT=DIRECTORY adds what tests/erofs/build_mkfs.sh has built there.
-twins: $(READY) build/liblayer.so
-	$(BIN)/pytest -q -n auto tests/erofs
-
-build/liblayer.so: $(EROFS) $(wildcard csrc/*.h)
-	mkdir -p build
-	$(CC) $(WARN) -O2 -g -fPIC -shared $(EROFS) -o $@
 
 # AVX-512 instructions one by one in Bochs 3, which Debian 13 has.
 bochs:
