@@ -14,7 +14,7 @@ import mkfs_twin
 import native
 from tar_maker import Maker
 
-VERSIONS = ("1.8.6", "1.9.4")
+from dmsign_fast.errors import FormatError
 
 #: refused whatever the flags, though mkfs.erofs makes something: a broken image, one that depends on memory it does
 #: not own, or one of half an archive
@@ -97,9 +97,9 @@ def first_difference(want: bytes, got: bytes) -> str:
 
 
 class Harness:
-    def __init__(self, versions: tuple[str, ...] = VERSIONS, timeout: float = 60) -> None:
+    def __init__(self, timeout: float = 60) -> None:
         self.timeout = timeout
-        self.mkfs = {v: mkfs_twin.mkfs(v) for v in versions}
+        self.mkfs = mkfs_twin.twins()
         self.count: collections.Counter[str] = collections.Counter()
         self.reasons: collections.Counter[str] = collections.Counter()
         shm = Path("/dev/shm")
@@ -164,7 +164,7 @@ class Harness:
     ) -> tuple[bytes | None, str]:
         try:
             return native.convert(tar, version, layout, mkfs_twin.UUID, lossy, pieces), ""
-        except native.RefusedError as refused:
+        except FormatError as refused:
             return None, str(refused)
 
 

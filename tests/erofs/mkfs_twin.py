@@ -7,6 +7,9 @@ SHA-256 too; another revision or architecture of the same upstream version is ta
 it says that version with -V. The rest (libc, compressors) does not decide a byte of the image.
 
 What is in the cache ($DMSIGN_MKFS_CACHE, or .cache/mkfs) needs neither apt nor a network.
+
+Debian keeps few versions. build_mkfs.sh builds others from a clone of erofs-utils, and every
+$DMSIGN_MKFS_BUILT/VERSION/mkfs.erofs is compared as well.
 """
 
 from __future__ import annotations
@@ -120,8 +123,20 @@ class Mkfs:
             raise
 
 
+def twins() -> dict[str, Mkfs]:
+    """Every version to compare with: Debian's, and those in $DMSIGN_MKFS_BUILT."""
+    found = {version: mkfs(version) for version in SUITES}
+    if directory := os.environ.get("DMSIGN_MKFS_BUILT"):
+        programs = sorted(Path(directory).resolve().glob("*/mkfs.erofs"))
+        if not programs:
+            raise UnavailableError(f"no VERSION/mkfs.erofs in {directory} ($DMSIGN_MKFS_BUILT)")
+        # by the directory's word: 1.9.1 calls itself 1.9
+        found |= {p.parent.name: Mkfs(p.parent.name, (str(p),)) for p in programs}
+    return found
+
+
 def mkfs(version: str) -> Mkfs:
-    """The named version, downloaded on first use.
+    """The named version of Debian, downloaded on first use.
 
     Raises:
         UnavailableError: it cannot be had, and why.
