@@ -320,6 +320,7 @@ def test_a_login_of_netrc_is_not_sent(serve, connect, tmp_path, monkeypatch):
     storage.repositories = server.repositories
     server.blobs_at = storage.url
     registry = connect(server)
+    registry._transport._loopback = False  # requests looks at the environment, as for any other
     registry.push(BLOB, DATA)
     assert b"".join(registry.fetch(BLOB)) == DATA
     requests = server.requests + storage.requests
@@ -336,6 +337,10 @@ def test_redirects_have_an_end_and_stay_with_http(serve, connect):
     for place in ("ftp://127.0.0.1", "file:///etc/passwd?", "http://example.com"):
         server.blobs_at = place
         with pytest.raises(RegistryError, match="not HTTPS"):
+            list(registry.fetch(BLOB))
+    for place in ("http://[::1", "http://127.0.0.1:port", "//a:99999"):
+        server.blobs_at = place
+        with pytest.raises(RegistryError, match="no URL"):
             list(registry.fetch(BLOB))
     server.fail("PUT", "/manifests/", status(307, Location=f"{server.url}/elsewhere"))
     with pytest.raises(RegistryError, match="will not be sent to"):
