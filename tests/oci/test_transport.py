@@ -143,7 +143,12 @@ def test_silence_has_an_end(serve, connect):
     server = serve()
     quiet = threading.Event()
     registry = connect(server, tries=2, read_timeout=0.2)
-    server.fail("GET", "/manifests/", lambda handler: quiet.wait(20), times=2)
+
+    def is_silent(handler):
+        quiet.wait(20)
+        hang_up(handler)
+
+    server.fail("GET", "/manifests/", is_silent, times=2)
     try:
         with pytest.raises(RegistryError, match="timed out"):
             registry.resolve("v1")
@@ -385,6 +390,19 @@ def test_tls_with_a_certificate_of_the_client(serve, connect, tls):
     push_image(registry, "v1")
     with pytest.raises(RegistryError):
         connect(server, **options).resolve("v1")
+
+
+def test_the_certificate_of_the_client_is_for_the_registry_only(serve, connect, tls):
+    server, storage = serve(tls=tls.server), serve(tls=(*tls.server, tls.ca))
+    storage.repositories = server.repositories
+    server.blobs_at = storage.url
+    certificate, key = tls.client
+    options = {"plain_http": False, "ca_file": tls.ca, "tries": 1}
+    registry = connect(server, client_certificate=certificate, client_key=key, **options)
+    registry.push(BLOB, DATA)
+    with pytest.raises(RegistryError):
+        list(registry.fetch(BLOB))
+    assert storage.requests == []
 
 
 def test_tls_of_another_name_is_refused(serve, connect, tls):
