@@ -5,8 +5,8 @@ from pathlib import Path
 from cffi import FFI
 
 CSRC = Path("csrc")
-SOURCES = ["sha256.c", "threads.c", "verity_file.c", "verity_tree.c"]
-SOURCES += [f"sha256_{isa}.c" for isa in ("armv8", "avx2", "avx512", "portable", "shani")]
+TESTS = ("test_", "fuzz_")
+SOURCES = [path for path in sorted(CSRC.glob("*.c")) if not path.name.startswith(TESTS)]
 
 _header = (CSRC / "dmsign.h").read_text()
 
@@ -15,7 +15,7 @@ ffi.cdef(_header.partition("/* cffi: begin */")[2].partition("/* cffi: end */")[
 ffi.set_source(
     "dmsign_fast._dmsign",
     '#include "dmsign.h"',
-    sources=[str(CSRC / name) for name in SOURCES],
+    sources=[str(path) for path in SOURCES],
     depends=[str(path) for path in sorted(CSRC.glob("*.h"))],
     include_dirs=[str(CSRC)],
     extra_compile_args=["-std=c11", "-O2", "-pthread"],

@@ -2,8 +2,9 @@
  *
  * dmsign.h: the whole public interface of the C core, and the cffi declaration.
  *
- * The core turns bytes into SHA-256 dm-verity digests and trees. It keeps no state but the
- * chosen implementation, prints nothing, and opens, closes and writes no file. Functions return
+ * The core turns bytes into SHA-256 dm-verity digests and trees, and tar archives into EROFS
+ * images. It keeps no state but the chosen implementation, prints nothing, and opens and closes no
+ * file. Functions return
  * 0 or a negative errno value. Objects belong to the caller that made them; a constant object may
  * serve any number of threads at once, a tree only one call at a time. `threads` is how many
  * threads a call may use, itself included; no result depends on it.
@@ -58,6 +59,9 @@ int dmsign_tree_update(dmsign_tree *tree, const uint8_t *data, size_t size, unsi
 int dmsign_tree_update_file(dmsign_tree *tree, int fd, uint64_t offset, size_t count,
                             unsigned threads, uint64_t *failed_at);
 int dmsign_tree_update_zeros(dmsign_tree *tree, size_t count);
+/* Appends `count` blocks of which only the digests are known, under the same condition. */
+int dmsign_tree_update_digests(dmsign_tree *tree, const uint8_t *digests, size_t count,
+                               unsigned threads);
 /* Ends the data and writes the root hash, 32 bytes.
  * -ENODATA: there was none; -EINVAL: it does not end on a block boundary. */
 int dmsign_tree_final(dmsign_tree *tree, uint8_t *root_hash, unsigned threads);
@@ -70,6 +74,49 @@ const uint8_t *dmsign_tree_level(const dmsign_tree *tree, unsigned level, uint64
                                  size_t *size);
 /* Forgets what dmsign_tree_level shows, on all levels. */
 void dmsign_tree_drain(dmsign_tree *tree);
+
+/* The groups of versions of mkfs.erofs that make the same images, oldest first, until `index` is
+ * past the last one and the name NULL. *versions: all of them, each followed by a space. */
+const char *dmsign_mkfs_group(unsigned index, const char **versions);
+
+/* A layer's tar on its way to the EROFS image that mkfs.erofs makes of it. The image is
+ * [head][data][tail], and blocks of data are hashed as the tar comes in:
+ *   full conversion (mkfs.erofs --tar=f --aufs -Enoinline_data -b4096 --sort=none): the head is
+ *     block 0, the data the files' in the order of the tar, the tail all other metadata;
+ *   tar index (--tar=i --aufs, the tar appended): the head is the metadata, the data the tar. */
+typedef struct dmsign_layer dmsign_layer;
+
+/* index: 1 for a tar index, 0 for full conversion. lossy: do as mkfs.erofs where it silently drops
+ * something, instead of failing. hash: of the data's blocks, whose size must divide the image's
+ * block size, 512 or 4096; it must outlive the layer; NULL: no digests. seed: of hash tables, to be
+ * random. fd: a new file that gets data and tail too, from byte 0 (tar index) or 4096 on, with holes
+ * for zeros; -1: none. NULL: unknown version or wrong block size (errno EINVAL), no memory (ENOMEM). */
+dmsign_layer *dmsign_layer_new(const char *mkfs_version, int index, int lossy,
+                               const dmsign_block_hash *hash, uint64_t seed, int fd);
+void dmsign_layer_free(dmsign_layer *layer);
+
+/* More of the tar, in pieces of any size. After an error the layer can only be asked for it. */
+int dmsign_layer_update(dmsign_layer *layer, const uint8_t *tar, size_t size, unsigned threads);
+/* Ends the tar. Data that does not end on a block boundary is hashed as if zeros followed. */
+int dmsign_layer_final(dmsign_layer *layer, const uint8_t *uuid, unsigned threads);
+
+/* The first digests, in order, of the blocks behind the head that were hashed and not drained: *size
+ * bytes, 0 if there are none. Valid until the next call with the layer. */
+const uint8_t *dmsign_layer_leaves(const dmsign_layer *layer, size_t *size);
+/* Forgets what dmsign_layer_leaves shows; then it shows the next. */
+void dmsign_layer_drain(dmsign_layer *layer);
+
+/* After dmsign_layer_final: the digests of the head; its bytes, if there is an fd; bytes of the
+ * image (of a tar index: without the tar), and of the tar up to the end of the archive; inodes. */
+const uint8_t *dmsign_layer_head_leaves(const dmsign_layer *layer, size_t *size);
+const uint8_t *dmsign_layer_head(const dmsign_layer *layer, size_t *size);
+void dmsign_layer_about(const dmsign_layer *layer, uint64_t *image_size, uint64_t *parsed,
+                        uint64_t *inodes);
+
+/* Why the layer failed: an errno value if writing to fd did; otherwise 0, and the reason, the entry
+ * (at most 255 bytes, which need not be text; maybe none) and where in the tar it begins. */
+int dmsign_layer_error(const dmsign_layer *layer, const char **reason, const char **entry,
+                       uint64_t *offset);
 
 /* cffi: end */
 

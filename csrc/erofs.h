@@ -124,13 +124,27 @@ struct erofs_tree {
         use_count, use_cap;
     uint32_t *buckets, *xattr_buckets; /* heads of hash chains */
     uint32_t bucket_mask, xattr_mask;
-    uint32_t max_nodes;
-    uint64_t seed; /* of the hashes: hostile names must not collide at will */
+    uint32_t max_entries; /* inodes, names, and uses of xattrs */
+    uint64_t seed;        /* of the hashes: hostile names must not collide at will */
 };
 
-int erofs_tree_init(struct erofs_tree *t, uint32_t traits, bool lossy, uint32_t max_nodes,
+int erofs_tree_init(struct erofs_tree *t, uint32_t traits, bool lossy, uint32_t max_entries,
                     uint64_t seed);
 void erofs_tree_free(struct erofs_tree *t);
+
+/* A new inode, all zero but for its parent. */
+int erofs_tree_node(struct erofs_tree *t, uint32_t parent, uint32_t *node);
+
+/* What a path leads to: a name, made if it was missing, or the mark of an overlay. */
+struct erofs_path {
+    uint32_t name; /* 0: the root, or nothing named */
+    bool whiteout, opaque;
+};
+
+/* Walks a path, makes what is missing on the way: erofs_rebuild_get_dentry, whose `d` is the name
+ * seen last. */
+int erofs_tree_resolve(struct erofs_tree *t, const char *path, size_t len,
+                       struct erofs_path *found);
 
 /* Puts an entry into the tree. *node is its inode if it brings data, else 0. On failure *reason
  * says why. */
@@ -139,9 +153,6 @@ int erofs_tree_add(struct erofs_tree *t, const struct tar_entry *e, uint32_t *no
 
 /* Frees what only adding needs, sorts each directory's names bytewise. */
 int erofs_tree_finish(struct erofs_tree *t);
-
-/* Makes room for `need` elements of `size` bytes; -E2BIG beyond 2^32 - 1. */
-int erofs_grow(void *array, uint32_t *cap, uint64_t need, size_t size);
 
 /* Adds bytes to the text; *at is their place. */
 int erofs_text_add(struct erofs_tree *t, const void *bytes, size_t len, uint32_t *at);
@@ -155,8 +166,11 @@ int erofs_xattr_add(struct erofs_tree *t, uint32_t node, const void *name, size_
 /* Bytes of an inode's xattr area; 0 if none. */
 uint64_t erofs_xattr_size(const struct erofs_tree *t, uint32_t node);
 
-/* Writes that area to zeroed memory; *filter becomes true if it has a name filter. */
-int erofs_xattr_write(const struct erofs_tree *t, uint32_t node, uint8_t *out, bool *filter);
+/* The bits of names that an inode with xattrs does not have. */
+uint32_t erofs_xattr_filter(const struct erofs_tree *t, uint32_t node);
+
+/* Writes that area to zeroed memory. */
+int erofs_xattr_write(const struct erofs_tree *t, uint32_t node, uint8_t *out);
 
 /* The names of a sorted directory in order, with "." and "..". */
 struct erofs_dir_iter {
@@ -177,7 +191,7 @@ bool erofs_dir_next(struct erofs_dir_iter *it, struct erofs_dir_entry *e);
 
 struct erofs_space_block {
     uint32_t addr, used; /* used may exceed a block: the piece then spans several */
-    uint32_t prev, next; /* of its bucket */
+    uint32_t prev, next; /* of its bucket; when all is placed next is the first inode in it */
     uint32_t bucket;
 };
 
@@ -223,27 +237,50 @@ struct erofs_image {
     const uint8_t *uuid, *volume;
     uint32_t root_nid, meta_block, serials;
     bool filter;
-    /* the metadata: block 0, then from data_end on */
-    uint8_t *bytes;
-    uint64_t len;
+    uint32_t
+        *extents; /* nodes with metadata blocks of their own, by address; the caller's to free */
+    uint32_t extent_count, extent_cap;
 };
 
 /* Decides every inode's form and place: the order of erofs_mkfs_dump_tree. */
 int erofs_layout(struct erofs_image *im);
 
-/* The bytes; `im->bytes` is the caller's to free. */
-int erofs_image_write(struct erofs_image *im);
+typedef int erofs_give(void *ctx, uint64_t offset, const uint8_t *bytes, size_t len);
+
+/* Gives block 0, then all from data_end on, as whole blocks in rising order. */
+int erofs_image_write(struct erofs_image *im, erofs_give *give, void *ctx);
+
+/* Writes an inode's own area to zeroed memory. */
+int erofs_inode_write(const struct erofs_image *im, uint32_t node, uint8_t *out);
+
+/* The data of a directory or symlink, block by block. */
+struct erofs_data {
+    const struct erofs_image *image;
+    uint32_t node;
+    uint64_t done;
+    struct erofs_dir_iter names;
+};
+
+struct erofs_data erofs_data(const struct erofs_image *im, uint32_t node);
+
+/* Writes the next block to zeroed memory, or leaves it out when `out` is NULL. */
+void erofs_data_next(struct erofs_data *d, uint8_t *out);
 
 /* Bytes of an inode's own area: inode, xattrs, chunk indexes. */
 uint32_t erofs_inode_size(const struct erofs_image *im, uint32_t node);
 
-static inline uint64_t erofs_nid(const struct erofs_image *im, uint32_t node)
+/* Where an inode is in the image. */
+static inline uint64_t erofs_at(const struct erofs_image *im, uint32_t node)
 {
     const struct erofs_node *n = &im->tree->nodes[node];
-    const uint64_t at = ((uint64_t)im->space->blocks[n->block].addr << im->space->bits) + n->offset;
 
+    return ((uint64_t)im->space->blocks[n->block].addr << im->space->bits) + n->offset;
+}
+
+static inline uint64_t erofs_nid(const struct erofs_image *im, uint32_t node)
+{
     /* unsigned on purpose: below meta_block it wraps, and the kernel wraps it back */
-    return (at - ((uint64_t)im->meta_block << im->space->bits)) / EROFS_SLOT_SIZE;
+    return (erofs_at(im, node) - ((uint64_t)im->meta_block << im->space->bits)) / EROFS_SLOT_SIZE;
 }
 
 #endif

@@ -1,86 +1,78 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * The tree as a whole: its memory, and its directories in order. */
+ * Directories in bytewise order. */
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "erofs.h"
+#include "grow.h"
 
-int erofs_tree_init(struct erofs_tree *t, uint32_t traits, bool lossy, uint32_t max_nodes,
-                    uint64_t seed)
-{
-    memset(t, 0, sizeof(*t));
-    t->traits = traits;
-    t->lossy = lossy;
-    t->max_nodes = max_nodes;
-    t->seed = seed;
-    t->bucket_mask = 255;
-    t->xattr_mask = 255;
-    t->buckets = calloc(t->bucket_mask + 1, sizeof(*t->buckets));
-    t->xattr_buckets = calloc(t->xattr_mask + 1, sizeof(*t->xattr_buckets));
-    if (!t->buckets || !t->xattr_buckets ||
-        erofs_grow(&t->nodes, &t->node_cap, 2, sizeof(*t->nodes)) ||
-        erofs_grow(&t->names, &t->name_cap, 1, sizeof(*t->names)) ||
-        erofs_grow(&t->text, &t->text_cap, 1, 1) ||
-        erofs_grow(&t->xattrs, &t->xattr_cap, 1, sizeof(*t->xattrs)) ||
-        erofs_grow(&t->uses, &t->use_cap, 1, sizeof(*t->uses))) {
-        erofs_tree_free(t);
-        return -ENOMEM;
-    }
-    memset(t->nodes, 0, 2 * sizeof(*t->nodes));
-    memset(t->names, 0, sizeof(*t->names));
-    t->node_count = 2;
-    t->name_count = t->xattr_count = t->use_count = 1;
-    t->nodes[NODE_ROOT].mode = TAR_DIR | 0777;
-    t->nodes[NODE_ROOT].nlink = 2;
-    t->nodes[NODE_ROOT].parent = NODE_ROOT;
-    return 0;
-}
-
-void erofs_tree_free(struct erofs_tree *t)
-{
-    free(t->nodes);
-    free(t->names);
-    free(t->text);
-    free(t->xattrs);
-    free(t->uses);
-    free(t->buckets);
-    free(t->xattr_buckets);
-    memset(t, 0, sizeof(*t));
-}
-
-/* A name to sort: its first bytes as a number decide nearly always. */
+/* A name to sort, and eight of its bytes as a number. */
 struct key {
     uint64_t head;
-    const uint8_t *text;
-    uint32_t len, name;
+    uint32_t name;
 };
 
-static int compare(const void *a, const void *b)
-{
-    const struct key *x = a, *y = b;
-
-    if (x->head != y->head)
-        return x->head < y->head ? -1 : 1;
-    const int order = memcmp(x->text, y->text, x->len < y->len ? x->len : y->len);
-
-    return order ? order : (x->len > y->len) - (x->len < y->len);
-}
-
-static struct key key_of(const struct erofs_tree *t, uint32_t name)
+/* Bytes from `from` on, zero behind the name's end: names hold no NUL. */
+static uint64_t head_of(const struct erofs_tree *t, uint32_t name, unsigned from)
 {
     const struct erofs_name *n = &t->names[name];
-    struct key k = {0, t->text + n->text, n->len, name};
+    const uint8_t *text = t->text + n->text;
+    uint64_t head = 0;
 
-    for (unsigned i = 0; i < 8; i++)
-        k.head = k.head << 8 | (i < n->len ? k.text[i] : 0);
-    return k;
+    for (unsigned i = from; i < from + 8; i++)
+        head = head << 8 | (i < n->len ? text[i] : 0);
+    return head;
+}
+
+static void swap(struct key *a, struct key *b)
+{
+    const struct key c = *a;
+
+    *a = *b;
+    *b = c;
+}
+
+/* Radix quicksort in three ways, in place. Pivots are random: hostile names shall not choose them.
+ */
+static void sort(const struct erofs_tree *t, struct key *keys, uint32_t count, unsigned from,
+                 uint64_t *random)
+{
+    while (count > 1) {
+        *random = *random * UINT64_C(6364136223846793005) + UINT64_C(1442695040888963407);
+        const uint64_t pivot = keys[(*random >> 32) * count >> 32].head;
+        uint32_t less = 0, i = 0, more = count;
+
+        while (i < more) {
+            if (keys[i].head < pivot)
+                swap(&keys[less++], &keys[i++]);
+            else if (keys[i].head > pivot)
+                swap(&keys[i], &keys[--more]);
+            else
+                i++;
+        }
+        if (more - less > 1 && from + 8 <= EROFS_NAME_MAX) {
+            for (i = less; i < more; i++)
+                keys[i].head = head_of(t, keys[i].name, from + 8);
+            sort(t, keys + less, more - less, from + 8, random);
+        }
+        /* the smaller side by recursion: no deeper than 32 levels for each eight bytes */
+        if (less < count - more) {
+            sort(t, keys, less, from, random);
+            keys += more;
+            count -= more;
+        } else {
+            sort(t, keys + more, count - more, from, random);
+            count = less;
+        }
+    }
 }
 
 int erofs_tree_finish(struct erofs_tree *t)
 {
     struct key *keys = NULL;
+    uint64_t random = t->seed;
     uint32_t cap = 0;
 
     free(t->buckets);
@@ -92,14 +84,13 @@ int erofs_tree_finish(struct erofs_tree *t)
         if ((d->mode & TAR_FORMAT) != TAR_DIR)
             continue;
         for (uint32_t i = d->child; i; i = t->names[i].sibling) {
-            if (erofs_grow(&keys, &cap, (uint64_t)count + 1, sizeof(*keys))) {
+            if (grow(&keys, &cap, (uint64_t)count + 1, sizeof(*keys))) {
                 free(keys);
                 return -ENOMEM;
             }
-            keys[count++] = key_of(t, i);
+            keys[count++] = (struct key){head_of(t, i, 0), i};
         }
-        if (count)
-            qsort(keys, count, sizeof(*keys), compare);
+        sort(t, keys, count, 0, &random);
         d->child = 0;
         while (count--) {
             t->names[keys[count].name].sibling = d->child;
@@ -122,15 +113,14 @@ bool erofs_dir_next(struct erofs_dir_iter *it, struct erofs_dir_entry *e)
     const struct erofs_name *n = it->name ? &t->names[it->name] : NULL;
 
     if (it->dots < 2) {
-        const struct key dot = {(it->dots ? UINT64_C(0x2e2e) : UINT64_C(0x2e00)) << 48, dots,
-                                it->dots + 1, 0};
-        const struct key next = n ? key_of(t, it->name) : (struct key){0};
+        const uint32_t len = it->dots + 1;
+        const uint64_t head = (len == 1 ? UINT64_C(0x2e00) : UINT64_C(0x2e2e)) << 48;
 
-        if (!n || compare(&dot, &next) < 0) {
+        if (!n || head < head_of(t, it->name, 0)) {
             const struct erofs_node *d = &t->nodes[it->dir];
             const uint32_t up = d->flags & NODE_NO_PARENT ? 0 : d->parent;
 
-            *e = (struct erofs_dir_entry){dots, dot.len, it->dots ? up : it->dir, EROFS_DIR};
+            *e = (struct erofs_dir_entry){dots, len, it->dots ? up : it->dir, EROFS_DIR};
             it->dots++;
             return true;
         }

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * The bytes of block 0 and of the metadata. */
+ * The metadata in the order of its addresses, through a window. */
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
@@ -8,140 +8,8 @@
 #include "erofs.h"
 #include "mkfs_group.h"
 
-/* Where a byte of the image is in `im->bytes`, which leaves the file data out. */
-static uint8_t *at(const struct erofs_image *im, uint64_t offset)
-{
-    const uint64_t block = UINT64_C(1) << im->space->bits;
-
-    return im->bytes +
-           (im->data_end > 1 && offset >= block ? offset - (im->data_end - 1) * block : offset);
-}
-
-static uint8_t *at_node(const struct erofs_image *im, const struct erofs_node *n)
-{
-    return at(im, ((uint64_t)im->space->blocks[n->block].addr << im->space->bits) + n->offset);
-}
-
-/* ---- inodes ---- */
-
-static unsigned chunk_bits(uint64_t size)
-{
-    unsigned bits = 9;
-
-    while (bits < EROFS_CHUNK_BITS_MAX && UINT64_C(1) << bits < size)
-        bits++;
-    return bits;
-}
-
-static void write_chunks(uint8_t *out, const struct erofs_node *n)
-{
-    const unsigned bits = chunk_bits(n->size);
-    uint32_t block = n->data;
-
-    for (uint64_t done = 0; done < n->size; done += UINT64_C(1) << bits, out += EROFS_CHUNK_SIZE) {
-        put16(out + 2, 1); /* the only extra device: the tar */
-        put32(out + 4, block);
-        block += 1u << (bits - 9);
-    }
-}
-
-static int write_inode(struct erofs_image *im, uint32_t node)
-{
-    const struct erofs_node *n = &im->tree->nodes[node];
-    const bool extended = n->flags & NODE_EXTENDED, chunks = im->index && n->flags & NODE_DATA;
-    const uint32_t layout = chunks                 ? EROFS_CHUNKS
-                            : n->flags & NODE_TAIL ? EROFS_INLINE
-                                                   : EROFS_PLAIN;
-    const uint32_t xattrs = (uint32_t)erofs_xattr_size(im->tree, node);
-    uint32_t size = extended ? EROFS_EXTENDED_SIZE : EROFS_COMPACT_SIZE;
-    uint8_t *p = at_node(im, n);
-
-    put16(p, layout << 1 | extended);
-    put16(p + 2, xattrs ? (xattrs - EROFS_XATTR_HEADER) / 4 + 1 : 0);
-    put16(p + 4, n->mode);
-    put32(p + 16, chunks ? n->start | EROFS_CHUNK_INDEXES | (chunk_bits(n->size) - 9) : n->start);
-    put32(p + 20, n->serial);
-    if (extended) {
-        put64(p + 8, n->size);
-        put32(p + 24, n->uid);
-        put32(p + 28, n->gid);
-        put64(p + 32, (uint64_t)n->mtime);
-        put32(p + 40, n->nsec);
-        put32(p + 44, n->nlink);
-    } else {
-        put16(p + 6, n->nlink);
-        put32(p + 8, (uint32_t)n->size);
-        put16(p + 24, n->uid);
-        put16(p + 26, n->gid);
-    }
-    const int ret = erofs_xattr_write(im->tree, node, p + size, &im->filter);
-
-    size += xattrs;
-    if (chunks)
-        write_chunks(p + ((size + 7) & ~7u), n);
-    return ret;
-}
-
-/* ---- data of symlinks and directories: whole blocks elsewhere, the tail behind the inode or in a
- * block too ---- */
-
-static uint8_t *data_block(const struct erofs_image *im, uint32_t node, uint64_t index)
-{
-    const struct erofs_node *n = &im->tree->nodes[node];
-
-    if (n->flags & NODE_TAIL && index == n->size >> im->space->bits)
-        return at_node(im, n) + erofs_inode_size(im, node);
-    return at(im, (n->start + index) << im->space->bits);
-}
-
-static void write_symlink(const struct erofs_image *im, uint32_t node)
-{
-    const struct erofs_node *n = &im->tree->nodes[node];
-    const uint64_t block = UINT64_C(1) << im->space->bits;
-
-    for (uint64_t done = 0; done < n->size; done += block) {
-        const uint64_t left = n->size - done;
-
-        memcpy(data_block(im, node, done / block), im->tree->text + n->child + done,
-               left < block ? left : block);
-    }
-}
-
-/* One block's entries from `it` on: all entry heads, then all names. */
-static void write_dir_block(const struct erofs_image *im, uint8_t *out, struct erofs_dir_iter *it,
-                            uint32_t block)
-{
-    struct erofs_dir_iter ahead = *it;
-    struct erofs_dir_entry e;
-    uint32_t used = 0, count = 0;
-
-    while (erofs_dir_next(&ahead, &e) && used + EROFS_DIRENT_SIZE + e.len <= block) {
-        used += EROFS_DIRENT_SIZE + e.len;
-        count++;
-    }
-    uint32_t name = count * EROFS_DIRENT_SIZE;
-
-    for (uint32_t i = 0; i < count; i++) {
-        uint8_t *head = out + i * EROFS_DIRENT_SIZE;
-
-        erofs_dir_next(it, &e);
-        if (e.node)
-            put64(head, erofs_nid(im, e.node));
-        put16(head + 8, name);
-        head[10] = (uint8_t)e.type;
-        memcpy(out + name, e.name, e.len);
-        name += e.len;
-    }
-}
-
-static void write_directory(const struct erofs_image *im, uint32_t dir)
-{
-    const uint64_t block = UINT64_C(1) << im->space->bits, size = im->tree->nodes[dir].size;
-    struct erofs_dir_iter it = erofs_dir(im->tree, dir);
-
-    for (uint64_t i = 0; i * block < size; i++)
-        write_dir_block(im, data_block(im, dir, i), &it, (uint32_t)block);
-}
+/* A multiple of every block size, and room for the largest inode with its tail. */
+#define WINDOW (1u << 20)
 
 /* ---- super block ---- */
 
@@ -157,12 +25,12 @@ static uint32_t crc32c(const uint8_t *p, size_t len)
     return crc; /* not inverted: erofs_enable_sb_chksum */
 }
 
-static void write_super(const struct erofs_image *im)
+static void write_super(const struct erofs_image *im, uint8_t *image)
 {
     const uint32_t block = 1u << im->space->bits,
                    summed = block > EROFS_SUPER_AT ? block - EROFS_SUPER_AT : block;
     const bool sum = block > 512 || im->tree->traits & MKFS_SUM_512;
-    uint8_t *p = im->bytes + EROFS_SUPER_AT, *device = p + EROFS_SUPER_SIZE;
+    uint8_t *p = image + EROFS_SUPER_AT, *device = p + EROFS_SUPER_SIZE;
 
     put32(p, EROFS_MAGIC);
     put32(p + 8, EROFS_COMPAT_MTIME | (sum ? EROFS_COMPAT_SUM : 0) |
@@ -185,25 +53,153 @@ static void write_super(const struct erofs_image *im)
         put32(p + 4, crc32c(p, summed));
 }
 
-int erofs_image_write(struct erofs_image *im)
+/* ---- window ---- */
+
+/* Offsets are those in the metadata as one run of bytes: the image without the file data. */
+struct window {
+    const struct erofs_image *im;
+    erofs_give *give;
+    void *ctx;
+    uint8_t *bytes; /* zero where nothing was written */
+    uint64_t at;    /* offset of the first */
+};
+
+/* Gives away whole blocks below `to`. */
+static int give_until(struct window *w, uint64_t to)
 {
+    const uint64_t block = UINT64_C(1) << w->im->space->bits, gap = (uint64_t)(w->im->data_end - 1)
+                                                                    << w->im->space->bits;
     int ret = 0;
 
-    im->len = (uint64_t)(im->space->tail - (im->data_end - 1)) << im->space->bits;
-    im->bytes = calloc(1, im->len);
-    if (!im->bytes)
-        return -ENOMEM;
-    for (uint32_t node = NODE_ROOT; node < im->tree->node_count && !ret; node++) {
-        const struct erofs_node *n = &im->tree->nodes[node];
+    while (w->at < to && !ret) {
+        size_t n = to - w->at < WINDOW ? (size_t)(to - w->at) : WINDOW;
 
-        if (!n->serial)
-            continue;
-        ret = write_inode(im, node);
-        if ((n->mode & TAR_FORMAT) == TAR_DIR)
-            write_directory(im, node);
-        else if ((n->mode & TAR_FORMAT) == TAR_LNK)
-            write_symlink(im, node);
+        if (!w->at) {
+            write_super(w->im, w->bytes);
+            n = gap ? block : n;
+        }
+        ret = w->give(w->ctx, w->at ? w->at + gap : 0, w->bytes, n);
+        memmove(w->bytes, w->bytes + n, WINDOW - n);
+        memset(w->bytes + WINDOW - n, 0, n);
+        w->at += n;
     }
-    write_super(im);
+    return ret;
+}
+
+/* Memory for `len` bytes at an offset of the image; offsets rise. */
+static int window_at(struct window *w, uint64_t offset, uint32_t len, uint8_t **out)
+{
+    const uint64_t block = UINT64_C(1) << w->im->space->bits;
+    int ret = 0;
+
+    if (offset >= block)
+        offset -= (uint64_t)(w->im->data_end - 1) << w->im->space->bits;
+    if (offset + len > w->at + WINDOW)
+        ret = give_until(w, offset & ~(block - 1));
+    *out = w->bytes + (offset - w->at);
+    return ret;
+}
+
+static int write_node(struct window *w, uint32_t node)
+{
+    const struct erofs_image *im = w->im;
+    const struct erofs_node *n = &im->tree->nodes[node];
+    const uint32_t size = erofs_inode_size(im, node), mask = (1u << im->space->bits) - 1,
+                   tail = n->flags & NODE_TAIL ? (uint32_t)n->size & mask : 0;
+    uint8_t *out;
+    int ret = window_at(w, erofs_at(im, node), size + tail, &out);
+
+    if (!ret)
+        ret = erofs_inode_write(im, node, out);
+    if (!ret && tail) {
+        struct erofs_data data = erofs_data(im, node);
+
+        for (uint64_t i = n->size >> im->space->bits; i; i--)
+            erofs_data_next(&data, NULL);
+        erofs_data_next(&data, out + size);
+    }
+    return ret;
+}
+
+/* The blocks that a directory or symlink has for itself. */
+static int write_extent(struct window *w, uint32_t node)
+{
+    const struct erofs_node *n = &w->im->tree->nodes[node];
+    const unsigned bits = w->im->space->bits;
+    const uint64_t whole = n->size >> bits << bits, end = n->flags & NODE_TAIL ? whole : n->size;
+    struct erofs_data data = erofs_data(w->im, node);
+    uint8_t *out;
+    int ret = 0;
+
+    while (data.done < end && !ret) {
+        ret = window_at(w, ((uint64_t)n->start << bits) + data.done, 1u << bits, &out);
+        if (!ret)
+            erofs_data_next(&data, out);
+    }
+    return ret;
+}
+
+/* ---- order ---- */
+
+/* Chains each block's inodes: in a block serial numbers and offsets rise together. */
+static int chain_inodes(struct erofs_image *im)
+{
+    struct erofs_node *nodes = im->tree->nodes;
+    struct erofs_space_block *blocks = im->space->blocks;
+    uint32_t *by_serial = malloc((im->serials + UINT64_C(1)) * sizeof(*by_serial));
+
+    if (!by_serial)
+        return -ENOMEM;
+    for (uint32_t node = NODE_ROOT; node < im->tree->node_count; node++)
+        by_serial[nodes[node].serial] = node;
+    for (uint32_t b = 0; b < im->space->count; b++)
+        blocks[b].next = 0;
+    for (uint32_t i = im->serials; i; i--) {
+        struct erofs_node *n = &nodes[by_serial[i]];
+
+        n->next = blocks[n->block].next;
+        blocks[n->block].next = by_serial[i];
+    }
+    free(by_serial);
+    return 0;
+}
+
+static bool has_filter(const struct erofs_tree *t)
+{
+    for (uint32_t node = NODE_ROOT; node < t->node_count; node++) {
+        if (t->nodes[node].serial && t->nodes[node].xattrs && erofs_xattr_filter(t, node))
+            return true;
+    }
+    return false;
+}
+
+int erofs_image_write(struct erofs_image *im, erofs_give *give, void *ctx)
+{
+    struct window w = {im, give, ctx, NULL, 0};
+    const struct erofs_space *s = im->space;
+    uint32_t extent = 0;
+    int ret = chain_inodes(im);
+
+    if (ret)
+        return ret;
+    w.bytes = calloc(1, WINDOW);
+    if (!w.bytes)
+        return -ENOMEM;
+    im->filter = has_filter(im->tree);
+    for (uint32_t b = 0; b <= s->count && !ret; b++) {
+        for (; extent < im->extent_count && !ret; extent++) {
+            const uint32_t node = im->extents[extent];
+
+            if (b < s->count && im->tree->nodes[node].start > s->blocks[b].addr)
+                break;
+            ret = write_extent(&w, node);
+        }
+        for (uint32_t node = b < s->count ? s->blocks[b].next : 0; node && !ret;
+             node = im->tree->nodes[node].next)
+            ret = write_node(&w, node);
+    }
+    if (!ret)
+        ret = give_until(&w, (uint64_t)(s->tail - (im->data_end - 1)) << s->bits);
+    free(w.bytes);
     return ret;
 }

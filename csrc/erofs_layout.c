@@ -5,6 +5,7 @@
 #include <errno.h>
 
 #include "erofs.h"
+#include "grow.h"
 #include "mkfs_group.h"
 
 #define XATTRS_MAX (EROFS_XATTR_HEADER + 4 * (UINT16_MAX - 1)) /* i_xattr_icount has 16 bits */
@@ -49,6 +50,17 @@ static int place(struct erofs_image *im, uint32_t node, uint32_t tail, bool *lon
     return ret;
 }
 
+/* Remembers that a node has its first block. */
+static int add_extent(struct erofs_image *im, uint32_t node)
+{
+    const int ret =
+        grow(&im->extents, &im->extent_cap, im->extent_count + UINT64_C(1), sizeof(*im->extents));
+
+    if (!ret)
+        im->extents[im->extent_count++] = node;
+    return ret;
+}
+
 static int place_symlink(struct erofs_image *im, uint32_t node)
 {
     struct erofs_space *s = im->space;
@@ -75,7 +87,7 @@ static int place_symlink(struct erofs_image *im, uint32_t node)
             ret = erofs_space_data(s, 1, &n->start);
     }
     s->busy = false;
-    return ret;
+    return !ret && (whole || lone) ? add_extent(im, node) : ret;
 }
 
 /* Size and link count of a directory: erofs_prepare_dir_file. */
@@ -137,7 +149,7 @@ static int place_dir_data(struct erofs_image *im, uint32_t dir)
         d->flags |= NODE_NO_PARENT;
     if (!ret && lone)
         ret = whole ? erofs_space_data(s, 1, &more) : erofs_space_directory(s, 1, &d->start);
-    return ret;
+    return !ret && (whole || lone) ? add_extent(im, dir) : ret;
 }
 
 static int place_node(struct erofs_image *im, uint32_t node)
@@ -176,8 +188,7 @@ static int place_root(struct erofs_image *im)
         ret = erofs_space_map(im->space, root->block);
     if (ret)
         return ret;
-    const uint64_t at =
-        ((uint64_t)im->space->blocks[root->block].addr << im->space->bits) + root->offset;
+    const uint64_t at = erofs_at(im, NODE_ROOT);
 
     if (at > ROOT_NID_MAX * EROFS_SLOT_SIZE)
         im->meta_block =

@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "erofs.h"
+#include "grow.h"
 
 #define NONE UINT32_MAX
 
@@ -161,7 +162,7 @@ static int allocate(struct erofs_space *s, uint32_t size, uint32_t align, uint32
 {
     *block = find(s, size, tail, align);
     if (*block == NONE) {
-        const int ret = erofs_grow(&s->blocks, &s->cap, (uint64_t)s->count + 1, sizeof(*s->blocks));
+        const int ret = grow(&s->blocks, &s->cap, (uint64_t)s->count + 1, sizeof(*s->blocks));
 
         if (ret)
             return ret;

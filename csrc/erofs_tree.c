@@ -1,42 +1,60 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * Names to inodes, with every turn that tar.c and rebuild.c of erofs-utils take. */
+ * Names and inodes, and the paths that lead to them. */
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "erofs.h"
-#include "mkfs_group.h"
+#include "grow.h"
 
 #define WHITEOUT ".wh."
 #define OPAQUE ".wh..wh..opq"
 
-int erofs_grow(void *array, uint32_t *cap, uint64_t need, size_t size)
+int erofs_tree_init(struct erofs_tree *t, uint32_t traits, bool lossy, uint32_t max_entries,
+                    uint64_t seed)
 {
-    void **p = array;
-
-    if (need <= *cap)
-        return 0;
-    if (need > UINT32_MAX - 1)
-        return -E2BIG;
-    uint64_t to = (uint64_t)*cap + *cap / 2 + 64;
-
-    if (to < need)
-        to = need;
-    if (to > UINT32_MAX - 1)
-        to = UINT32_MAX - 1;
-    void *grown = realloc(*p, to * size);
-
-    if (!grown)
+    memset(t, 0, sizeof(*t));
+    t->traits = traits;
+    t->lossy = lossy;
+    t->max_entries = max_entries;
+    t->seed = seed;
+    t->bucket_mask = 255;
+    t->xattr_mask = 255;
+    t->buckets = calloc(t->bucket_mask + 1, sizeof(*t->buckets));
+    t->xattr_buckets = calloc(t->xattr_mask + 1, sizeof(*t->xattr_buckets));
+    if (!t->buckets || !t->xattr_buckets || grow(&t->nodes, &t->node_cap, 2, sizeof(*t->nodes)) ||
+        grow(&t->names, &t->name_cap, 1, sizeof(*t->names)) || grow(&t->text, &t->text_cap, 1, 1) ||
+        grow(&t->xattrs, &t->xattr_cap, 1, sizeof(*t->xattrs)) ||
+        grow(&t->uses, &t->use_cap, 1, sizeof(*t->uses))) {
+        erofs_tree_free(t);
         return -ENOMEM;
-    *p = grown;
-    *cap = (uint32_t)to;
+    }
+    memset(t->nodes, 0, 2 * sizeof(*t->nodes));
+    memset(t->names, 0, sizeof(*t->names));
+    t->node_count = 2;
+    t->name_count = t->xattr_count = t->use_count = 1;
+    t->nodes[NODE_ROOT].mode = TAR_DIR | 0777;
+    t->nodes[NODE_ROOT].nlink = 2;
+    t->nodes[NODE_ROOT].parent = NODE_ROOT;
     return 0;
+}
+
+void erofs_tree_free(struct erofs_tree *t)
+{
+    free(t->nodes);
+    free(t->names);
+    free(t->text);
+    free(t->xattrs);
+    free(t->uses);
+    free(t->buckets);
+    free(t->xattr_buckets);
+    memset(t, 0, sizeof(*t));
 }
 
 int erofs_text_add(struct erofs_tree *t, const void *bytes, size_t len, uint32_t *at)
 {
-    const int ret = erofs_grow(&t->text, &t->text_cap, (uint64_t)t->text_len + len, 1);
+    const int ret = grow(&t->text, &t->text_cap, (uint64_t)t->text_len + len, 1);
 
     if (ret)
         return ret;
@@ -62,12 +80,11 @@ uint64_t erofs_hash(uint64_t seed, const void *bytes, size_t len)
     return h ^ h >> 32;
 }
 
-static int new_node(struct erofs_tree *t, uint32_t parent, uint32_t *node)
+int erofs_tree_node(struct erofs_tree *t, uint32_t parent, uint32_t *node)
 {
-    if (t->node_count >= t->max_nodes)
+    if (t->node_count > t->max_entries)
         return -E2BIG;
-    const int ret =
-        erofs_grow(&t->nodes, &t->node_cap, (uint64_t)t->node_count + 1, sizeof(*t->nodes));
+    const int ret = grow(&t->nodes, &t->node_cap, (uint64_t)t->node_count + 1, sizeof(*t->nodes));
 
     if (ret)
         return ret;
@@ -125,7 +142,9 @@ static int new_name(struct erofs_tree *t, uint32_t dir, const char *name, size_t
 
     if (len > EROFS_NAME_MAX)
         return -ENAMETOOLONG;
-    ret = erofs_grow(&t->names, &t->name_cap, (uint64_t)t->name_count + 1, sizeof(*t->names));
+    if (t->name_count > t->max_entries)
+        return -E2BIG;
+    ret = grow(&t->names, &t->name_cap, (uint64_t)t->name_count + 1, sizeof(*t->names));
     if (!ret && t->name_count > t->bucket_mask && t->bucket_mask < UINT32_MAX / 4)
         ret = rehash(t);
     if (!ret)
@@ -152,7 +171,7 @@ static int make_parent(struct erofs_tree *t, uint32_t dir, const char *name, siz
                        uint32_t *made)
 {
     uint32_t node;
-    int ret = new_node(t, dir, &node);
+    int ret = erofs_tree_node(t, dir, &node);
 
     if (!ret)
         ret = new_name(t, dir, name, len, made);
@@ -172,20 +191,14 @@ static int make_parent(struct erofs_tree *t, uint32_t dir, const char *name, siz
     return 0;
 }
 
-struct found {
-    uint32_t name; /* 0: the root, or nothing named */
-    bool whiteout, opaque;
-};
-
-/* Walks a path, makes what is missing: erofs_rebuild_get_dentry, whose `d` is the name seen last.
- */
-static int resolve(struct erofs_tree *t, const char *path, size_t path_len, struct found *f)
+int erofs_tree_resolve(struct erofs_tree *t, const char *path, size_t path_len,
+                       struct erofs_path *f)
 {
     const char *s = path, *const end = path + path_len;
     uint32_t dir = NODE_ROOT;
     int ret = 0;
 
-    *f = (struct found){0};
+    *f = (struct erofs_path){0};
     while (s < end) {
         const char *slash = memchr(s, '/', (size_t)(end - s));
         size_t len = (size_t)((slash ? slash : end) - s);
@@ -228,244 +241,4 @@ static int resolve(struct erofs_tree *t, const char *path, size_t path_len, stru
         s = slash + 1;
     }
     return 0;
-}
-
-/* Takes an inode, and all below it, off a name: tarerofs_remove_inode. Only link counts matter
- * afterwards. -ESTALE where mkfs.erofs would count in memory it has freed. */
-static int unlink_node(struct erofs_tree *t, uint32_t node)
-{
-    uint32_t work = node, gone = 0;
-
-    t->nodes[node].next = 0;
-    while (work) {
-        const uint32_t id = work;
-        struct erofs_node *n = &t->nodes[id];
-
-        work = n->next;
-        n->nlink--;
-        if ((n->mode & TAR_FORMAT) != TAR_DIR)
-            continue;
-        for (uint32_t i = n->child; i; i = t->names[i].sibling) {
-            struct erofs_node *child = &t->nodes[t->names[i].node];
-
-            if ((child->mode & TAR_FORMAT) == TAR_DIR) {
-                child->next = work;
-                work = t->names[i].node;
-            } else {
-                child->nlink--;
-            }
-        }
-        if (t->nodes[n->parent].flags & NODE_GONE)
-            return -ESTALE;
-        t->nodes[n->parent].nlink--;
-        n->next = gone;
-        gone = id;
-    }
-    for (; gone; gone = t->nodes[gone].next)
-        t->nodes[gone].flags |= NODE_GONE;
-    return 0;
-}
-
-/* ---- entries ---- */
-
-static const char *path_reason(int code)
-{
-    switch (code) {
-    case -ENOTDIR:
-        return "path through something that is not a directory";
-    case -ENAMETOOLONG:
-        return "name above 255 bytes";
-    case -EINVAL:
-        return "whiteout of nothing, '.' or '..'";
-    case -ESTALE:
-        return "replaces a hard link whose first directory was replaced: mkfs.erofs uses freed "
-               "memory";
-    case -E2BIG:
-        return "too many entries";
-    default:
-        return "out of memory";
-    }
-}
-
-static uint8_t type_of(uint16_t mode)
-{
-    static const uint8_t types[16] = {
-        [1] = EROFS_FIFO, [2] = EROFS_CHR, [4] = EROFS_DIR,
-        [6] = EROFS_BLK,  [8] = EROFS_REG, [10] = EROFS_LNK,
-    };
-
-    return types[mode >> 12];
-}
-
-static int hard_link(struct erofs_tree *t, uint32_t name, const struct tar_entry *e,
-                     const char **reason)
-{
-    const bool late = t->traits & MKFS_LATE_UNLINK;
-    const uint32_t old = t->names[name].node;
-    struct found target;
-
-    int ret = 0;
-
-    if (old && !late) {
-        ret = unlink_node(t, old);
-        t->names[name].node = 0;
-    }
-    if (!ret)
-        ret = resolve(t, e->link, e->link_len, &target);
-    if (ret) {
-        *reason = path_reason(ret);
-        return ret;
-    }
-    if (late && old && target.name == name)
-        return 0;
-    const uint32_t node = t->names[target.name].node;
-
-    if (!target.name || !node) {
-        *reason = "hard link to a file that is not in this layer, or only later";
-        return -ENOENT;
-    }
-    if ((t->nodes[node].mode & TAR_FORMAT) == TAR_DIR) {
-        *reason = "hard link to a directory";
-        return -EISDIR;
-    }
-    t->nodes[node].nlink++;
-    if (old && late)
-        ret = unlink_node(t, old);
-    *reason = path_reason(ret);
-    t->names[name].node = node;
-    t->names[name].type = t->names[target.name].type;
-    return ret;
-}
-
-static int set_xattrs(struct erofs_tree *t, uint32_t node, const struct tar_entry *e,
-                      const char **reason)
-{
-    for (uint32_t i = 0; i < e->xattr_count; i++) {
-        const struct tar_xattr *x = &e->xattrs[i];
-        const int ret = erofs_xattr_add(t, node, x->name, x->name_len, x->value, x->value_len);
-
-        if (ret == -ENODATA && t->lossy)
-            continue;
-        if (ret == -ENODATA)
-            *reason = "extended attribute of a namespace that mkfs.erofs of this version drops";
-        if (ret == -ERANGE)
-            *reason = "extended attribute too large for EROFS";
-        if (ret == -E2BIG)
-            *reason = "too many extended attributes";
-        if (ret)
-            return ret;
-    }
-    return 0;
-}
-
-/* The inode an entry describes: that of a repeated directory, or a new one. */
-static int entry_node(struct erofs_tree *t, uint32_t name, const struct tar_entry *e, bool whiteout,
-                      uint32_t *node)
-{
-    const bool dir = (e->mode & TAR_FORMAT) == TAR_DIR;
-    const uint32_t old = t->names[name].node;
-
-    if (old && t->names[name].type == EROFS_DIR && dir) {
-        *node = old;
-        return 0;
-    }
-    int ret = old ? unlink_node(t, old) : 0;
-    /* the parent of a replaced hard link is that of its first name: tarerofs_parse_tar */
-    const uint32_t parent = old ? t->nodes[old].parent : t->names[name].dir;
-
-    if (!ret && t->nodes[parent].flags & NODE_GONE &&
-        (whiteout || (dir && !(t->traits & MKFS_DOTS_LATE))))
-        ret = -ESTALE;
-    if (!ret)
-        ret = new_node(t, parent, node);
-    if (ret)
-        return ret;
-    t->names[name].node = *node;
-    t->names[name].type = type_of(e->mode);
-    return 0;
-}
-
-/* mkfs.erofs reads data by an entry's form after whiteouts are made, or leaves it unread and loses
- * its place. */
-static int refuse_stray_data(const struct erofs_tree *t, const struct found *f,
-                             const struct tar_entry *e, const char **reason)
-{
-    const uint8_t type = type_of(e->mode);
-
-    if (!e->size || (type == EROFS_REG && !e->hard_link && !f->whiteout && !f->opaque))
-        return 0;
-    *reason = "data on a device";
-    if (!f->whiteout && (type == EROFS_CHR || type == EROFS_BLK))
-        return -EINVAL;
-    *reason = "data on an entry that is not a regular file: mkfs.erofs misplaces it";
-    return t->lossy ? 0 : -EINVAL;
-}
-
-int erofs_tree_add(struct erofs_tree *t, const struct tar_entry *e, uint32_t *node,
-                   const char **reason)
-{
-    struct found f;
-    uint32_t id = NODE_ROOT;
-    int ret = resolve(t, e->path, e->path_len, &f);
-
-    *node = 0;
-    *reason = path_reason(ret);
-    if (!ret)
-        ret = refuse_stray_data(t, &f, e, reason);
-    if (ret)
-        return ret;
-    if (!f.name && (e->mode & TAR_FORMAT) != TAR_DIR) {
-        *reason = f.opaque ? "opaque mark on the root directory: mkfs.erofs fails"
-                           : "not a directory at the root";
-        return -ENOTDIR;
-    }
-    if (f.name && f.opaque)
-        return erofs_xattr_add(t, t->names[f.name].node, "trusted.overlay.opaque", 22, "y", 1);
-    if (f.name && e->hard_link)
-        return hard_link(t, f.name, e, reason);
-    if (f.name)
-        ret = entry_node(t, f.name, e, f.whiteout, &id);
-    if (ret) {
-        *reason = path_reason(ret);
-        return ret;
-    }
-    struct erofs_node *n = &t->nodes[id];
-    const bool again = n->mode;
-
-    if (f.whiteout) {
-        n->mode = TAR_CHR |
-                  (n->mode & (uint16_t)~TAR_FORMAT); /* none, or those of the directory it was */
-        n->start = 0;
-        t->names[f.name].type = EROFS_CHR;
-        t->nodes[n->parent].flags |= NODE_WHITEOUTS;
-    } else {
-        n->mode = e->mode;
-        if (type_of(e->mode) == EROFS_CHR || type_of(e->mode) == EROFS_BLK)
-            n->start = e->rdev;
-    }
-    n->uid = e->uid;
-    n->gid = e->gid;
-    n->mtime = e->mtime;
-    n->nsec = e->nsec;
-    n->size = e->size;
-    if ((n->mode & TAR_FORMAT) == TAR_DIR) {
-        /* directories that replaced entries took away are still counted: twice such, and it looks
-         * new */
-        if (!n->nlink && again && !(t->traits & MKFS_LATE_UNLINK)) {
-            *reason = "repeated directory: mkfs.erofs of this version gives it two '.'";
-            return -EINVAL;
-        }
-        if (!n->nlink)
-            n->nlink = 2;
-    } else {
-        n->nlink++;
-        if ((n->mode & TAR_FORMAT) == TAR_LNK) {
-            n->size = e->link_len;
-            ret = erofs_text_add(t, e->link, e->link_len, &n->child);
-        } else if (n->size) {
-            *node = id;
-        }
-    }
-    *reason = "out of memory";
-    return ret ? ret : set_xattrs(t, id, e, reason);
 }

@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "erofs.h"
+#include "grow.h"
 #include "mkfs_group.h"
 
 static const struct {
@@ -111,7 +112,7 @@ static int intern(struct erofs_tree *t, uint32_t kv, uint32_t name_len, uint32_t
             return 0;
         }
     }
-    ret = erofs_grow(&t->xattrs, &t->xattr_cap, (uint64_t)t->xattr_count + 1, sizeof(*t->xattrs));
+    ret = grow(&t->xattrs, &t->xattr_cap, (uint64_t)t->xattr_count + 1, sizeof(*t->xattrs));
     if (!ret && t->xattr_count > t->xattr_mask && t->xattr_mask < UINT32_MAX / 4)
         ret = rehash(t);
     if (ret)
@@ -135,7 +136,7 @@ int erofs_xattr_add(struct erofs_tree *t, uint32_t node, const void *name, size_
         return -ENODATA;
     if (name_len - namespaces[space].len > 255 || value_len > UINT16_MAX)
         return -ERANGE;
-    if (t->use_count >= t->max_nodes) /* a global header could multiply them at will */
+    if (t->use_count > t->max_entries) /* a global header could multiply them at will */
         return -E2BIG;
     ret = erofs_text_add(t, name, name_len, &kv);
     if (!ret)
@@ -145,7 +146,7 @@ int erofs_xattr_add(struct erofs_tree *t, uint32_t node, const void *name, size_
     if (!ret)
         ret = intern(t, kv, (uint32_t)name_len, (uint32_t)value_len, &xattr);
     if (!ret)
-        ret = erofs_grow(&t->uses, &t->use_cap, (uint64_t)t->use_count + 1, sizeof(*t->uses));
+        ret = grow(&t->uses, &t->use_cap, (uint64_t)t->use_count + 1, sizeof(*t->uses));
     if (ret)
         return ret;
     t->uses[t->use_count] = (struct erofs_xattr_use){xattr, t->nodes[node].xattrs};
@@ -185,7 +186,27 @@ static int compare(const void *a, const void *b)
     return order ? order : (lx > ly) - (lx < ly);
 }
 
-static void write_entry(uint8_t *out, const struct ordered *o, uint32_t *absent)
+/* The bit of the name filter that a name clears. */
+static uint32_t filter_bit(const uint8_t *name, uint32_t len)
+{
+    const unsigned space = namespace_of(name, len), skip = namespaces[space].len;
+
+    return 1u << xxh32(name + skip, len - skip, EROFS_FILTER_SEED + namespaces[space].index) % 32;
+}
+
+uint32_t erofs_xattr_filter(const struct erofs_tree *t, uint32_t node)
+{
+    uint32_t filter = UINT32_MAX;
+
+    for (uint32_t u = t->nodes[node].xattrs; u; u = t->uses[u].older) {
+        const struct erofs_xattr *x = &t->xattrs[t->uses[u].xattr];
+
+        filter &= ~filter_bit(t->text + x->kv, x->name_len);
+    }
+    return filter;
+}
+
+static void write_entry(uint8_t *out, const struct ordered *o)
 {
     const unsigned space = namespace_of(o->kv, o->xattr->name_len);
     const uint8_t *suffix = o->kv + namespaces[space].len;
@@ -196,12 +217,11 @@ static void write_entry(uint8_t *out, const struct ordered *o, uint32_t *absent)
     put16(out + 2, o->xattr->value_len);
     memcpy(out + EROFS_XATTR_ENTRY, suffix, len);
     memcpy(out + EROFS_XATTR_ENTRY + len, o->kv + o->xattr->name_len + 1, o->xattr->value_len);
-    *absent &= ~(1u << xxh32(suffix, len, EROFS_FILTER_SEED + namespaces[space].index) % 32);
 }
 
-int erofs_xattr_write(const struct erofs_tree *t, uint32_t node, uint8_t *out, bool *filter)
+int erofs_xattr_write(const struct erofs_tree *t, uint32_t node, uint8_t *out)
 {
-    uint32_t count = 0, absent = UINT32_MAX;
+    uint32_t count = 0;
     struct ordered *list;
 
     for (uint32_t u = t->nodes[node].xattrs; u; u = t->uses[u].older)
@@ -222,11 +242,10 @@ int erofs_xattr_write(const struct erofs_tree *t, uint32_t node, uint8_t *out, b
     uint8_t *p = out + EROFS_XATTR_HEADER;
 
     for (uint32_t i = 0; i < count; i++) {
-        write_entry(p, &list[i], &absent);
+        write_entry(p, &list[i]);
         p += entry_size(t, list[i].xattr);
     }
     free(list);
-    put32(out, absent);
-    *filter |= absent != 0;
+    put32(out, erofs_xattr_filter(t, node));
     return 0;
 }

@@ -42,6 +42,7 @@ static int meta(void *ctx, uint64_t offset, const uint8_t *bytes, size_t len)
 static int run(const struct layer_options *o, const uint8_t *tar, size_t len, size_t piece,
                struct seen *s)
 {
+    static const uint8_t uuid[16] = {1};
     const struct layer_sink sink = {s, data, meta};
     struct layer *l = layer_new(o, &sink);
     struct layer_info info;
@@ -55,7 +56,7 @@ static int run(const struct layer_options *o, const uint8_t *tar, size_t len, si
         ret = layer_update(l, tar, n);
     }
     if (!ret)
-        ret = layer_final(l, &info);
+        ret = layer_final(l, uuid, &info);
     if (ret > 0 || (ret && layer_error(l)->code != ret) || (ret && !layer_error(l)->reason))
         abort();
     if (!ret && o->layout == LAYER_FULL && info.data_size % 4096)

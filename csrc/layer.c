@@ -129,28 +129,22 @@ int layer_update(struct layer *l, const uint8_t *bytes, size_t len)
     return ret ? tar_fail(&l->error, ret, 0, "", 0, "the sink failed") : 0;
 }
 
-static int give_metadata(struct layer *l, const struct erofs_image *im)
+static int give_metadata(void *ctx, uint64_t offset, const uint8_t *bytes, size_t len)
 {
-    const size_t block = (size_t)1 << l->space.bits;
-    int ret;
+    struct layer *l = ctx;
+    const int ret = l->sink.meta(l->sink.ctx, offset, bytes, len);
 
-    if (im->data_end == 1)
-        return l->sink.meta(l->sink.ctx, 0, im->bytes, im->len);
-    ret = l->sink.meta(l->sink.ctx, 0, im->bytes, block);
-    if (!ret && im->len > block)
-        ret = l->sink.meta(l->sink.ctx, im->data_end * (uint64_t)block, im->bytes + block,
-                           im->len - block);
-    return ret;
+    return ret ? tar_fail(&l->error, ret, 0, "", 0, "the sink failed") : 0;
 }
 
-int layer_final(struct layer *l, struct layer_info *info)
+int layer_final(struct layer *l, const uint8_t uuid[16], struct layer_info *info)
 {
     struct erofs_image im = {
         .tree = &l->tree,
         .space = &l->space,
         .index = l->options.layout == LAYER_INDEX,
         .data_end = 1,
-        .uuid = l->options.uuid,
+        .uuid = uuid,
         .volume = tar_volume(l->tar),
     };
     const char *reason = "out of memory";
@@ -164,6 +158,8 @@ int layer_final(struct layer *l, struct layer_info *info)
     ret = erofs_tree_finish(&l->tree);
     if (!ret)
         ret = erofs_layout(&im);
+    if (ret == -E2BIG)
+        reason = "too many extended attributes";
     if (ret == -ERANGE)
         reason = "extended attributes too large for EROFS";
     if (!ret &&
@@ -172,16 +168,13 @@ int layer_final(struct layer *l, struct layer_info *info)
         reason = "too much metadata";
     }
     if (!ret)
-        ret = erofs_image_write(&im);
-    if (!ret) {
-        ret = give_metadata(l, &im);
-        reason = "the sink failed";
-    }
-    free(im.bytes);
+        ret = erofs_image_write(&im, give_metadata, l);
+    free(im.extents);
     *info = (struct layer_info){
         .image_size = (uint64_t)l->space.tail << l->space.bits,
         .data_offset = im.index ? (uint64_t)l->space.tail << l->space.bits : 4096,
         .data_size = l->fed,
+        .parsed = tar_parsed(l->tar),
         .inodes = im.serials,
     };
     return ret ? tar_fail(&l->error, ret, 0, "", 0, reason) : 0;

@@ -4,12 +4,11 @@
  * without files.
  *
  * Nothing is printed, nothing is global; one layer is used by one thread at a time, different
- * layers by any. Kept in memory are names, inodes and xattrs, about 130 bytes an entry and their
- * text, and in layer_final the metadata's bytes. With a hash tree over 4096-byte blocks
- * (LAYER_FULL) or 512-byte blocks (LAYER_INDEX) all leaves of `data` can be hashed as they come:
- * those of LAYER_FULL are leaves 1, 2, …, with only leaf 0 and the last ones missing until
- * layer_final; those of LAYER_INDEX are consecutive from leaf data_offset / 512 on, which
- * layer_final tells. */
+ * layers by any. Memory: at most 64 MiB and, for each entry, 125 bytes and its name; symlink
+ * targets and distinct xattrs come on top. With a hash tree over 4096-byte blocks (LAYER_FULL) or
+ * 512-byte blocks (LAYER_INDEX) all leaves of `data` can be hashed as they come: those of
+ * LAYER_FULL are leaves 1, 2, …, with only leaf 0 and the last ones missing until layer_final;
+ * those of LAYER_INDEX are consecutive from leaf data_offset / 512 on, which layer_final tells. */
 #ifndef DMSIGN_LAYER_H
 #define DMSIGN_LAYER_H
 
@@ -25,7 +24,6 @@ enum layer_layout {
 struct layer_options {
     enum layer_layout layout;
     const struct mkfs_group *group;
-    uint8_t uuid[16];
     bool lossy; /* do what mkfs.erofs does where it silently drops something, instead of failing */
     uint32_t uid, gid; /* of a root directory the tar does not mention: those mkfs.erofs runs as */
     uint32_t max_entries;  /* inodes, and uses of xattrs; 0: 16 Mi */
@@ -40,8 +38,9 @@ struct layer_options {
  * LAYER_FULL: `data` gets the image from offset 4096 to the end of the file data, without gaps,
  * while the tar is being read; layer_final hands block 0 and then all behind the data to `meta`.
  * LAYER_INDEX: `data` gets every byte of the tar, `offset` counted from the tar's start;
- * layer_final hands the metadata to `meta` (offset 0, one call). The image is the metadata followed
- * by the tar. */
+ * layer_final hands the metadata to `meta`. The image is the metadata followed by the tar.
+ * `meta` is called as often as needed: whole blocks, offsets rising, nothing left out but the file
+ * data. */
 struct layer_sink {
     void *ctx;
     int (*data)(void *ctx, uint64_t offset, const uint8_t *bytes, size_t len);
@@ -52,6 +51,7 @@ struct layer_info {
     uint64_t image_size;  /* LAYER_INDEX: without the tar */
     uint64_t data_offset; /* of `data`'s bytes in the image: 4096, or image_size */
     uint64_t data_size;   /* bytes given to `data` */
+    uint64_t parsed; /* bytes of the tar up to the end of the archive, its zero blocks included */
     uint64_t inodes;
 };
 
@@ -65,8 +65,9 @@ struct layer *layer_new(const struct layer_options *options, const struct layer_
  */
 int layer_update(struct layer *l, const uint8_t *bytes, size_t len);
 
-/* No more bytes: gives the rest to the sink. Once. */
-int layer_final(struct layer *l, struct layer_info *info);
+/* No more bytes: gives the rest to the sink. Once. Only the superblock, the first call of `meta`,
+ * depends on `uuid`. */
+int layer_final(struct layer *l, const uint8_t uuid[16], struct layer_info *info);
 
 /* What went wrong; valid as long as the layer. */
 const struct tar_error *layer_error(const struct layer *l);

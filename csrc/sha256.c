@@ -183,18 +183,26 @@ static int is_zero(const uint8_t *block, size_t size)
            !memcmp(block, block + sizeof zeros, size - sizeof zeros);
 }
 
-static void hash_all(const dmsign_block_hash *hash, const uint8_t *blocks, size_t count,
-                     uint8_t *digests, int zeros_too)
+/* Where the blocks are: one behind another from `first`, or each on its own. */
+struct places {
+    const uint8_t *first;
+    const uint8_t *const *each;
+};
+
+static void hash_all(const dmsign_block_hash *hash, struct places places, size_t start,
+                     size_t count, uint8_t *digests, int zeros_too)
 {
     struct lanes lanes;
 
     lanes_init(&lanes, hash);
-    for (; count--; blocks += hash->block_size, digests += DIGEST_SIZE) {
-        if (!zeros_too && is_zero(blocks, hash->block_size)) {
+    for (size_t i = start; i < start + count; i++, digests += DIGEST_SIZE) {
+        const uint8_t *block = places.each ? places.each[i] : places.first + i * hash->block_size;
+
+        if (!zeros_too && is_zero(block, hash->block_size)) {
             memcpy(digests, hash->zero_digest, DIGEST_SIZE);
             continue;
         }
-        lanes.data[lanes.used] = blocks;
+        lanes.data[lanes.used] = block;
         lanes.digests[lanes.used] = digests;
         if (++lanes.used == hash->impl.wide->lanes)
             lanes_flush(&lanes, hash);
@@ -250,7 +258,7 @@ dmsign_block_hash *dmsign_block_hash_new(unsigned hash_type, const uint8_t *salt
     hash->tail[used] = 0x80;
     hash->tail_size = (used + 1 + 8 + SHA256_BLOCK - 1) / SHA256_BLOCK * SHA256_BLOCK;
     store_be32(hash->tail + hash->tail_size - 4, (uint32_t)bits);
-    hash_all(hash, zeros, 1, hash->zero_digest, 1);
+    hash_all(hash, (struct places){zeros, NULL}, 0, 1, hash->zero_digest, 1);
     free(zeros);
     return hash;
 }
@@ -285,32 +293,44 @@ size_t block_hash_batch(const dmsign_block_hash *hash)
 void block_hash_run(const dmsign_block_hash *hash, const uint8_t *blocks, size_t count,
                     uint8_t *digests)
 {
-    hash_all(hash, blocks, count, digests, 0);
+    hash_all(hash, (struct places){blocks, NULL}, 0, count, digests, 0);
 }
 
-struct blocks {
+struct job {
     const dmsign_block_hash *hash;
-    const uint8_t *blocks;
+    struct places places;
     size_t count, batch;
     uint8_t *digests;
 };
 
 static int hash_batch(void *context, unsigned worker, size_t i)
 {
-    const struct blocks *job = context;
+    const struct job *job = context;
     const size_t first = i * job->batch, left = job->count - first;
 
     (void)worker;
-    block_hash_run(job->hash, job->blocks + first * job->hash->block_size,
-                   left < job->batch ? left : job->batch, job->digests + first * DIGEST_SIZE);
+    hash_all(job->hash, job->places, first, left < job->batch ? left : job->batch,
+             job->digests + first * DIGEST_SIZE, 0);
     return 0;
+}
+
+static int hash_parallel(const dmsign_block_hash *hash, struct places places, size_t count,
+                         uint8_t *digests, unsigned threads)
+{
+    const size_t batch = block_hash_batch(hash);
+    struct job job = {hash, places, count, batch, digests};
+
+    return parallel_for(threads, (count + batch - 1) / batch, hash_batch, &job);
 }
 
 int dmsign_hash_blocks(const dmsign_block_hash *hash, const uint8_t *blocks, size_t count,
                        uint8_t *digests, unsigned threads)
 {
-    const size_t batch = block_hash_batch(hash);
-    struct blocks job = {hash, blocks, count, batch, digests};
+    return hash_parallel(hash, (struct places){blocks, NULL}, count, digests, threads);
+}
 
-    return parallel_for(threads, (count + batch - 1) / batch, hash_batch, &job);
+int block_hash_scattered(const dmsign_block_hash *hash, const uint8_t *const *blocks, size_t count,
+                         uint8_t *digests, unsigned threads)
+{
+    return hash_parallel(hash, (struct places){NULL, blocks}, count, digests, threads);
 }

@@ -18,6 +18,9 @@ const uint8_t *block_hash_zero_digest(const dmsign_block_hash *hash);
 /* dmsign_hash_blocks in the calling thread; cannot fail. */
 void block_hash_run(const dmsign_block_hash *hash, const uint8_t *blocks, size_t count,
                     uint8_t *digests);
+/* dmsign_hash_blocks for blocks that do not stand one behind another. */
+int block_hash_scattered(const dmsign_block_hash *hash, const uint8_t *const *blocks, size_t count,
+                         uint8_t *digests, unsigned threads);
 /* Where in a cache line to put blocks, so that the 64 bytes of a SHA-256 block are one line. */
 size_t block_hash_skew(const dmsign_block_hash *hash);
 /* Blocks that one thread should be given at a time: enough for every lane, and in the L2 cache. */

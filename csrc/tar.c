@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "grow.h"
 #include "mkfs_group.h"
 #include "tar_header.h"
 #include "tar_pax.h"
@@ -29,7 +30,7 @@ struct tar_parser {
     uint8_t type;    /* of the extension being read */
     uint8_t header[TAR_BLOCK];
     char *extension;
-    size_t extension_cap;
+    uint32_t extension_cap;
     struct tar_fields local, global;
     struct tar_xattr *view; /* of local and global attributes, for the handler */
     uint8_t volume[VOLUME_LEN];
@@ -232,13 +233,10 @@ static int start_extension(struct tar_parser *p, uint64_t size)
     if (size > STREAM_BUFFER && !(p->traits & MKFS_PAX_LONG))
         return fail(p, -E2BIG,
                     "extension header above 32 KiB: mkfs.erofs of this version garbles it");
-    if (size >= p->extension_cap) {
-        free(p->extension);
-        p->extension_cap = size + 1;
-        p->extension = malloc(p->extension_cap);
-        if (!p->extension)
-            return fail(p, -ENOMEM, "out of memory");
-    }
+    const int ret = grow(&p->extension, &p->extension_cap, size + 1, 1);
+
+    if (ret)
+        return fail(p, ret, "out of memory");
     p->left = size;
     p->have = 0;
     p->state = EXTENSION;

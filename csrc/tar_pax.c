@@ -8,56 +8,6 @@
 
 #include "mkfs_group.h"
 
-#define POOL_MAX (4 * TAR_MAX_HEADER)
-
-int tar_text_set(struct tar_text *text, const char *bytes, size_t len)
-{
-    if (len + 1 > text->cap) {
-        char *grown = realloc(text->bytes, len + 1);
-
-        if (!grown)
-            return -ENOMEM;
-        text->bytes = grown;
-        text->cap = len + 1;
-    }
-    memcpy(text->bytes, bytes, len);
-    text->bytes[len] = '\0';
-    text->len = len;
-    text->set = true;
-    return 0;
-}
-
-int tar_fields_inherit(struct tar_fields *to, const struct tar_fields *from)
-{
-    int ret = 0;
-
-    to->path.set = to->link.set = false;
-    if (from->path.set)
-        ret = tar_text_set(&to->path, from->path.bytes, from->path.len);
-    if (!ret && from->link.set)
-        ret = tar_text_set(&to->link, from->link.bytes, from->link.len);
-    to->has_size = from->has_size;
-    to->size = from->size;
-    to->has_mtime = from->has_mtime;
-    to->mtime = from->mtime;
-    to->nsec = from->nsec;
-    to->has_uid = from->has_uid;
-    to->uid = from->uid;
-    to->has_gid = from->has_gid;
-    to->gid = from->gid;
-    to->attr_count = to->pool_len = 0;
-    return ret;
-}
-
-void tar_fields_free(struct tar_fields *f)
-{
-    free(f->path.bytes);
-    free(f->link.bytes);
-    free(f->attrs);
-    free(f->pool);
-    memset(f, 0, sizeof(*f));
-}
-
 static bool is_space(char c)
 {
     return c == ' ' || (c >= '\t' && c <= '\r');
@@ -87,64 +37,6 @@ static size_t scan_number(const char *s, long long *value)
         p++;
     *value = negative ? (long long)(0 - v) : (long long)v;
     return (size_t)(p - s);
-}
-
-static int put_pool(struct tar_fields *f, const uint8_t *bytes, size_t len, uint32_t *at)
-{
-    if (len > POOL_MAX - f->pool_len)
-        return -E2BIG;
-    if (f->pool_len + len > f->pool_cap) {
-        const uint32_t cap = (uint32_t)(f->pool_len + len + 4096);
-        uint8_t *grown = realloc(f->pool, cap);
-
-        if (!grown)
-            return -ENOMEM;
-        f->pool = grown;
-        f->pool_cap = cap;
-    }
-    if (len)
-        memcpy(f->pool + f->pool_len, bytes, len);
-    *at = f->pool_len;
-    f->pool_len += (uint32_t)len;
-    return 0;
-}
-
-/* The first attribute of a name keeps its place, the last one its value: tarerofs_insert_xattr. */
-static int set_xattr(struct tar_fields *f, const uint8_t *name, size_t name_len,
-                     const uint8_t *value, size_t value_len, const char **reason)
-{
-    struct tar_attr *a = NULL;
-    int ret;
-
-    if (memchr(name, '\0', name_len) || memchr(name, '=', name_len)) {
-        *reason = "extended attribute name with NUL or '='";
-        return -EINVAL;
-    }
-    for (uint32_t i = 0; i < f->attr_count && !a; i++) {
-        if (f->attrs[i].name_len == name_len && !memcmp(f->pool + f->attrs[i].name, name, name_len))
-            a = &f->attrs[i];
-    }
-    if (!a) {
-        if (f->attr_count == TAR_MAX_XATTRS)
-            return -E2BIG;
-        if (f->attr_count == f->attr_cap) {
-            const uint32_t cap = f->attr_cap ? 2 * f->attr_cap : 8;
-            struct tar_attr *grown = realloc(f->attrs, cap * sizeof(*grown));
-
-            if (!grown)
-                return -ENOMEM;
-            f->attrs = grown;
-            f->attr_cap = cap;
-        }
-        a = &f->attrs[f->attr_count];
-        ret = put_pool(f, name, name_len, &a->name);
-        if (ret)
-            return ret;
-        a->name_len = (uint32_t)name_len;
-        f->attr_count++;
-    }
-    a->value_len = (uint32_t)value_len;
-    return put_pool(f, value, value_len, &a->value);
 }
 
 static int hex(char c)
@@ -335,8 +227,8 @@ static int parse_record(struct tar_fields *f, uint32_t traits, bool lossy, char 
     }
     if (STARTS(schily)) {
         key += sizeof(schily) - 1;
-        return set_xattr(f, (uint8_t *)key, key_len - (sizeof(schily) - 1), (uint8_t *)value, len,
-                         reason);
+        return tar_fields_xattr(f, (uint8_t *)key, key_len - (sizeof(schily) - 1), (uint8_t *)value,
+                                len, reason);
     }
     if (STARTS(libarchive)) {
         key += sizeof(libarchive) - 1;
@@ -347,7 +239,8 @@ static int parse_record(struct tar_fields *f, uint32_t traits, bool lossy, char 
             *reason = "bad base64 in a LIBARCHIVE.xattr record";
             return -EINVAL;
         }
-        return set_xattr(f, (uint8_t *)key, name_len, (uint8_t *)value, (size_t)value_len, reason);
+        return tar_fields_xattr(f, (uint8_t *)key, name_len, (uint8_t *)value, (size_t)value_len,
+                                reason);
     }
     if (STARTS(sparse) && !lossy) {
         *reason = "sparse file: mkfs.erofs stores its map and fragments instead of the file";

@@ -4,42 +4,10 @@
 #ifndef DMSIGN_TAR_PAX_H
 #define DMSIGN_TAR_PAX_H
 
-#include "tar.h"
-
-/* A string that may be absent; owns its bytes, ends in NUL. */
-struct tar_text {
-    char *bytes;
-    size_t len, cap;
-    bool set;
-};
-
-/* An extended attribute as offsets into its fields' pool. */
-struct tar_attr {
-    uint32_t name, name_len, value, value_len;
-};
-
-/* What extension headers have said so far. Owns its memory; all zero is empty. */
-struct tar_fields {
-    struct tar_text path, link;
-    bool has_size, has_mtime, has_uid, has_gid;
-    uint64_t size;
-    int64_t mtime;
-    uint32_t nsec, uid, gid;
-    struct tar_attr *attrs;
-    uint32_t attr_count, attr_cap;
-    uint8_t *pool;
-    uint32_t pool_len, pool_cap;
-};
-
-int tar_text_set(struct tar_text *text, const char *bytes, size_t len);
+#include "tar_fields.h"
 
 /* The records of one header: `len` bytes followed by a NUL. On failure *reason says why. */
 int tar_pax_parse(struct tar_fields *f, uint32_t traits, bool lossy, char *bytes, size_t len,
                   const char **reason);
-
-/* Everything but the attributes: what a new entry inherits from the global header. */
-int tar_fields_inherit(struct tar_fields *to, const struct tar_fields *from);
-
-void tar_fields_free(struct tar_fields *f);
 
 #endif

@@ -235,6 +235,21 @@ int dmsign_tree_update_zeros(dmsign_tree *tree, size_t count)
     return error;
 }
 
+int dmsign_tree_update_digests(dmsign_tree *tree, const uint8_t *digests, size_t count,
+                               unsigned threads)
+{
+    int error = flush_carry(tree, threads);
+    uint8_t *to;
+
+    if (error || !count)
+        return error;
+    if (count > SIZE_MAX / 2 / DIGEST_SIZE || !(to = reserve(tree, 0, count * DIGEST_SIZE)))
+        return -ENOMEM;
+    memcpy(to, digests, count * DIGEST_SIZE);
+    tree->level[0].size += count * DIGEST_SIZE;
+    return hash_up(tree, 0, ENOUGH, threads);
+}
+
 int dmsign_tree_final(dmsign_tree *tree, uint8_t *root_hash, unsigned threads)
 {
     int error = flush_carry(tree, threads);

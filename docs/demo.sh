@@ -11,26 +11,23 @@ cd "$1"
 say() { printf '\n== %s\n' "$*"; }
 run() { printf '$ %s\n' "$*" | sed "s|$dmsign_fast|dmsign-fast|"; "$@"; }
 
-if [ ! -e image.erofs ]; then
-    say "A real EROFS image of about $mib MiB, from files of this machine's /usr"
-    rm -rf tree image.tmp
-    copy=0
-    while [ "$(du -sm tree 2>/dev/null | cut -f 1 || echo 0)0" -lt "${mib}0" ]; do
-        copy=$((copy + 1))
-        mkdir -p "tree/copy$copy"
-        left=$((mib - $(du -sm tree | cut -f 1)))
-        # whole files, in the order of their names, until enough
-        find /usr -xdev -type f -readable -size -256M -printf '%s %P\n' | LC_ALL=C sort -k 2 |
-            awk -v left=$((left * 1048576)) \
-                '{ if (left <= 0) exit; left -= $1; sub(/^[0-9]* /, ""); print }' |
-            tar -C /usr --no-recursion --verbatim-files-from -T - -cf - |
-            tar -C "tree/copy$copy" -xf -
-    done
-    mkfs.erofs -d0 image.tmp tree >/dev/null
-    rm -rf tree
-    mv image.tmp image.erofs
+if [ ! -e layer.tar.gz ]; then
+    say "A real container layer of up to $mib MiB, from files of this machine's /usr"
+    # whole files, in the order of their names, until enough
+    find /usr -xdev -type f -readable -size -256M -printf '%s %P\n' | LC_ALL=C sort -k 2 |
+        awk -v left=$((mib * 1048576)) \
+            '{ if (left <= 0) exit; left -= $1; sub(/^[0-9]* /, ""); print }' |
+        tar -C /usr --no-recursion --verbatim-files-from --format=pax -T - -cf - |
+        gzip -1 >layer.tmp
+    mv layer.tmp layer.tar.gz
 fi
-ls -l image.erofs
+ls -l layer.tar.gz
+
+say "What a node's kernel will be told of the layer: nothing is written to know it"
+run "$dmsign_fast" layer roothash layer.tar.gz | tee expected
+
+say "The image that the node makes of the layer"
+run "$dmsign_fast" layer convert layer.tar.gz -o image.erofs --verity none
 
 say "A signing key and its certificate (yours come from your own CA)"
 umask 077
@@ -45,9 +42,11 @@ if [ ! -e chain.pem ]; then
     cat leaf.pem root.pem >chain.pem
 fi
 
-say "Hash and sign"
-run "$dmsign_fast" verity sign image.erofs --key key.pem --cert chain.pem
+say "Hash and sign, with the salt that nodes use: the root hash is the one above"
+run "$dmsign_fast" verity sign image.erofs --key key.pem --cert chain.pem \
+    --salt 0000000000000000000000000000000000000000000000000000000000000000
 ls -l image.erofs.*
+grep -q "^$(cat image.erofs.roothash) " expected
 
 say "Verify the data, the hash area and the signature"
 run "$dmsign_fast" verity verify image.erofs image.erofs.verity \

@@ -31,6 +31,9 @@ PACKAGES = {
     "docker-registry": "docker-registry",
     "skopeo": "skopeo",
     "umoci": "umoci",
+    "cat": "coreutils",
+    "gzip": "gzip",
+    "zstd": "zstd",
 }
 
 

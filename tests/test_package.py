@@ -18,17 +18,40 @@ SOURCES = [name for name in MODULES if not name.endswith("._dmsign")]
 
 # Who may import whom, besides itself; each part is a directory or module of the package.
 MAY_IMPORT = {
-    "cli": {"pipeline", "verity", "envelope", "signing", "oci", "outputs", "_core", "errors", ""},
-    "pipeline": {"verity", "envelope", "signing", "oci", "outputs", "errors"},
+    "cli": {
+        "pipeline",
+        "erofs",
+        "verity",
+        "envelope",
+        "signing",
+        "oci",
+        "outputs",
+        "_core",
+        "errors",
+        "",
+    },
+    "pipeline": {"erofs", "verity", "envelope", "signing", "oci", "outputs", "errors"},
+    "erofs": {"verity", "_core", "outputs", "processes", "errors"},
     "verity": {"_core", "outputs", "errors"},
     "envelope": {"signing", "errors"},
-    "oci": {"outputs", "errors"},
+    "oci": {"outputs", "processes", "errors"},
     "signing": {"errors"},
     "outputs": {"errors"},
+    "processes": {"errors"},
     "_core": {"_dmsign", "errors"},
     "errors": set(),
 }
-HEAVY = ("numpy", "cryptography", "asn1crypto", "tqdm", "oras", "requests", "urllib3")
+HEAVY = (
+    "numpy",
+    "cryptography",
+    "asn1crypto",
+    "tqdm",
+    "isal",
+    "backports",
+    "oras",
+    "requests",
+    "urllib3",
+)
 
 
 def path_of(module):

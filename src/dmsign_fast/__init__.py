@@ -1,4 +1,4 @@
-"""dm-verity hash trees at the speed of memory, signed for the Linux kernel.
+"""Root hashes of container layers and dm-verity trees, signed for the Linux kernel.
 
 >>> from dmsign_fast import VerityHasher, VerityParams
 >>> hasher = VerityHasher(VerityParams(salt=bytes(32)))
@@ -12,6 +12,10 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from dmsign_fast.erofs.layer import HashedLayer, LayerHasher
+    from dmsign_fast.erofs.recipe import Recipe
+    from dmsign_fast.pipeline.convert import ConvertedLayer, convert_layer
+    from dmsign_fast.pipeline.layers import CheckedLayer, Conversion, Expected, hash_layer
     from dmsign_fast.verity.format import Formatted, format_file
     from dmsign_fast.verity.params import HashArea, VerityParams
     from dmsign_fast.verity.superblock import Superblock
@@ -21,26 +25,44 @@ if TYPE_CHECKING:
 __version__ = "0.1.0.dev0"
 
 __all__ = [
+    "CheckedLayer",
+    "Conversion",
+    "ConvertedLayer",
+    "Expected",
     "Formatted",
     "HashArea",
     "HashTree",
+    "HashedLayer",
+    "LayerHasher",
+    "Recipe",
     "Superblock",
     "Verified",
     "VerityHasher",
     "VerityParams",
+    "convert_layer",
     "format_file",
+    "hash_layer",
     "verify_file",
 ]
 
 _HOME = {
+    "CheckedLayer": "pipeline.layers",
+    "Conversion": "pipeline.layers",
+    "ConvertedLayer": "pipeline.convert",
+    "Expected": "pipeline.layers",
     "Formatted": "verity.format",
     "HashArea": "verity.params",
     "HashTree": "verity.tree",
+    "HashedLayer": "erofs.layer",
+    "LayerHasher": "erofs.layer",
+    "Recipe": "erofs.recipe",
     "Superblock": "verity.superblock",
     "Verified": "verity.verify",
     "VerityHasher": "verity.tree",
     "VerityParams": "verity.params",
+    "convert_layer": "pipeline.convert",
     "format_file": "verity.format",
+    "hash_layer": "pipeline.layers",
     "verify_file": "verity.verify",
 }
 

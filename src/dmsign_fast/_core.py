@@ -7,18 +7,22 @@ import os
 from typing import TYPE_CHECKING, Any
 
 from dmsign_fast._dmsign import ffi, lib
-from dmsign_fast.errors import ParameterError, StorageError
+from dmsign_fast.errors import FormatError, ParameterError, StorageError
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from typing_extensions import Buffer
 
 __all__ = [
     "DIGEST_SIZE",
     "MAX_THREADS",
     "BlockHash",
+    "Layer",
     "Tree",
     "implementation",
     "implementations",
+    "mkfs_groups",
     "select_implementation",
     "thread_count",
 ]
@@ -86,7 +90,9 @@ def _made(pointer: Any, free: Any) -> Any:
     if pointer == ffi.NULL:
         if ffi.errno == errno.ENOMEM:
             raise MemoryError
-        raise ParameterError("hash type, salt or block size outside the limits of the C core")
+        raise ParameterError(
+            "hash type, salt, block size or version outside the limits of the C core"
+        )
     return ffi.gc(pointer, free)
 
 
@@ -137,6 +143,13 @@ class _Keeper:
         pass
 
 
+def _view(pointer: Any, size: int, owner: object) -> memoryview:
+    """Memory of a C object, which the view keeps alive."""
+    if not size:
+        return memoryview(b"")
+    return memoryview(ffi.buffer(ffi.gc(pointer, _Keeper(owner)), size)).toreadonly()
+
+
 class Tree:
     """A SHA-256 hash tree that grows as data arrives; one call at a time."""
 
@@ -161,6 +174,12 @@ class Tree:
         """Append ``count`` data blocks of zeros without hashing them."""
         _check(lib.dmsign_tree_update_zeros(self._tree, count))
 
+    def update_digests(self, digests: Buffer, threads: int) -> None:
+        """Append data blocks of which only the digests, 32 bytes each, are known."""
+        view = ffi.from_buffer("uint8_t[]", digests)
+        count = len(view) // DIGEST_SIZE
+        _check(lib.dmsign_tree_update_digests(self._tree, view, count, threads))
+
     def final(self, threads: int) -> bytes:
         """End the data; the root hash. The data must be one or more whole blocks."""
         root_hash = ffi.new("uint8_t[]", DIGEST_SIZE)
@@ -180,14 +199,107 @@ class Tree:
         """
         start, size = ffi.new("uint64_t *"), ffi.new("size_t *")
         pointer = lib.dmsign_tree_level(self._tree, level, start, size)
-        if not size[0]:
-            return start[0], memoryview(b"")
-        owner = ffi.gc(pointer, _Keeper(self._tree))
-        return start[0], memoryview(ffi.buffer(owner, size[0])).toreadonly()
+        return start[0], _view(pointer, size[0], self._tree)
 
     def drain(self) -> None:
         """Forget what level() shows, on all levels."""
         lib.dmsign_tree_drain(self._tree)
+
+
+def mkfs_groups() -> dict[str, tuple[str, ...]]:
+    """The groups of mkfs.erofs versions that make the same images, oldest first."""
+    groups: dict[str, tuple[str, ...]] = {}
+    versions = ffi.new("const char **")
+    while (name := lib.dmsign_mkfs_group(len(groups), versions)) != ffi.NULL:
+        groups[_text(name)] = tuple(_text(versions[0]).split())
+    return groups
+
+
+class Layer:
+    """A layer's tar on its way to an EROFS image; one call at a time.
+
+    The image is [head][data][tail]; the digests of its data are made as the tar comes in.
+    """
+
+    def __init__(
+        self, mkfs_version: str, *, index: bool, lossy: bool, block_hash: BlockHash | None, fd: int
+    ) -> None:
+        """Begin an image as mkfs.erofs of that version makes it.
+
+        Args:
+            mkfs_version: one of mkfs_groups().
+            index: a tar index instead of a full conversion.
+            lossy: go on where mkfs.erofs silently drops something.
+            block_hash: of the data's blocks; None for no digests.
+            fd: a new file that gets the data too, -1 for none.
+        """
+        seed = int.from_bytes(os.urandom(8), "little")
+        kept = ffi.NULL if block_hash is None else block_hash._hash
+        pointer = lib.dmsign_layer_new(mkfs_version.encode(), index, lossy, kept, seed, fd)
+        self._layer = _made(pointer, lib.dmsign_layer_free)
+        self._hash = block_hash
+
+    def update(self, tar: Buffer, threads: int) -> None:
+        """Append bytes of the tar.
+
+        Raises:
+            FormatError: an entry cannot be what it says, or mkfs.erofs would fail or lose it.
+            StorageError: the file of the data cannot be written.
+        """
+        view = ffi.from_buffer("uint8_t[]", tar)
+        self._check(lib.dmsign_layer_update(self._layer, view, len(view), threads))
+
+    def final(self, uuid: bytes, threads: int) -> None:
+        """End the tar; errors as update."""
+        self._check(lib.dmsign_layer_final(self._layer, uuid, threads))
+
+    def _check(self, result: int) -> None:
+        if not result:
+            return
+        reason, entry = ffi.new("const char **"), ffi.new("const char **")
+        offset = ffi.new("uint64_t *")
+        failed = lib.dmsign_layer_error(self._layer, reason, entry, offset)
+        if result == -errno.ENOMEM:
+            raise MemoryError
+        if failed:
+            raise StorageError(f"cannot write the image: {os.strerror(failed)}")
+        name = os.fsdecode(ffi.string(entry[0]))
+        where = f"the entry {name!r} at byte {offset[0]} of the tar" if name else "the tar"
+        raise FormatError(f"{where} cannot be converted: {_text(reason[0])}")
+
+    def take_leaves(self) -> Iterator[memoryview]:
+        """Take out the digests of data blocks that were hashed since the last time.
+
+        Each view can be used until the next step of the iterator, when the digests leave memory.
+        """
+        size = ffi.new("size_t *")
+        while (pointer := lib.dmsign_layer_leaves(self._layer, size)) != ffi.NULL:
+            with _view(pointer, size[0], self._layer) as leaves:
+                yield leaves
+            lib.dmsign_layer_drain(self._layer)
+
+    @property
+    def head_leaves(self) -> memoryview:
+        """After final: the digests of the head's blocks."""
+        size = ffi.new("size_t *")
+        pointer = lib.dmsign_layer_head_leaves(self._layer, size)
+        return _view(pointer, size[0], self._layer)
+
+    @property
+    def head(self) -> memoryview:
+        """After final: what stands before the data, if there is a file."""
+        size = ffi.new("size_t *")
+        pointer = lib.dmsign_layer_head(self._layer, size)
+        return _view(pointer, size[0], self._layer)
+
+    def about(self) -> tuple[int, int, int]:
+        """After final: bytes of the image, of the tar up to the archive's end, and inodes.
+
+        The image of a tar index is without the tar.
+        """
+        numbers = [ffi.new("uint64_t *") for _ in range(3)]
+        lib.dmsign_layer_about(self._layer, *numbers)
+        return numbers[0][0], numbers[1][0], numbers[2][0]
 
 
 select_implementation(os.environ.get("DMSIGN_IMPL") or None)

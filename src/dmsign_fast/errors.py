@@ -9,6 +9,7 @@
     ├── FormatError         3  input that is not in the format it should be in
     ├── StorageError        4  a file or device that cannot be read or written
     │   └── NotFoundError      the same, of content that a layout or registry does not have
+    ├── ProgramError        4  another program that is missing, hangs, floods or dies
     ├── SigningError        5  a key, certificate or passphrase that cannot sign
     └── RegistryError       6  a registry that cannot be reached or refuses
 
@@ -28,6 +29,7 @@ __all__ = [
     "FormatError",
     "NotFoundError",
     "ParameterError",
+    "ProgramError",
     "RegistryError",
     "SigningError",
     "StorageError",
@@ -75,6 +77,12 @@ class StorageError(DmsignError):
 
 class NotFoundError(StorageError):
     """What a tag or digest names is not in the layout or repository."""
+
+
+class ProgramError(DmsignError):
+    """Another program is missing, hangs, floods, dies, or does not do what it says."""
+
+    exit_code = 4
 
 
 class SigningError(DmsignError):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 
 from difftest import Harness
-from tar_maker import gnu_long, header, padded, pax
+from tar_blocks import gnu_long, header, padded, pax
 
 END = bytes(1024)
 H = header

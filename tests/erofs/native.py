@@ -18,7 +18,6 @@ class Options(c.Structure):
     _fields_ = [
         ("layout", c.c_int),
         ("group", c.c_void_p),
-        ("uuid", c.c_uint8 * 16),
         ("lossy", c.c_bool),
         ("uid", c.c_uint32),
         ("gid", c.c_uint32),
@@ -61,7 +60,7 @@ lib.mkfs_group_of.restype = c.c_void_p
 lib.layer_new.restype = c.c_void_p
 lib.layer_error.restype = c.POINTER(Error)
 lib.layer_update.argtypes = [c.c_void_p, c.c_char_p, c.c_size_t]
-lib.layer_final.argtypes = [c.c_void_p, c.POINTER(Info)]
+lib.layer_final.argtypes = [c.c_void_p, c.c_char_p, c.POINTER(Info)]
 lib.layer_error.argtypes = lib.layer_free.argtypes = [c.c_void_p]
 
 
@@ -94,7 +93,6 @@ def convert(
     group = lib.mkfs_group_of(version.encode())
     assert group, version
     options = Options(layout=0 if layout == "A" else 1, group=group, lossy=lossy, seed=seed)
-    options.uuid[:] = uuidlib.UUID(uuid).bytes
     sink = Sink(None, SINK(put if layout == "A" else skip), SINK(put))
     layer = lib.layer_new(c.byref(options), c.byref(sink))
     assert layer
@@ -113,7 +111,7 @@ def convert(
             if not ret and at < len(tar):
                 ret = lib.layer_update(layer, tar[at:], len(tar) - at)
         if not ret:
-            ret = lib.layer_final(layer, c.byref(info))
+            ret = lib.layer_final(layer, uuidlib.UUID(uuid).bytes, c.byref(info))
         if ret:
             error = lib.layer_error(layer).contents
             assert error.code == ret

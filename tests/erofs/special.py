@@ -6,7 +6,7 @@ import random
 import sys
 
 from difftest import Harness
-from tar_maker import header, padded, pax
+from tar_blocks import header, padded, pax
 
 END = bytes(1024)
 

@@ -11,7 +11,7 @@ import traceback
 from typing import TYPE_CHECKING, NoReturn
 
 from dmsign_fast import __version__
-from dmsign_fast.cli import verity
+from dmsign_fast.cli import layer, verity
 from dmsign_fast.cli.output import print_json
 from dmsign_fast.errors import DmsignError
 
@@ -52,6 +52,7 @@ def _parser() -> argparse.ArgumentParser:
         "--verbose", action="store_true", help="with --version: what runs here, and which SHA-256"
     )
     commands = parser.add_subparsers(title="commands", metavar="COMMAND")
+    layer.add_commands(commands)
     verity.add_commands(commands)
     return parser
 

@@ -172,7 +172,7 @@ def format_file(
         opened = None
         if hash_file is not None:
             opened = stack.enter_context(
-                HashFile(
+                HashFile.open(
                     hash_file,
                     source,
                     outputs,

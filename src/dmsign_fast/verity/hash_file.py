@@ -33,6 +33,34 @@ class HashFile:
 
     def __init__(
         self,
+        fd: int,
+        path: Path,
+        *,
+        hash_offset: int,
+        area: HashArea | None,
+        in_place: bool = False,
+    ) -> None:
+        """Begin a hash area in a file that is open for writing.
+
+        Args:
+            fd: the file.
+            path: its name, for messages, and the place of nameless files.
+            hash_offset: of the superblock.
+            area: where the levels go; None if that is known only at the end.
+            in_place: whether others can see the file already.
+        """
+        self._fd = fd
+        self._path = path
+        self._offset = hash_offset
+        self._area = area
+        self._in_place = in_place
+        self._spools = contextlib.ExitStack()
+        self._levels: list[int] = []  # of each spooled level, the descriptor
+        self._ends: list[int] = []  # of each level, the bytes that were written
+
+    @classmethod
+    def open(
+        cls,
         path: Path,
         source: Source,
         outputs: Outputs,
@@ -40,8 +68,8 @@ class HashFile:
         hash_offset: int,
         data_end: int | None,
         area: HashArea | None,
-    ) -> None:
-        """Open it as one of ``outputs``.
+    ) -> HashFile:
+        """Open a file as one of ``outputs``.
 
         ``data_end``, the size of the data in bytes, and ``area`` are None if they are not known.
 
@@ -49,18 +77,10 @@ class HashFile:
             ParameterError: it is the data, and the hash area would overlap it.
             StorageError: it cannot be written, or is a device without room for the hash area.
         """
-        self._path = path
-        self._offset = hash_offset
-        self._in_place = False
-        self._area = area
-        self._spools = contextlib.ExitStack()
-        self._levels: list[int] = []  # of each spooled level, the descriptor
-        self._ends: list[int] = []  # of each level, the bytes that were written
         try:
             status = path.stat()
         except FileNotFoundError:
-            self._fd = outputs.open(path)
-            return
+            return cls(outputs.open(path), path, hash_offset=hash_offset, area=area)
         except OSError as error:
             raise StorageError(f"cannot write {path}: {error.strerror}") from error
         same = os.path.samestat(source.status, status)
@@ -70,17 +90,17 @@ class HashFile:
                 f"give --hash-offset {data_end} or more, or --data-blocks if a hash area stands "
                 "behind the data already"
             )
-        self._in_place = same or bool(hash_offset) or not stat.S_ISREG(status.st_mode)
-        self._fd = (outputs.open_in_place if self._in_place else outputs.open)(path)
-        if same:
-            self._area = None
+        in_place = same or bool(hash_offset) or not stat.S_ISREG(status.st_mode)
+        fd = (outputs.open_in_place if in_place else outputs.open)(path)
         if area and stat.S_ISBLK(status.st_mode):
-            size = os.lseek(self._fd, 0, os.SEEK_END)
+            size = os.lseek(fd, 0, os.SEEK_END)
             if size < area.end:
                 raise StorageError(
                     f"{path} has {size} bytes and the hash area ends at byte {area.end}: use a "
                     "larger device"
                 )
+        where = None if same else area
+        return cls(fd, path, hash_offset=hash_offset, area=where, in_place=in_place)
 
     def __enter__(self) -> Self:
         return self

@@ -136,6 +136,14 @@ class VerityHasher:
         self._tree.update_zeros(blocks)
         self._bytes += blocks * self.params.data_block_size
 
+    def update_digests(self, digests: Buffer) -> None:
+        """Append data blocks of which only the SHA-256 digests, 32 bytes each, are known."""
+        if isinstance(self._tree, HashlibTree):
+            raise ParameterError("only SHA-256 trees take digests instead of data")
+        self._tree.update_digests(digests, self.threads)
+        blocks = memoryview(digests).nbytes // _core.DIGEST_SIZE
+        self._bytes += blocks * self.params.data_block_size
+
     def drain(self) -> Iterator[tuple[int, int, memoryview]]:
         """Take out the finished hash blocks: (level, byte offset in it, hash blocks).
 

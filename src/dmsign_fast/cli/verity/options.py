@@ -21,6 +21,7 @@ __all__ = [
     "format_arguments",
     "hex_bytes",
     "params",
+    "salt",
     "whole_number",
 ]
 
@@ -33,7 +34,8 @@ def hex_bytes(text: str) -> bytes:
         raise argparse.ArgumentTypeError(f"{text!r} is not hexadecimal") from None
 
 
-def _salt(text: str) -> bytes:
+def salt(text: str) -> bytes:
+    """A salt as veritysetup takes it: hexadecimal, or - for none."""
     return b"" if text == "-" else hex_bytes(text)
 
 
@@ -59,7 +61,7 @@ def add_tree_options(parser: argparse.ArgumentParser) -> None:
     add("--hash-block-size", type=whole_number, default=4096, metavar="BYTES", help="default: 4096")
     add("--data-blocks", type=whole_number, default=0, metavar="N", help="default: all of DATA")
     add("--hash-offset", type=whole_number, default=0, metavar="BYTES", help="default: 0")
-    add("-s", "--salt", type=_salt, metavar="HEX", help="- for none; default: 32 random bytes")
+    add("-s", "--salt", type=salt, metavar="HEX", help="- for none; default: 32 random bytes")
     add("--no-superblock", action="store_true", help="neither write nor expect one")
     add("--root-hash-file", type=Path, metavar="FILE", help="the root hash as hex text")
     add("--threads", type=whole_number, metavar="N", help="default: every core")
@@ -75,13 +77,13 @@ def params(args: argparse.Namespace) -> VerityParams:
     """The parameters that the options name."""
     from dmsign_fast.verity.params import VerityParams
 
-    salt = {} if args.salt is None else {"salt": args.salt}
+    given = {} if args.salt is None else {"salt": args.salt}
     return VerityParams(
         hash_algorithm=args.algorithm,
         hash_type=args.format,
         data_block_size=args.data_block_size,
         hash_block_size=args.hash_block_size,
-        **salt,
+        **given,
     )
 
 

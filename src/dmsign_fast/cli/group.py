@@ -1,0 +1,53 @@
+"""A command of several commands: ``dmsign-fast GROUP COMMAND``."""
+
+from __future__ import annotations
+
+import argparse
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from types import ModuleType
+
+__all__ = ["add_group"]
+
+
+class _Parser(argparse.ArgumentParser):
+    """Options may stand between the arguments, before an optional one too, as in veritysetup."""
+
+    _inside = False
+
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
+        if self._inside:
+            return super().parse_known_args(args, namespace)
+        self._inside = True
+        try:
+            return self.parse_known_intermixed_args(args, namespace)
+        finally:
+            self._inside = False
+
+
+def add_group(
+    commands: argparse._SubParsersAction[argparse.ArgumentParser],
+    name: str,
+    about: str,
+    modules: tuple[ModuleType, ...],
+) -> None:
+    """Add a group; each module is a command with HELP, EXAMPLES, add_arguments() and run()."""
+    group = commands.add_parser(name, help=about)
+    actions = group.add_subparsers(
+        title="commands", metavar="COMMAND", required=True, parser_class=_Parser
+    )
+    for command in modules:
+        parser = actions.add_parser(
+            command.__name__.rpartition(".")[2],
+            help=command.HELP,
+            description=f"{command.HELP[0].upper()}{command.HELP[1:]}.",
+            epilog=command.EXAMPLES,
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+        )
+        add = parser.add_argument
+        parser.set_defaults(run=command.run)
+        command.add_arguments(parser)
+        add("--output", choices=("text", "json"), default="text", help="default: text")
+        add("--quiet", action="store_true", help="no progress and no summary")
+        add("--debug", action="store_true", help="tracebacks of errors")

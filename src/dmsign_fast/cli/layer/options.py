@@ -1,0 +1,166 @@
+"""Options that the commands of layers share."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import shlex
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from dmsign_fast.cli.verity.options import salt, whole_number
+from dmsign_fast.errors import ParameterError
+
+if TYPE_CHECKING:
+    from dmsign_fast.erofs.recipe import Recipe
+    from dmsign_fast.pipeline.layers import CheckedLayer, Conversion
+
+__all__ = ["add_layer_options", "conversion", "layer_json", "recipe", "total_size"]
+
+_UNITS = {"": 0, "K": 10, "M": 20, "G": 30, "T": 40}
+
+
+def _size(text: str) -> int:
+    number, unit = (text[:-1], text[-1].upper()) if text[-1:].isalpha() else (text, "")
+    if not number.isdecimal() or unit not in _UNITS:
+        message = f"{text!r} is not a size: give bytes, or a number and K, M, G or T"
+        raise argparse.ArgumentTypeError(message)
+    return int(number) << _UNITS[unit]
+
+
+def add_layer_options(parser: argparse.ArgumentParser) -> None:
+    """What decides the image of a layer, and how it is made."""
+    what = parser.add_argument_group("recipe: what decides the root hash").add_argument
+    what(
+        "--recipe",
+        default="containerd",
+        metavar="NAME[@MKFS_VERSION]",
+        help="containerd (default), containerd-cache, containerd-tar-index, osguard; the version "
+        "of mkfs.erofs on the node, default 1.9.4",
+    )
+    what("--layout", choices=("full", "tar-index"), help="all files converted, or the tar indexed")
+    what("--uuid", metavar="UUID|digest|diff-id", help="of the image")
+    what("--data-block-size", type=whole_number, metavar="BYTES", help="of the hash tree")
+    what("--hash-block-size", type=whole_number, metavar="BYTES", help="of the hash tree")
+    what("-s", "--salt", type=salt, metavar="HEX", help="of the hash tree; - for none")
+    how = parser.add_argument_group("conversion").add_argument
+    how(
+        "--converter",
+        choices=("native", "mkfs", "both"),
+        default="native",
+        help="ours (default), the program mkfs.erofs, or both, which must agree",
+    )
+    how("--mkfs-erofs", type=Path, metavar="PATH", help="the program; default: that of PATH")
+    how("--mkfs-options", type=shlex.split, default=[], metavar="OPTIONS", help="further ones")
+    how(
+        "--allow-lossy",
+        action="store_true",
+        help="do as mkfs.erofs where it silently loses something, instead of failing",
+    )
+    how(
+        "--max-layer-size",
+        type=_size,
+        default=256 << 30,
+        metavar="SIZE",
+        help="of a layer when uncompressed; default: 256G",
+    )
+    how(
+        "--memory",
+        type=_size,
+        default=1 << 30,
+        metavar="SIZE",
+        help="for digests; more go to temporary files; default: 1G",
+    )
+    how("--threads", type=whole_number, metavar="N", help="of each layer; default: every core")
+
+
+def recipe(args: argparse.Namespace) -> Recipe:
+    """The recipe that the options name, with the fields that they replace."""
+    from uuid import UUID
+
+    from dmsign_fast.erofs.recipe import Layout, Recipe, UuidRule
+
+    named = Recipe.parse(args.recipe)
+    fields: dict[str, Any] = {}
+    if args.layout:
+        fields["layout"] = Layout(args.layout)
+    if args.uuid in ("digest", "diff-id"):
+        fields["uuid"] = UuidRule(args.uuid)
+    elif args.uuid:
+        try:
+            fields["uuid"] = UUID(args.uuid)
+        except ValueError:
+            raise ParameterError(
+                f"{args.uuid!r} is not a UUID: give 32 hex digits as 8-4-4-4-12, or digest or "
+                "diff-id to make it of one"
+            ) from None
+    sizes = {
+        "data_block_size": args.data_block_size,
+        "hash_block_size": args.hash_block_size,
+        "salt": args.salt,
+    }
+    given = {name: value for name, value in sizes.items() if value is not None}
+    fields["params"] = dataclasses.replace(named.params, **given)
+    return dataclasses.replace(named, **fields)
+
+
+def conversion(args: argparse.Namespace, jobs: int = 1) -> Conversion:
+    """How the options want layers converted, ``jobs`` of them at a time."""
+    from dmsign_fast.pipeline.layers import Conversion
+
+    native = args.converter == "native"
+    if native and (args.mkfs_erofs or args.mkfs_options):
+        raise ParameterError("--mkfs-erofs and --mkfs-options need --converter mkfs or both")
+    if args.converter == "both" and args.mkfs_options:
+        raise ParameterError(
+            "--mkfs-options make another image, so that --converter both cannot agree: use mkfs"
+        )
+    program = None
+    if not native:
+        from dmsign_fast.erofs.mkfs import MkfsErofs, check_options
+
+        check_options(args.mkfs_options)
+        program = MkfsErofs.find(args.mkfs_erofs)
+    return Conversion(
+        converter=args.converter,
+        mkfs=program,
+        mkfs_options=tuple(args.mkfs_options),
+        lossy=args.allow_lossy,
+        threads=args.threads,
+        memory=args.memory // jobs,
+        max_layer_size=args.max_layer_size,
+    )
+
+
+def total_size(paths: list[Path]) -> int | None:
+    """Bytes of all files, for the progress bar; the work itself will say what is wrong."""
+    try:
+        sizes = [path.stat().st_size for path in paths]
+    except OSError:
+        return None
+    return sum(sizes) if all(sizes) else None
+
+
+def layer_json(path: Path, layer: CheckedLayer) -> dict[str, object]:
+    """All that is known of a layer."""
+    image, made_by = layer.image, layer.image.recipe
+    params = made_by.params
+    return {
+        "layer": str(path),
+        "root_hash": image.root_hash.hex(),
+        "digest": layer.digest,
+        "diff_id": layer.diff_id,
+        "size": layer.size,
+        "uncompressed_size": layer.uncompressed_size,
+        "compression": layer.compression.name.lower(),
+        "recipe": made_by.name,
+        "layout": made_by.layout.value if image.uuid else None,
+        "mkfs_version": made_by.mkfs_version if image.uuid else None,
+        "uuid": str(image.uuid) if image.uuid else None,
+        "image_size": image.image_size,
+        "inodes": image.inodes,
+        "data_blocks": image.tree.data_blocks,
+        "data_block_size": params.data_block_size,
+        "hash_block_size": params.hash_block_size,
+        "salt": params.salt.hex(),
+    }

@@ -1,0 +1,116 @@
+"""``dmsign-fast layer roothash``: what a node's kernel will be told of a layer."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from dmsign_fast.cli.layer.options import (
+    add_layer_options,
+    conversion,
+    layer_json,
+    recipe,
+    total_size,
+)
+from dmsign_fast.cli.output import Work, print_json, print_summary, work
+from dmsign_fast.cli.verity.options import whole_number
+from dmsign_fast.errors import DmsignError, ParameterError
+
+if TYPE_CHECKING:
+    import threading
+    from collections.abc import Callable
+
+    from dmsign_fast.pipeline.layers import CheckedLayer, Expected
+
+__all__ = ["EXAMPLES", "HELP", "add_arguments", "run"]
+
+HELP = "root hashes of the EROFS images that a node makes of layers"
+EXAMPLES = """\
+examples:
+  dmsign-fast layer roothash layer.tar.gz
+  dmsign-fast layer roothash layer.tar.gz --digest sha256:2d35... --recipe containerd@1.8.6
+  curl -s https://registry.example/v2/app/blobs/sha256:2d35... |
+      dmsign-fast layer roothash - --digest sha256:2d35... --recipe osguard
+"""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of the command."""
+    add = parser.add_argument
+    add("layers", metavar="LAYER", type=Path, nargs="+", help="file; - for stdin")
+    add(
+        "--digest",
+        action="append",
+        default=[],
+        help="that LAYER must have, sha256:...; once for each LAYER, in their order",
+    )
+    add("--diff-id", action="append", default=[], help="the same, of the uncompressed layer")
+    add("--media-type", help="of every LAYER; default: what it looks like")
+    add("--jobs", type=whole_number, default=1, metavar="N", help="layers at a time; default: 1")
+    add_layer_options(parser)
+
+
+def _expected(args: argparse.Namespace) -> list[Expected]:
+    from dmsign_fast.pipeline.layers import Expected
+
+    count = len(args.layers)
+    if [str(path) for path in args.layers].count("-") > 1:
+        raise ParameterError("standard input can be only one LAYER")
+    for option, values in (("--digest", args.digest), ("--diff-id", args.diff_id)):
+        if values and len(values) != count:
+            raise ParameterError(
+                f"{option} was given {len(values)} times for {count} layers: give it once for each"
+            )
+    none = [None] * count
+    pairs = zip(args.digest or none, args.diff_id or none, strict=True)
+    return [
+        Expected(digest=digest, diff_id=diff_id, media_type=args.media_type)
+        for digest, diff_id in pairs
+    ]
+
+
+def _task(
+    args: argparse.Namespace, path: Path, expected: Expected, done: Work
+) -> Callable[[threading.Event], CheckedLayer]:
+    from dmsign_fast.erofs.layer import no_hash_area
+    from dmsign_fast.pipeline.layers import hash_layer, read_pieces
+
+    made_by, how = recipe(args), conversion(args, max(1, args.jobs))
+
+    def hash_one(stop: threading.Event) -> CheckedLayer:
+        try:
+            return hash_layer(
+                read_pieces(path),
+                made_by,
+                expected,
+                how,
+                hash_area=no_hash_area,
+                progress=done,
+                stop=stop,
+            )
+        except DmsignError as error:
+            error.args = (f"{path}: {error}", *error.args[1:])
+            raise
+
+    return hash_one
+
+
+def run(args: argparse.Namespace) -> int:
+    """Run the command; its exit status."""
+    from dmsign_fast.pipeline.layers import run_all
+
+    with work(args, "hashing", total_size(args.layers)) as done:
+        tasks = [
+            _task(args, path, expected, done)
+            for path, expected in zip(args.layers, _expected(args), strict=True)
+        ]
+        layers = run_all(tasks, args.jobs)
+    if args.output == "json":
+        known = [layer_json(path, layer) for path, layer in zip(args.layers, layers, strict=True)]
+        print_json({"layers": known} | done.json)
+    else:
+        for path, layer in zip(args.layers, layers, strict=True):
+            print(f"{layer.image.root_hash.hex()}  {path}")
+    print_summary(args, done, "hashed")
+    return 0

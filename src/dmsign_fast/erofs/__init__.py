@@ -1,0 +1,1 @@
+"""Layers to EROFS images and their root hashes."""

@@ -1,0 +1,248 @@
+"""What a layer is compressed with, and its bytes without it.
+
+The node decides what a layer is, so this follows containerd (``core/images/mediatypes.go`` and
+``pkg/archive/compression``): by its media type a layer is plain or may be compressed, and then its
+first bytes say how, whatever the suffix. Where nodes differ, the layer is refused: bytes after the
+last gzip member, zeros too, fail in Go's readers and are dropped by ``igzip`` and ``unpigz``, which
+containerd prefers where it finds them.
+
+gzip is RFC 1952 (members one after another), zstd is RFC 8878 (frames, skippable ones too).
+"""
+
+from __future__ import annotations
+
+import enum
+import sys
+from typing import TYPE_CHECKING, Any
+
+from dmsign_fast.errors import FormatError, ParameterError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
+
+    from typing_extensions import Buffer
+
+__all__ = ["Compression", "compression_of", "decompress"]
+
+# Measured (bench/decompression.py): flat from 64 KiB to 1 MiB. A slice makes two to four times its
+# size of data, which stays in L2.
+_SLICE = 128 << 10
+_PIECE = 512 << 10
+# The window that the zstd program takes without being asked; containerd stops at 512 MiB.
+_MAX_WINDOW_LOG = 27
+# isal loses the flags of a gzip header that is cut, so it gets all of it: 10 bytes, the extra
+# field, name and comment (Go stops at 512 bytes of each) and a checksum.
+_GZIP_HEADER = 10 + 2 + 65535 + 512 + 512 + 2
+
+_PLAIN = {
+    "application/vnd.oci.image.layer.v1.tar",
+    "application/vnd.erofs.layer.v1",
+}
+_BY_MAGIC = {
+    "application/vnd.oci.image.layer.v1.tar+gzip",
+    "application/vnd.oci.image.layer.v1.tar+zstd",
+    "application/vnd.docker.image.rootfs.diff.tar",
+    "application/vnd.docker.image.rootfs.diff.tar.gzip",
+    "application/vnd.docker.image.rootfs.diff.tar.zstd",
+    "application/vnd.erofs.layer.v1+zstd",
+}
+_FOREIGN = (
+    "application/vnd.oci.image.layer.nondistributable.",
+    "application/vnd.docker.image.rootfs.foreign.",
+)
+
+
+class Compression(enum.Enum):
+    """How the bytes of a layer are compressed."""
+
+    NONE = "none"
+    GZIP = "gzip"
+    ZSTD = "zstd"
+
+
+def _by_magic(head: bytes) -> Compression:
+    """As containerd's DetectCompression."""
+    if head[:3] == b"\x1f\x8b\x08":
+        return Compression.GZIP
+    skippable = len(head) >= 8 and 0x50 <= head[0] <= 0x5F and head[1:4] == b"\x2a\x4d\x18"
+    if skippable or head[:4] == b"\x28\xb5\x2f\xfd":
+        return Compression.ZSTD
+    return Compression.NONE
+
+
+def compression_of(head: bytes, media_type: str | None = None) -> Compression:
+    """What a layer is compressed with.
+
+    Args:
+        head: its first bytes, 8 or more unless it is smaller.
+        media_type: of its descriptor; None to look at the bytes alone.
+
+    Raises:
+        FormatError: the media type is not that of a layer that can be hashed, or it says that the
+            layer is plain and the bytes are compressed, which a node would not notice.
+    """
+    found = _by_magic(head)
+    if media_type is None or media_type in _BY_MAGIC:
+        return found
+    if media_type in _PLAIN:
+        if found is not Compression.NONE:
+            raise FormatError(
+                f"the media type {media_type} is that of a plain layer, and this one is compressed "
+                f"with {found.value}: push it with the suffix +{found.value}"
+            )
+        return found
+    if media_type.startswith(_FOREIGN):
+        raise FormatError(
+            f"a layer of media type {media_type} is not supported: its bytes need not be in the "
+            "registry, so a node may not have what was signed; push it as an ordinary layer"
+        )
+    if "+encrypted" in media_type:
+        raise FormatError(
+            f"a layer of media type {media_type} is encrypted, and a root hash is of the plain "
+            "layer: decrypt the image first"
+        )
+    known = ", ".join(sorted(_PLAIN | _BY_MAGIC))
+    raise FormatError(f"{media_type!r} is not the media type of a layer; known are {known}")
+
+
+def _sliced(pieces: Iterable[Buffer], size: int) -> Iterator[bytearray | memoryview]:
+    """The same bytes in slices of ``size`` and a last one; what is long enough is not copied."""
+    kept = bytearray()
+    for piece in pieces:
+        view = memoryview(piece).cast("B")
+        start = 0
+        if kept:
+            start = size - len(kept)
+            kept += view[:start]
+            if len(kept) < size:
+                continue
+            yield kept
+            kept = bytearray()
+        for at in range(start, len(view), size):
+            part = view[at : at + size]
+            if len(part) == size:
+                yield part
+            else:
+                kept += part
+    if kept:
+        yield kept
+
+
+def _decoders(compression: Compression) -> tuple[Callable[[], Any], Any]:
+    """What makes a decoder of one member or frame, with the interface of bz2's, and its error."""
+    if compression is Compression.GZIP:
+        from isal import igzip_lib
+
+        return lambda: igzip_lib.IgzipDecompressor(igzip_lib.DECOMP_GZIP), igzip_lib.error
+    if sys.version_info >= (3, 14):
+        from compression import zstd
+    else:
+        from backports import zstd
+
+    options: dict[int, int] = {zstd.DecompressionParameter.window_log_max: _MAX_WINDOW_LOG}
+    return lambda: zstd.ZstdDecompressor(options=options), zstd.ZstdError
+
+
+# What the messages of libzstd mean for a layer.
+_ADVICE = {
+    "Dictionary mismatch": "it needs a dictionary, which no node has",
+    "too much memory": f"its window is larger than {1 << _MAX_WINDOW_LOG >> 20} MiB: compress it "
+    "without --long or --ultra",
+}
+
+
+def _decompressed(
+    pieces: Iterable[Buffer], compression: Compression, piece_size: int
+) -> Iterator[bytes]:
+    """Members or frames one after another, each by a decoder of its own."""
+    new_decoder, decoder_error = _decoders(compression)
+    name = compression.value
+    slices = _sliced(pieces, _SLICE)
+    taken = made = 0
+
+    def take() -> bytes | bytearray | memoryview:
+        nonlocal taken
+        data = next(slices, b"")
+        taken += len(data)
+        return data
+
+    data = take()
+    while data:
+        if len(data) < _GZIP_HEADER:
+            data = b"".join((data, take()))
+        head = bytes(data[:8])
+        reserved = compression is Compression.GZIP and head[3:4] > b"\x1f"
+        if _by_magic(head) is not compression or reserved:
+            raise FormatError(
+                f"at byte {taken - len(data)} of the layer, after {made} bytes of its contents, "
+                f"is neither {name} data nor its end: nodes differ in what they make of it, so "
+                "compress the layer again"
+            )
+        decoder = new_decoder()
+        while not decoder.eof:
+            if not data and decoder.needs_input:
+                data = take()
+                if not data:
+                    raise FormatError(
+                        f"the layer ends within {name} data, at byte {taken}, after {made} bytes "
+                        "of its contents: fetch it again"
+                    )
+            try:
+                piece = decoder.decompress(data, piece_size)
+            except decoder_error as error:
+                advice = (advice for text, advice in _ADVICE.items() if text in str(error))
+                raise FormatError(
+                    f"cannot decompress the layer's {name} data at or before byte {taken}, after "
+                    f"{made} bytes of its contents: "
+                    + next(advice, f"{error}; fetch it or compress it again")
+                ) from error
+            data = b""
+            if piece:
+                made += len(piece)
+                yield piece
+        data = decoder.unused_data or take()
+
+
+def decompress(
+    pieces: Iterable[Buffer], compression: Compression, *, limit: int, piece_size: int = _PIECE
+) -> Iterator[bytes | memoryview]:
+    """The contents of a layer as pieces of 1 to ``piece_size`` bytes.
+
+    All checksums and sizes in the compressed data are verified, and it is read to its end: what
+    came before an error must not be used. Memory stays at a few pieces and the zstd window of at
+    most 128 MiB, whatever the data.
+
+    Args:
+        pieces: the bytes of the layer, in pieces of any size; each has to stay as it is until the
+            next is taken.
+        compression: from compression_of().
+        limit: of the bytes of contents; ``--max-layer-size``.
+        piece_size: in bytes. Pieces of plain data are parts of ``pieces``, without a copy.
+
+    Raises:
+        FormatError: the data is damaged, cut off, or goes on after its end; zstd data that needs a
+            dictionary or a large window; no contents at all.
+        ParameterError: the contents are larger than ``limit``.
+    """
+    total = 0
+    parts: Iterator[bytes | memoryview]
+    if compression is Compression.NONE:
+        views = (memoryview(piece).cast("B") for piece in pieces)
+        parts = (
+            view[at : at + piece_size] for view in views for at in range(0, len(view), piece_size)
+        )
+    else:
+        parts = _decompressed(pieces, compression, piece_size)
+    for part in parts:
+        if total + len(part) > limit:
+            raise ParameterError(
+                f"the contents of the layer are larger than {limit} bytes, the limit of "
+                "--max-layer-size: raise it if you trust the image"
+            )
+        total += len(part)
+        yield part
+    if not total:
+        raise FormatError(
+            "the layer has no contents, which mkfs.erofs refuses before 1.9: a layer without files "
+            "is a tar of two blocks of zeros"
+        )

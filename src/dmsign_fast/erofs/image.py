@@ -1,0 +1,96 @@
+"""Layers that are EROFS images already: hashed as they are."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING
+
+from dmsign_fast.erofs.layer import HashedLayer, write_levels
+from dmsign_fast.errors import FormatError
+from dmsign_fast.outputs import storage_errors, write_all
+from dmsign_fast.verity.tree import VerityHasher
+
+if TYPE_CHECKING:
+    from typing_extensions import Buffer
+
+    from dmsign_fast.erofs.layer import HashArea
+    from dmsign_fast.erofs.recipe import Recipe
+
+__all__ = ["ImageHasher", "is_erofs"]
+
+_SUPERBLOCK = 1024
+_MAGIC = 0xE0F5E1E2
+_BLOCK_BITS = _SUPERBLOCK + 12
+
+
+def is_erofs(media_type: str | None, head: bytes) -> bool:
+    """Whether a layer is an EROFS image: by its media type, else by its first bytes.
+
+    Linux: fs/erofs/erofs_fs.h; containerd: internal/erofsutils, IsErofsMediaType.
+    """
+    if media_type is None:
+        return _has_magic(head)
+    return media_type.startswith("application/vnd.erofs.layer")
+
+
+def _has_magic(head: bytes) -> bool:
+    return int.from_bytes(head[_SUPERBLOCK : _SUPERBLOCK + 4], "little") == _MAGIC
+
+
+class ImageHasher:
+    """Hashes an EROFS image, in the manner of LayerHasher."""
+
+    def __init__(
+        self, recipe: Recipe, *, threads: int | None = None, image: int | None = None
+    ) -> None:
+        """Begin an image; ``image`` is a file that it is copied to."""
+        self.recipe = recipe
+        self._hasher = VerityHasher(recipe.params, threads=threads)
+        self._image = image
+        self._head = b""
+        self._size = 0
+
+    def close(self) -> None:
+        """As LayerHasher.close."""
+
+    def update(self, data: Buffer) -> None:
+        """Append bytes of the image."""
+        view = memoryview(data)
+        if len(self._head) <= _BLOCK_BITS:
+            self._head += bytes(view[: _BLOCK_BITS + 1])
+        self._hasher.update(view)
+        if self._image is not None:
+            with storage_errors("write", "the image"):
+                write_all(self._image, view, self._size)
+        self._size += view.nbytes
+
+    def finalize(
+        self,
+        *,
+        digest: str | None = None,
+        diff_id: str | None = None,
+        hash_area: HashArea | None = None,
+    ) -> HashedLayer:
+        """End the image, as LayerHasher.finalize.
+
+        Raises:
+            FormatError: it is not an EROFS image, or one that cannot be mounted from a device of
+                the recipe's block size.
+        """
+        block = self.recipe.params.data_block_size
+        if not _has_magic(self._head):
+            raise FormatError("the layer is not an EROFS image: its superblock is missing")
+        image_block = 1 << min(self._head[_BLOCK_BITS], 63)
+        if image_block < block:
+            raise FormatError(
+                f"the image has blocks of {image_block} bytes and cannot be mounted from a device "
+                f"of {block}: use a recipe or --data-block-size of at most {image_block}"
+            )
+        if self._image is not None:
+            with storage_errors("write", "the image"):
+                os.ftruncate(self._image, self._size)
+        self._hasher.update(bytes(-self._size % block))
+        tree = self._hasher.finalize()
+        if hash_area:
+            write_levels(tree, hash_area(tree.data_blocks))
+        return HashedLayer(self.recipe, None, self._size, None, tree)

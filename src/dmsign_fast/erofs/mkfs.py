@@ -1,0 +1,227 @@
+"""mkfs.erofs as the converter of a layer, in a process that can do little else."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import logging
+import os
+import re
+import shutil
+import stat
+import struct
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+from uuid import UUID
+
+from dmsign_fast.errors import FormatError, ParameterError, ProgramError, StorageError
+from dmsign_fast.processes import Finished, Limits, run_program
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+__all__ = ["MkfsErofs", "check_options"]
+
+_log = logging.getLogger(__name__)
+
+# a suffix such as -g1a2b3c4 is that of no release, whose bytes nobody knows
+_VERSION = re.compile(rb"mkfs\.erofs \(erofs-utils\) ([0-9]+(?:\.[0-9]+){1,2})\n")
+
+_ALLOWED = re.compile(
+    r"""-[bCELTmxz].+
+    | --(async-queue-limit|chunksize|dsunit|force-gid|force-uid|fsalignblks|gid-offset|
+         max-extent-bytes|root-xattr-isize|uid-offset|workers|xattr-prefix|zfeature-bits)=.+
+    | --(MZ|all-root|all-time|aufs|hard-dereference|ignore-mtime|mkfs-time|ovlfs-strip|
+         preserve-mtime|xattr-inode-digest|zD)(=.*)?""",
+    re.VERBOSE | re.DOTALL,
+)
+
+# The superblock, https://erofs.docs.kernel.org/en/latest/ondisk/core_ondisk.html
+_SUPERBLOCK_OFFSET = 1024
+_SUPERBLOCK = struct.Struct("<I8xB23xI8x16s")  # magic, log2 of the block size, blocks, UUID
+_MAGIC = 0xE0F5E1E2
+
+# mkfs.erofs begins by making the image 2 TiB long, and keeps scratch data in its second half. With
+# less than that allowed, writes fail there, and 1.8.6 ends well all the same, with damaged files.
+_LARGEST_FILE = 2 << 40
+
+
+@dataclass(frozen=True)
+class MkfsErofs:
+    """A runnable mkfs.erofs.
+
+    Attributes:
+        command: the program, with whatever has to stand before it.
+        version: such as ``1.9.4``, which with the arguments decides every byte of an image.
+    """
+
+    command: tuple[str, ...]
+    version: str
+
+    @classmethod
+    def find(cls, path: Path | None = None) -> MkfsErofs:
+        """The mkfs.erofs at ``path``, or that of PATH or the directories for administrators.
+
+        Raises:
+            ProgramError: there is none, or it does not tell its version as a release does.
+        """
+        if path is None:
+            directories = f"{_environment()['PATH']}:/usr/local/sbin:/usr/sbin:/sbin"
+            found = shutil.which("mkfs.erofs", path=directories)
+            if found is None:
+                raise ProgramError(
+                    "mkfs.erofs is not in PATH: apt install erofs-utils, of Debian 13 or newer"
+                )
+            path = Path(found)
+        return cls.of_command((str(path.absolute()),))
+
+    @classmethod
+    def of_command(cls, command: Sequence[str]) -> MkfsErofs:
+        """The mkfs.erofs that ``command`` starts, such as a program behind its own ld.so.
+
+        Raises:
+            ProgramError: it cannot be run, or does not tell its version as a release does.
+        """
+        done = run_program(
+            (*command, "-V"), timeout=60, environment=_environment(), name=command[-1]
+        )
+        said = _VERSION.match(done.out)
+        if done.exit_code or not said:
+            # 1.5, of Debian 12, has no -V
+            raise ProgramError(
+                f"{command[-1]} does not tell its version: a release of erofs-utils from 1.8.6 on "
+                "is needed, which Debian 13 has"
+            )
+        return cls(tuple(command), said[1].decode())
+
+    def convert(
+        self,
+        tar: int,
+        image: int,
+        arguments: Sequence[str],
+        uuid: UUID,
+        *,
+        timeout: float,
+        options: Sequence[str] = (),
+        scratch: Path | None = None,
+    ) -> None:
+        """Turn a tar into an EROFS image.
+
+        Files go by descriptor: what was checked is what is read, whatever happens to names, and
+        no name can be taken for an option. mkfs.erofs sees PATH and TMPDIR of the environment,
+        and no network where the system lets us take it away.
+
+        Args:
+            tar: a regular file, read from its start: a plain tar, not compressed, whose digest is
+                known to be right.
+            image: a regular file, open for reading and writing, and emptied first. When this
+                fails it is left empty.
+            arguments: what the recipe says.
+            uuid: of the image.
+            timeout: seconds. 1.8.6 would spin for ever on some truncated tars.
+            options: the user's own, which come last; see :func:`check_options`.
+            scratch: where to make a directory for temporary files, of up to the size of the
+                image; by default the system's.
+
+        Raises:
+            ParameterError: ``options`` holds one that is not allowed, or ``tar`` is not a file.
+            FormatError: mkfs.erofs refuses the tar.
+            StorageError: there is no space left.
+            ProgramError: mkfs.erofs hangs, dies or leaves something that is no such image.
+        """
+        check_options(options)
+        if not stat.S_ISREG(os.fstat(tar).st_mode):
+            raise ParameterError("mkfs.erofs needs the tar in a regular file: spool it")
+        argv = [*_without_network(), *self.command, *arguments, "-U", str(uuid), *options]
+        try:
+            os.ftruncate(image, 0)
+            with tempfile.TemporaryDirectory(prefix=".dmsign-", dir=scratch) as directory:
+                done = run_program(
+                    [*argv, f"/proc/self/fd/{image}", f"/proc/self/fd/{tar}"],
+                    timeout=timeout,
+                    environment={**_environment(), "TMPDIR": directory},
+                    limits=Limits(file_size=_LARGEST_FILE),
+                    pass_fds=(tar, image),
+                    name=f"mkfs.erofs {self.version}",
+                )
+            self._check(done, image, uuid)
+        except BaseException as error:
+            with contextlib.suppress(OSError):
+                os.ftruncate(image, 0)
+            if isinstance(error, OSError):
+                raise StorageError(f"cannot make room for mkfs.erofs: {error}") from error
+            raise
+
+    def _check(self, done: Finished, image: int, uuid: UUID) -> None:
+        name = f"mkfs.erofs {self.version}"
+        if done.exit_code:
+            said = done.last_words or "it does not say why"
+            if "No space left on device" in said:
+                raise StorageError(f"{name} has no space left: {said}: free some space")
+            raise FormatError(f"{name} refuses the tar, exit status {done.exit_code}: {said}")
+        superblock = os.pread(image, _SUPERBLOCK.size, _SUPERBLOCK_OFFSET)
+        if len(superblock) < _SUPERBLOCK.size:
+            raise ProgramError(f"{name} ended well but left no image")
+        magic, log2_block_size, blocks, found = _SUPERBLOCK.unpack(superblock)
+        if magic != _MAGIC:
+            raise ProgramError(f"{name} ended well but left something other than EROFS")
+        if found != uuid.bytes:
+            raise ProgramError(f"{name} made an image with UUID {UUID(bytes=found)}, not {uuid}")
+        size = os.fstat(image).st_size
+        if size < blocks << log2_block_size:
+            raise ProgramError(
+                f"{name} left {size} bytes of an image of {blocks << log2_block_size}"
+            )
+
+
+def check_options(options: Sequence[str]) -> None:
+    """Let only those options of mkfs.erofs pass that shape the image of one given tar.
+
+    Allowed are the ones for blocks, compression, labels, times, owners, extended attributes,
+    alignment and threads. Not allowed, and so is all that is not known here:
+
+    - what names the source, the target, or another of either: words that are no options,
+      ``--tar``, ``--oci``, ``--s3``, ``--offset``, ``--incremental``, ``--clean``;
+    - ``-U`` and ``--sort``: the recipe decides them, and no other order can be asked for after
+      ``--sort=none``;
+    - what leaves files of the tar out: ``--exclude-path``, ``--exclude-regex``;
+    - what reads or writes other files: ``--file-contexts``, ``--compress-hints``,
+      ``--mount-point`` (only of use with these), ``--blobdev``, ``--ungzip``, ``--unxz``,
+      ``--gzinfo``, ``--vmdk-desc``;
+    - what makes no image, or only talks: ``-V``, ``-h``, ``-d``, ``--quiet``.
+
+    An option and its value are one word, and long names are whole: ``-b4096``, ``--force-uid=0``.
+
+    Raises:
+        ParameterError: an option is not allowed, or not written like that.
+    """
+    for word in options:
+        if not _ALLOWED.fullmatch(word):
+            raise ParameterError(
+                f"mkfs.erofs option {word!r} is not allowed here: give those that shape the image "
+                "only, each in one word such as -zlz4hc or --force-uid=0"
+            )
+
+
+def _environment() -> dict[str, str]:
+    """All that mkfs.erofs gets to see: SOURCE_DATE_EPOCH, for one, would change its images."""
+    return {"PATH": os.environ.get("PATH", os.defpath), "LC_ALL": "C"}
+
+
+@functools.cache
+def _without_network() -> tuple[str, ...]:
+    """What to put before a command to take the network from it, if this machine allows that."""
+    reason = ""
+    for command in (("unshare", "--net"), ("unshare", "--user", "--map-current-user", "--net")):
+        try:
+            done = run_program((*command, "true"), timeout=60, environment=_environment())
+        except ProgramError as error:
+            reason = str(error)
+        else:
+            if not done.exit_code:
+                return command
+            reason = done.last_words
+    _log.info("mkfs.erofs keeps its access to the network: %s", reason)
+    return ()

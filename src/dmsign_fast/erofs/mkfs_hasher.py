@@ -1,0 +1,156 @@
+"""Layers converted by the program mkfs.erofs, alone or as a check of our own conversion."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from typing import TYPE_CHECKING
+
+from dmsign_fast.erofs.layer import HashedLayer, LayerHasher, hash_image
+from dmsign_fast.erofs.recipe import Layout, Recipe
+from dmsign_fast.errors import ParameterError, VerificationError
+from dmsign_fast.outputs import storage_errors, write_all
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from typing_extensions import Buffer
+
+    from dmsign_fast.erofs.layer import HashArea
+    from dmsign_fast.erofs.mkfs import MkfsErofs
+
+__all__ = ["MkfsHasher", "TwinHasher"]
+
+_PIECE = 1 << 20
+
+
+class MkfsHasher:
+    """Keeps the tar in a nameless file, and at its end lets mkfs.erofs convert it."""
+
+    def __init__(
+        self,
+        recipe: Recipe,
+        mkfs: MkfsErofs,
+        *,
+        options: Sequence[str] = (),
+        threads: int | None = None,
+        time_limit: float = 3600,
+        image: int | None = None,
+    ) -> None:
+        """Begin a layer.
+
+        Args:
+            recipe: what decides the image.
+            mkfs: the program; a version that makes the recipe's images.
+            options: further ones, which make another image.
+            threads: for hashing, every core by default.
+            time_limit: seconds for the program.
+            image: a new file, open for reading and writing, that the image is written to.
+
+        Raises:
+            ParameterError: the program has another version than the recipe.
+        """
+        if mkfs.version not in recipe.mkfs_versions:
+            raise ParameterError(
+                f"mkfs.erofs is version {mkfs.version}, and the recipe is for "
+                f"{' or '.join(recipe.mkfs_versions)}: give "
+                f"--recipe {recipe.name}@{mkfs.version} if the nodes have that version"
+            )
+        self.recipe = recipe
+        self._mkfs = mkfs
+        self._options = options
+        self._threads = threads
+        self._time_limit = time_limit
+        self._tar = tempfile.TemporaryFile()  # noqa: SIM115
+        self._scratch = tempfile.TemporaryFile() if image is None else None  # noqa: SIM115
+        self._image = self._scratch.fileno() if image is None and self._scratch else image or 0
+        self._size = 0
+
+    def close(self) -> None:
+        """As LayerHasher.close."""
+        self._tar.close()
+        if self._scratch:
+            self._scratch.close()
+
+    def update(self, data: Buffer) -> None:
+        """Append bytes of the tar."""
+        view = memoryview(data)
+        with storage_errors("write a temporary file in", tempfile.gettempdir()):
+            write_all(self._tar.fileno(), view, self._size)
+        self._size += view.nbytes
+
+    def finalize(
+        self,
+        *,
+        digest: str | None = None,
+        diff_id: str | None = None,
+        hash_area: HashArea | None = None,
+    ) -> HashedLayer:
+        """End the tar, as LayerHasher.finalize; errors of MkfsErofs.convert too."""
+        uuid = self.recipe.image_uuid(digest=digest, diff_id=diff_id)
+        image = self._image
+        self._mkfs.convert(
+            self._tar.fileno(),
+            image,
+            self.recipe.mkfs_arguments,
+            uuid,
+            timeout=self._time_limit,
+            options=self._options,
+        )
+        with storage_errors("write", "the image"):
+            size = os.fstat(image).st_size
+            if self.recipe.layout is Layout.TAR_INDEX:
+                for at in range(0, self._size, _PIECE):
+                    write_all(image, os.pread(self._tar.fileno(), _PIECE, at), size + at)
+                size += self._size
+        tree = hash_image(image, size, self.recipe, threads=self._threads, hash_area=hash_area)
+        return HashedLayer(self.recipe, uuid, size, None, tree)
+
+
+class TwinHasher:
+    """Both conversions, which must agree."""
+
+    def __init__(self, native: LayerHasher, mkfs: MkfsHasher) -> None:
+        """Begin a layer with two hashers of one recipe."""
+        self._native = native
+        self._mkfs = mkfs
+
+    def close(self) -> None:
+        """Close both."""
+        self._native.close()
+        self._mkfs.close()
+
+    def update(self, data: Buffer) -> None:
+        """Append bytes of the tar to both."""
+        self._native.update(data)
+        self._mkfs.update(data)
+
+    def finalize(
+        self,
+        *,
+        digest: str | None = None,
+        diff_id: str | None = None,
+        hash_area: HashArea | None = None,
+    ) -> HashedLayer:
+        """End both, as LayerHasher.finalize.
+
+        Raises:
+            VerificationError: the images differ.
+        """
+        native = self._native.finalize(digest=digest, diff_id=diff_id, hash_area=hash_area)
+        mkfs = self._mkfs.finalize(digest=digest, diff_id=diff_id)
+        if native.root_hash != mkfs.root_hash:
+            raise VerificationError(
+                f"the root hash is {native.root_hash.hex()} and that of mkfs.erofs "
+                f"{mkfs.root_hash.hex()} ({_difference(native, mkfs)}): please report this layer"
+            )
+        return native
+
+
+def _difference(native: HashedLayer, mkfs: HashedLayer) -> str:
+    if native.image_size != mkfs.image_size:
+        return f"images of {native.image_size} and {mkfs.image_size} bytes"
+    if not native.tree.hash_blocks:
+        return "images of one size"
+    first = native.tree.differences(mkfs.tree)[0]
+    return f"images differ first in data block {first}"

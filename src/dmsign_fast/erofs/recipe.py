@@ -1,0 +1,151 @@
+"""All that decides the root hash of a layer: one table, one row for each kind of node."""
+
+from __future__ import annotations
+
+import dataclasses
+import enum
+from dataclasses import dataclass
+from uuid import NAMESPACE_URL, UUID, uuid5
+
+from dmsign_fast import _core
+from dmsign_fast.errors import ParameterError
+from dmsign_fast.verity.params import VerityParams
+
+__all__ = ["RECIPES", "Layout", "Recipe", "UuidRule"]
+
+_NEWEST = "1.9.4"
+
+
+class Layout(enum.Enum):
+    """What mkfs.erofs is told to make of the tar."""
+
+    FULL = "full"
+    """All files converted, in blocks of 4096 bytes."""
+    TAR_INDEX = "tar-index"
+    """Metadata in front of the tar as it is, in blocks of 512 bytes."""
+
+    @property
+    def block_size(self) -> int:
+        """Bytes of a block of the image."""
+        return 4096 if self is Layout.FULL else 512
+
+    @property
+    def mkfs_arguments(self) -> tuple[str, ...]:
+        """The options of mkfs.erofs; the order of ``--sort=none`` makes one pass possible."""
+        if self is Layout.FULL:
+            return ("--tar=f", "--aufs", "--quiet", "-Enoinline_data", "-b4096", "--sort=none")
+        return ("--tar=i", "--aufs", "--quiet")
+
+
+class UuidRule(enum.Enum):
+    """Which digest the UUID of the image is made from."""
+
+    DIGEST = "digest"
+    """The layer's own, as the manifest names it: of the compressed bytes."""
+    DIFF_ID = "diff-id"
+    """That of the uncompressed tar, as the image's config names it."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recipe:
+    """How a node makes a dm-verity device of a layer.
+
+    Attributes:
+        name: as users give it.
+        layout: what mkfs.erofs makes.
+        uuid: of the image: fixed, or UUIDv5 of a digest.
+        params: of the hash tree.
+        mkfs_version: of mkfs.erofs, such as ``1.9.4``.
+
+    Raises:
+        ParameterError: that version of mkfs.erofs is not supported.
+    """
+
+    name: str
+    layout: Layout
+    uuid: UuidRule | UUID
+    params: VerityParams
+    mkfs_version: str = _NEWEST
+
+    def __post_init__(self) -> None:
+        if not self.mkfs_versions:
+            groups = ", ".join(_core.mkfs_groups())
+            raise ParameterError(
+                f"mkfs.erofs {self.mkfs_version or '(no version)'} is not supported: use one of "
+                f"{groups} (versions with a dash between them make the same images)"
+            )
+
+    @classmethod
+    def parse(cls, text: str) -> Recipe:
+        """The recipe of a name, with ``@`` and a version of mkfs.erofs behind it or not.
+
+        Raises:
+            ParameterError: unknown name or version.
+        """
+        name, at, version = text.partition("@")
+        for recipe in RECIPES:
+            if recipe.name == name:
+                return dataclasses.replace(recipe, mkfs_version=version) if at else recipe
+        known = ", ".join(recipe.name for recipe in RECIPES)
+        raise ParameterError(f"recipe {name!r} is unknown: use one of {known}")
+
+    @property
+    def mkfs_versions(self) -> tuple[str, ...]:
+        """The versions of mkfs.erofs that make the same images as this one, itself among them."""
+        groups = _core.mkfs_groups().values()
+        return next((versions for versions in groups if self.mkfs_version in versions), ())
+
+    @property
+    def mkfs_arguments(self) -> tuple[str, ...]:
+        """The options of mkfs.erofs but for the UUID."""
+        return (*self.layout.mkfs_arguments, "-T0", "--mkfs-time")
+
+    def image_uuid(self, *, digest: str | None, diff_id: str | None) -> UUID:
+        """The UUID of a layer's image.
+
+        Args:
+            digest: of the layer as the manifest names it, ``sha256:…``.
+            diff_id: of the uncompressed tar.
+
+        Raises:
+            ParameterError: the one that the rule needs is not known.
+        """
+        if isinstance(self.uuid, UUID):
+            return self.uuid
+        name = digest if self.uuid is UuidRule.DIGEST else diff_id
+        if name is None:
+            raise ParameterError(
+                f"the recipe {self.name} makes the UUID of the {self.uuid.value}: give it, or a "
+                "UUID"
+            )
+        return uuid5(NAMESPACE_URL, f"erofs:blobs/{name}")
+
+
+def _params(block_size: int) -> VerityParams:
+    # containerd: internal/dmverity, DefaultDmverityOptions
+    return VerityParams(data_block_size=block_size, hash_block_size=block_size, salt=bytes(32))
+
+
+RECIPES = (
+    # containerd 2.3: plugins/diff/erofs, Apply, with mkfs_options = ["-T0", "--mkfs-time",
+    # "--sort=none"] as docs/snapshotters/erofs.md has them
+    Recipe(name="containerd", layout=Layout.FULL, uuid=UuidRule.DIGEST, params=_params(4096)),
+    # containerd: ctr images build-erofs-cache; core/images/converter/erofs, ConvertLayerToErofs
+    Recipe(
+        name="containerd-cache", layout=Layout.FULL, uuid=UuidRule.DIFF_ID, params=_params(4096)
+    ),
+    # containerd: enable_tar_index; internal/erofsutils, GenerateTarIndexAndAppendTar
+    Recipe(
+        name="containerd-tar-index",
+        layout=Layout.TAR_INDEX,
+        uuid=UuidRule.DIGEST,
+        params=_params(512),
+    ),
+    # the prototype of notation sign --dm-verity, and the tardev and OSGuard snapshotters
+    Recipe(
+        name="osguard",
+        layout=Layout.TAR_INDEX,
+        uuid=UUID("c1b9d5a2-f162-11cf-9ece-0020afc76f16"),
+        params=_params(512),
+    ),
+)

@@ -1,0 +1,93 @@
+"""Consumers of one stream that work side by side, each in a thread of its own."""
+
+from __future__ import annotations
+
+import contextlib
+import queue
+import threading
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from typing_extensions import Buffer
+
+    Consumer = Callable[[Buffer], object]
+
+__all__ = ["BUFFERS", "side_by_side"]
+
+# Pieces that wait for a consumer: enough to even out a short stop, and all the memory it costs.
+_DEPTH = 3
+# A piece is consumed when so many more were given: those that wait, one in each thread's hands, and
+# one that was only looked at. A reader may take turns with so many buffers.
+BUFFERS = _DEPTH + 3
+
+
+class _Stage:
+    """A thread that consumes pieces in order.
+
+    After an error it takes pieces and drops them, so that nobody waits for it.
+    """
+
+    def __init__(self, consume: Consumer) -> None:
+        self._consume = consume
+        self._pieces: queue.Queue[Buffer | None] = queue.Queue(_DEPTH)
+        self._error: BaseException | None = None
+        self._dropping = False
+        self._thread = threading.Thread(target=self._run, name="dmsign-stage")
+        self._thread.start()
+
+    def _run(self) -> None:
+        while (piece := self._pieces.get()) is not None:
+            if self._dropping:
+                continue
+            try:
+                self._consume(piece)
+            except BaseException as error:  # noqa: BLE001
+                self._error = error
+                self._dropping = True
+
+    def put(self, piece: Buffer) -> None:
+        self.check()
+        self._pieces.put(piece)
+
+    def check(self) -> None:
+        if self._error:
+            raise self._error
+
+    def end(self, *, drop: bool) -> None:
+        self._dropping |= drop
+        self._pieces.put(None)
+
+    def join(self) -> None:
+        self._thread.join()
+
+
+@contextlib.contextmanager
+def side_by_side(*consumers: Consumer) -> Iterator[Callable[[Buffer], None]]:
+    """A function that gives a piece to every consumer, and waits where one is far behind.
+
+    A piece must not change until BUFFERS more were given. The end of the ``with`` block waits until
+    all pieces are consumed. The first error of a consumer comes out of the function or of the end;
+    after it, or an error in the block, the other consumers get no more pieces, and no thread is
+    left.
+    """
+    stages: list[_Stage] = []
+
+    def put(piece: Buffer) -> None:
+        for stage in stages:
+            stage.put(piece)
+
+    failed = True
+    try:
+        for consume in consumers:
+            stages.append(_Stage(consume))
+        yield put
+        failed = False
+    finally:
+        for stage in stages:
+            stage.end(drop=failed)
+        for stage in stages:
+            stage.join()
+    for stage in stages:
+        stage.check()
