@@ -36,7 +36,7 @@ MAY_IMPORT = {
     "verity": {"_core", "outputs", "errors"},
     "trust": {"envelope", "signing", "errors"},
     "envelope": {"signing", "errors"},
-    "oci": {"outputs", "errors"},
+    "oci": {"outputs", "processes", "errors"},
     "signing": {"errors"},
     "outputs": {"errors"},
     "processes": {"errors"},

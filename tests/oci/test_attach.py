@@ -173,6 +173,26 @@ def test_entries_of_others_stay_as_they_were(serve, connect):
     assert now == value | {"manifests": [entry, mine.referrer.to_json()]}
 
 
+def test_a_referrer_that_the_registry_loses_is_pushed_again(serve, connect):
+    server = serve()
+    registry = connect(server, settle=0.02, tries=3)
+    image = push_image(registry, "v1")
+    signature = push_signature(registry, image.descriptor)
+
+    def loses(handler):
+        manifests = server.repository("app/web").manifests
+        handler.serve()
+        del manifests[signature.descriptor.digest]
+
+    server.fail("PUT", "/manifests/", loses)
+    registry.attach(image.descriptor, [signature])
+    assert registry.referrers(image.descriptor) == [signature.referrer]
+    del server.repository("app/web").manifests[signature.descriptor.digest]
+    server.fail("PUT", "/manifests/", loses, times=99)
+    with pytest.raises(RegistryError, match="does not list it as a referrer"):
+        registry.attach(image.descriptor, [signature])
+
+
 # a registry in memory whose other writers are as bad as can be
 
 

@@ -53,14 +53,14 @@ def test_scopes_of_one_resource_are_one():
     assert merge_scopes("registry:catalog:*", "aws") == ("registry:catalog:*", "aws")
 
 
-def authenticator(answer, credentials=None, url="https://r", safe=lambda url: url[:6] == "https:"):
+def authenticator(answer, credentials=None, url="https://r"):
     asked = []
 
     def fetch(method, url, headers, body):
         asked.append((method, url, dict(headers), body))
         return answer
 
-    return Authenticator("r", url, lambda: credentials, fetch, safe), asked
+    return Authenticator("r", url, lambda: credentials, fetch), asked
 
 
 BEARER = 'Bearer realm="https://t/x?y=1",service="s p",scope="repository:a:pull,push"'

@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-from dmsign_fast.errors import FormatError, RegistryError, StorageError
+from dmsign_fast.errors import FormatError, ProgramError, RegistryError, StorageError
 from dmsign_fast.oci.credentials import Credentials, find_credentials
 
 ALICE = {"auth": base64.b64encode(b"alice:se:cret").decode()}
@@ -183,7 +183,7 @@ def test_a_helper_without_the_login_leaves_it_to_the_file(home):
         ("print('SECRET')", FormatError, "did not print a login"),
         ("print('[\"SECRET\"]')", FormatError, "did not print a login"),
         ('print(\'{"Username": 1, "Secret": "SECRET"}\')', FormatError, "did not print"),
-        (None, RegistryError, "cannot run docker-credential-test"),
+        (None, ProgramError, "cannot run docker-credential-test"),
     ],
 )
 def test_a_helper_that_fails_is_named(home, script, error, why):
@@ -200,5 +200,5 @@ def test_a_helper_that_hangs_is_ended(home, monkeypatch):
     monkeypatch.setattr("dmsign_fast.oci.credentials._HELPER_SECONDS", 0.2)
     home.helper("test", "import time; time.sleep(600)")
     home.write(".docker/config.json", {"credsStore": "test"})
-    with pytest.raises(RegistryError, match=r"did not end within 0\.2 s"):
+    with pytest.raises(ProgramError, match=r"did not end within 0\.2 s"):
         home.find()

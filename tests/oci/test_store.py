@@ -41,6 +41,11 @@ def test_bad_content_never_passes_whole(data, places, how):
     assert len(b"".join(got)) < max(1, len(data))
 
 
+def test_content_that_ends_early_is_told():
+    with pytest.raises(VerificationError, match="has 3 bytes instead of 4"):
+        list(verified([b"dat"], Descriptor.of(b"data", "a/b"), "it"))
+
+
 def test_nothing_is_read_after_the_first_byte_too_many():
     def endless():
         while True:

@@ -143,7 +143,12 @@ def test_silence_has_an_end(serve, connect):
     server = serve()
     quiet = threading.Event()
     registry = connect(server, tries=2, read_timeout=0.2)
-    server.fail("GET", "/manifests/", lambda handler: quiet.wait(20), times=2)
+
+    def is_silent(handler):
+        quiet.wait(20)
+        hang_up(handler)
+
+    server.fail("GET", "/manifests/", is_silent, times=2)
     try:
         with pytest.raises(RegistryError, match="timed out"):
             registry.resolve("v1")
@@ -320,6 +325,7 @@ def test_a_login_of_netrc_is_not_sent(serve, connect, tmp_path, monkeypatch):
     storage.repositories = server.repositories
     server.blobs_at = storage.url
     registry = connect(server)
+    registry._transport._loopback = False  # requests looks at the environment, as for any other
     registry.push(BLOB, DATA)
     assert b"".join(registry.fetch(BLOB)) == DATA
     requests = server.requests + storage.requests
@@ -336,6 +342,10 @@ def test_redirects_have_an_end_and_stay_with_http(serve, connect):
     for place in ("ftp://127.0.0.1", "file:///etc/passwd?", "http://example.com"):
         server.blobs_at = place
         with pytest.raises(RegistryError, match="not HTTPS"):
+            list(registry.fetch(BLOB))
+    for place in ("http://[::1", "http://127.0.0.1:port", "//a:99999"):
+        server.blobs_at = place
+        with pytest.raises(RegistryError, match="no URL"):
             list(registry.fetch(BLOB))
     server.fail("PUT", "/manifests/", status(307, Location=f"{server.url}/elsewhere"))
     with pytest.raises(RegistryError, match="will not be sent to"):
@@ -380,6 +390,19 @@ def test_tls_with_a_certificate_of_the_client(serve, connect, tls):
     push_image(registry, "v1")
     with pytest.raises(RegistryError):
         connect(server, **options).resolve("v1")
+
+
+def test_the_certificate_of_the_client_is_for_the_registry_only(serve, connect, tls):
+    server, storage = serve(tls=tls.server), serve(tls=(*tls.server, tls.ca))
+    storage.repositories = server.repositories
+    server.blobs_at = storage.url
+    certificate, key = tls.client
+    options = {"plain_http": False, "ca_file": tls.ca, "tries": 1}
+    registry = connect(server, client_certificate=certificate, client_key=key, **options)
+    registry.push(BLOB, DATA)
+    with pytest.raises(RegistryError):
+        list(registry.fetch(BLOB))
+    assert storage.requests == []
 
 
 def test_tls_of_another_name_is_refused(serve, connect, tls):

@@ -12,9 +12,10 @@ import threading
 import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlencode, urlsplit, urlunsplit
+from urllib.parse import urlencode, urlunsplit
 
 from dmsign_fast.errors import RegistryError
+from dmsign_fast.oci.urls import keeps_secrets, split
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -92,7 +93,6 @@ class Authenticator:
         url: str,
         find: Callable[[], Credentials | None],
         fetch: Callable[[str, str, Mapping[str, str], bytes | None], bytes],
-        keeps_secrets: Callable[[str], bool],
     ) -> None:
         """Take the means: nothing is asked before a registry wants a login.
 
@@ -101,13 +101,11 @@ class Authenticator:
             url: where it is.
             find: finds the login; called once.
             fetch: asks the server of tokens: method, URL, headers, body to answer.
-            keeps_secrets: whether a secret may be sent to a URL.
         """
         self._registry = registry
         self._url = url
         self._find = find
         self._fetch = fetch
-        self._keeps_secrets = keeps_secrets
         self._lock = threading.RLock()
         self._known: list[Credentials | None] = []
         self._challenges: dict[Scope, Challenge] = {}
@@ -173,9 +171,9 @@ class Authenticator:
         return header
 
     def _check_safe(self, url: str) -> None:
-        if not self._keeps_secrets(url):
+        if not keeps_secrets(url):
             raise RegistryError(
-                f"{self._registry} wants a login to be sent to {urlsplit(url).netloc} over plain "
+                f"{self._registry} wants a login to be sent to {split(url).netloc} over plain "
                 "HTTP, where others can read it: use HTTPS"
             )
 
@@ -209,7 +207,7 @@ class Authenticator:
         except (ValueError, AttributeError):
             answer, token = {}, None
         if not isinstance(token, str) or not re.fullmatch(r"[!-~]+", token):
-            raise RegistryError(f"the answer of {urlsplit(realm).netloc} holds no token")
+            raise RegistryError(f"the answer of {split(realm).netloc} holds no token")
         return _Bearer(f"Bearer {token}", begin + _life(answer))
 
     def _ask(
@@ -230,7 +228,7 @@ class Authenticator:
             headers["Authorization"] = _basic(found)
         query = [("service", service)] if service else []
         query += [("scope", one) for one in scope]
-        parts = urlsplit(realm)
+        parts = split(realm)
         asked = "&".join(filter(None, (parts.query, urlencode(query))))
         return self._fetch("GET", urlunsplit(parts._replace(query=asked)), headers, None)
 

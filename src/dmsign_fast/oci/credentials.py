@@ -4,21 +4,19 @@ from __future__ import annotations
 
 import base64
 import binascii
-import contextlib
 import json
 import os
 import re
-import signal
-import subprocess
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dmsign_fast.errors import FormatError, RegistryError, StorageError
 from dmsign_fast.outputs import storage_errors
+from dmsign_fast.processes import run_program
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Iterator, Mapping
 
 __all__ = ["Credentials", "find_credentials"]
 
@@ -57,7 +55,8 @@ def find_credentials(
     Raises:
         StorageError: a file is there and cannot be read.
         FormatError: a file, or what a helper prints, is malformed.
-        RegistryError: a helper fails.
+        RegistryError: a helper says that it failed.
+        ProgramError: a helper is missing or hangs.
     """
     environment = os.environ if environment is None else environment
     for path in _files(environment):
@@ -161,17 +160,17 @@ def _from_helper(
     if not isinstance(helper, str) or not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", helper):
         raise FormatError(f"{path} names a credential helper {helper!r}: that is no program name")
     program = f"docker-credential-{helper}"
-    exit_code, out = _run_program(
+    finished = run_program(
         [program, "get"], stdin=server.encode(), timeout=_HELPER_SECONDS, environment=environment
     )
-    if exit_code:
-        said = out.decode(errors="replace").strip()
+    if finished.exit_code:  # what it says then stands in its standard output
+        said = finished.out.decode(errors="replace").strip()
         if "credentials not found" in said.lower():
             return None
         said = "".join(letter if letter.isprintable() else "?" for letter in said[:300])
         raise RegistryError(f"{program}, which {path} names, cannot find the login: {said}")
     try:
-        answer = json.loads(out)
+        answer = json.loads(finished.out)
         username, secret = answer["Username"], answer["Secret"]
     except (ValueError, KeyError, TypeError):
         username = secret = None
@@ -180,30 +179,3 @@ def _from_helper(
     if username == "<token>":
         return Credentials(identity_token=secret)
     return Credentials(username, secret) if username or secret else None
-
-
-def _run_program(
-    argv: Sequence[str], *, stdin: bytes, timeout: float, environment: Mapping[str, str]
-) -> tuple[int, bytes]:
-    """Exit status and standard output of a program."""
-    try:
-        process = subprocess.Popen(
-            argv,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-            env=environment,
-            start_new_session=True,
-        )
-    except OSError as error:
-        raise RegistryError(f"cannot run {argv[0]}: {error.strerror}") from error
-    with process:
-        try:
-            out = process.communicate(stdin, timeout)[0]
-        except subprocess.TimeoutExpired as error:
-            raise RegistryError(f"{argv[0]} did not end within {timeout:g} s") from error
-        finally:
-            if process.poll() is None:
-                with contextlib.suppress(ProcessLookupError):
-                    os.killpg(process.pid, signal.SIGKILL)
-    return process.returncode, out

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import random
 import re
+import time
 from typing import TYPE_CHECKING, Self
-from urllib.parse import quote, urljoin, urlsplit, urlunsplit
+from urllib.parse import quote, urlunsplit
 
 from dmsign_fast.errors import (
     FormatError,
@@ -36,6 +38,7 @@ from dmsign_fast.oci.store import (
     verified,
 )
 from dmsign_fast.oci.transport import Answer, Connection, Transport
+from dmsign_fast.oci.urls import join, origin, split
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -70,7 +73,7 @@ class Registry:
             connection,
             lambda: credentials or find_credentials(self.registry, self.repository),
         )
-        self._settle = connection.settle
+        self._connection = connection
         self._pull: Scope = (f"repository:{self.repository}:pull",)
         self._push: Scope = (f"repository:{self.repository}:pull,push",)
 
@@ -166,7 +169,7 @@ class Registry:
         )
         if answer.status == 202 and (location := answer.headers.get("Location")):
             with contextlib.suppress(RegistryError):  # it ends by itself too
-                place = urljoin(answer.url, location)
+                place = join(answer.url, location)
                 self._transport.send("DELETE", place, self._push, (202, 204))
         return answer.status == 201
 
@@ -175,7 +178,7 @@ class Registry:
         location = start.headers.get("Location")
         if not location:
             raise RegistryError(f"{self} does not say where to push {descriptor.digest}")
-        parts = urlsplit(urljoin(start.url, location))
+        parts = split(join(start.url, location))
         query = "&".join(filter(None, (parts.query, f"digest={quote(descriptor.digest, safe='')}")))
         self._transport.upload(
             urlunsplit(parts._replace(query=query)),
@@ -254,19 +257,32 @@ class Registry:
         """Push manifests as referrers, and list them where the registry does not; see Store."""
         check_subjects(manifests, subject)
         answers = [self._put(one, one.descriptor.digest) for one in manifests]
-        unlisted = [
-            manifest.referrer
-            for manifest, answer in zip(manifests, answers, strict=True)
-            if answer.headers.get("OCI-Subject") != subject.digest
-        ]
-        if unlisted:
-            update_index(
-                unlisted,
-                lambda: self._referrers_index(subject),
-                lambda index: self.tag(index, subject.digest.referrers_tag),
-                self._settle,
-                f"{self}:{subject.digest.referrers_tag}",
-            )
+        if all(answer.headers.get("OCI-Subject") == subject.digest for answer in answers):
+            self._confirm(subject, manifests)
+            return
+        update_index(
+            [one.referrer for one in manifests],
+            lambda: self._referrers_index(subject),
+            lambda index: self.tag(index, subject.digest.referrers_tag),
+            self._connection.settle,
+            f"{self}:{subject.digest.referrers_tag}",
+        )
+
+    def _confirm(self, subject: Descriptor, manifests: Sequence[Manifest]) -> None:
+        """See that they are listed: some registries lose what several push at the same time."""
+        missing = list(manifests)
+        for _ in range(self._connection.tries):
+            listed = {one.digest for one in self.referrers(subject)}
+            missing = [one for one in missing if one.descriptor.digest not in listed]
+            if not missing:
+                return
+            time.sleep(self._connection.settle * random.uniform(0.5, 1))
+            for manifest in missing:
+                self._put(manifest, manifest.descriptor.digest)
+        raise RegistryError(
+            f"{self} took {missing[0].descriptor.digest} and does not list it as a referrer of "
+            f"{subject.digest}: try again, or ask who runs the registry"
+        )
 
 
 def _is_manifest(descriptor: Descriptor) -> bool:
@@ -289,8 +305,8 @@ def _next_page(answer: Answer) -> str | None:
     """The URL of the next page (RFC 8288), which must be of the same registry."""
     for link in re.finditer(r"<([^>]*)>([^<]*)", answer.headers.get("Link", "")):
         if re.search(r';\s*rel="?next"?\s*(?:[;,]|$)', link[2], re.IGNORECASE):
-            url: str = urljoin(answer.url, link[1])
-            if urlsplit(url)[:2] != urlsplit(answer.url)[:2]:
+            url = join(answer.url, link[1])
+            if origin(url) != origin(answer.url):
                 raise RegistryError(f"the referrers at {answer.url} go on at another host")
             return url
     return None

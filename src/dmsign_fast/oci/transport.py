@@ -8,19 +8,18 @@ token among all scopes (docs/registries.md has the list).
 from __future__ import annotations
 
 import contextlib
-import ipaddress
 import json
 import threading
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
-from urllib.parse import SplitResult, urljoin, urlsplit
+from typing import TYPE_CHECKING, Any
 
 from dmsign_fast.errors import NotFoundError, RegistryError
 from dmsign_fast.oci.auth import Authenticator, Scope
 from dmsign_fast.oci.retry import TRANSIENT, Patience, TransientError, retry_after
 from dmsign_fast.oci.store import Content
+from dmsign_fast.oci.urls import is_loopback, join, origin, shown, split
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -36,7 +35,6 @@ _PIECE = 1 << 20
 _ANSWER_LIMIT = 1 << 20
 _REDIRECTS = (301, 302, 303, 307, 308)
 _MOST_REDIRECTS = 5
-_PORTS = {"http": 80, "https": 443}
 
 
 @dataclass(frozen=True)
@@ -94,7 +92,7 @@ class _Request:
     size: int = 0
 
     def __str__(self) -> str:
-        return f"{self.method} {_bare(self.url)}"
+        return f"{self.method} {shown(self.url)}"
 
 
 class _Body:
@@ -118,17 +116,15 @@ class Transport:
     ) -> None:
         """Connect to nothing yet; ``find`` finds the login when the registry wants one."""
         host = _DOCKER_HUB.get(registry, registry)
-        self._loopback = _is_loopback(urlsplit(f"//{host}").hostname or "")
+        self._loopback = is_loopback(split(f"//{host}").hostname or "")
         plain = self._loopback if connection.plain_http is None else connection.plain_http
         self.url = f"{'http' if plain else 'https'}://{host}"
         self.connection = connection
         self._registry = registry
-        self._origin = _origin(urlsplit(self.url))
+        self._origin = origin(self.url)
         self._local = threading.local()
         self._sessions: list[requests.Session] = []
-        self._authenticator = Authenticator(
-            registry, self.url, find, self._fetch_token, self._keeps_secrets
-        )
+        self._authenticator = Authenticator(registry, self.url, find, self._fetch_token)
 
     def close(self) -> None:
         """Close the connections of all threads."""
@@ -162,13 +158,13 @@ class Transport:
             limit: bytes of the answer; RegistryError if it is larger.
         """
         request = _Request(
-            method, urljoin(self.url, path), scope, headers or {}, content, len(content or b"")
+            method, join(self.url, path), scope, headers or {}, content, len(content or b"")
         )
         return self.patience().keep_trying(lambda: self._once(request, expect, limit))
 
     def send(self, method: str, path: str, scope: Scope, expect: Collection[int]) -> Answer:
         """One request without content, tried once: a step of an operation that is repeated."""
-        return self._once(_Request(method, urljoin(self.url, path), scope), expect, _ANSWER_LIMIT)
+        return self._once(_Request(method, join(self.url, path), scope), expect, _ANSWER_LIMIT)
 
     def upload(
         self, url: str, scope: Scope, expect: Collection[int], content: Content, size: int
@@ -184,7 +180,7 @@ class Transport:
         offset, begin, patience = 0, 0, self.patience()
         while True:
             span = {"Range": f"bytes={offset}-"} if offset else {}
-            request = _Request("GET", urljoin(self.url, path), scope, {**headers, **span})
+            request = _Request("GET", join(self.url, path), scope, {**headers, **span})
             try:
                 with self._exchange(request) as response:
                     self._expect(response, request, (200, 206) if offset else (200,))
@@ -241,8 +237,8 @@ class Transport:
                 return response
             response.close()
             if request.method not in ("GET", "HEAD") or request.scope is None:
-                raise RegistryError(f"{request}: will not be sent to {_bare(location)} instead")
-            url = urljoin(url, location)
+                raise RegistryError(f"{request}: will not be sent to {shown(location)} instead")
+            url = join(url, location)
         raise RegistryError(f"{request}: more than {_MOST_REDIRECTS} redirects")
 
     def _send_one(
@@ -252,20 +248,24 @@ class Transport:
 
         connection, content = self.connection, request.content
         certificate, key = connection.client_certificate, connection.client_key
+        session = self._session()
         try:
-            return self._session().request(
-                request.method,
+            data = _body(content, request.size)
+            prepared = session.prepare_request(
+                requests.Request(request.method, url, headers, data=data, auth=_unchanged)
+            )
+            settings: Any = session.merge_environment_settings(
                 url,
-                headers=headers,
-                data=_Body(content(), request.size) if callable(content) else content,
-                auth=_unchanged,
+                {},
+                True,  # as a stream
+                str(connection.ca_file) if connection.ca_file else True,
+                (str(certificate), str(key or certificate)) if certificate and at_home else None,
+            )
+            # not session.send: that reads redirects whole, and follows what they say to a URL
+            return session.get_adapter(url).send(
+                prepared,
                 timeout=(connection.connect_timeout, connection.read_timeout),
-                allow_redirects=False,
-                stream=True,
-                verify=str(connection.ca_file) if connection.ca_file else True,
-                cert=(str(certificate), str(key or certificate))
-                if certificate and at_home
-                else None,
+                **settings,
             )
         except (requests.RequestException, OSError) as error:
             raise _trouble(request, error) from error
@@ -319,20 +319,22 @@ class Transport:
         return self.patience().keep_trying(lambda: self._once(request, (200,), _ANSWER_LIMIT)).body
 
     def _is_own(self, url: str) -> bool:
-        return _origin(urlsplit(url)) == self._origin
-
-    def _keeps_secrets(self, url: str) -> bool:
-        parts = urlsplit(url)
-        return parts.scheme == "https" or _is_loopback(parts.hostname or "")
+        return origin(url) == self._origin
 
     def _check_scheme(self, url: str) -> None:
         """Refuse to leave HTTPS, and HTTP to where nobody allowed it."""
-        parts = urlsplit(url)
+        parts = split(url)
         plain = self.url.startswith("http:") and (
-            self.connection.plain_http or _is_loopback(parts.hostname or "")
+            self.connection.plain_http or is_loopback(parts.hostname or "")
         )
         if parts.scheme != "https" and not (parts.scheme == "http" and plain):
-            raise RegistryError(f"{self._registry} points to {_bare(url)}, which is not HTTPS")
+            raise RegistryError(f"{self._registry} points to {shown(url)}, which is not HTTPS")
+
+
+def _body(content: Content | None, size: int) -> Any:
+    if not callable(content):
+        return content
+    return _Body(content(), size) if size else b"".join(content())  # requests makes chunks of 0
 
 
 def _unchanged(prepared: requests.PreparedRequest) -> requests.PreparedRequest:
@@ -371,22 +373,3 @@ def _first_byte(response: requests.Response, request: _Request) -> int:
     if first != wanted:
         raise RegistryError(f"{request}: asked from byte {wanted}, it sends {span!r}")
     return int(first)
-
-
-def _bare(url: str) -> str:
-    """A URL for messages: what follows the path may be a signature."""
-    parts = urlsplit(url)
-    return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
-
-
-def _origin(parts: SplitResult) -> tuple[str, str, int]:
-    return parts.scheme, parts.hostname or "", parts.port or _PORTS.get(parts.scheme, 0)
-
-
-def _is_loopback(host: str) -> bool:
-    if host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
