@@ -51,6 +51,12 @@ def der_signature(raw):
     return encode_dss_signature(int.from_bytes(raw[:half]), int.from_bytes(raw[half:]))
 
 
+def padded(raw):
+    """The same r and s, one byte longer."""
+    half = len(raw) // 2
+    return raw[:half] + b"\0" + raw[half:]
+
+
 def repeated(name, value):
     """Put the name once more in front of the others."""
     return lambda data: b"{" + dumps({name: value})[1:-1] + b"," + data[1:]
@@ -190,6 +196,7 @@ JWS_CASES = [
     case("signature-short", "not over this content", signature=lambda raw: raw[:-1]),
     case("signature-long", "not over this content", signature=lambda raw: raw + b"\0"),
     case("signature-der", "not over this content", entity=EC, signature=der_signature),
+    case("signature-padded", "not over this content", entity=EC, signature=padded),
 ]
 SHARED = [
     Case("chain-without-root", "self-signed root", {"chain": RSA.chain[:-1]}),
@@ -267,6 +274,7 @@ COSE_CASES = [
     case("time-untagged", "not a time", protected={TIME: 1767225600}),
     case("time-float", "not a time", protected={TIME: tag(1, 1767225600.5)}, accepted=ACCEPTED),
     case("time-text", "not a time", protected={TIME: tag(0, "2026-01-01T00:00:00Z")}),
+    case("time-with-tag-0", "not a time", protected={TIME: tag(0, 1767225600)}),
     case("time-too-large", "not a time", protected={TIME: tag(1, 1 << 62)}, accepted=ACCEPTED),
     case("expiry-not-critical", "must be", protected={EXPIRY: tag(1, 2000000000)}),
     case("expiry-before", "expires before", protected={2: [SCHEME, EXPIRY], EXPIRY: tag(1, 1)}),
@@ -299,6 +307,7 @@ COSE_CASES = [
     case("chain-protected", "no certificates", header={33: ABSENT}, protected={33: []}),
     case("signature-empty", "not over this content", signature=lambda raw: b""),
     case("signature-der", "not over this content", entity=EC, signature=der_signature),
+    case("signature-padded", "not over this content", entity=EC, signature=padded),
 ]
 
 
@@ -397,7 +406,7 @@ CERTIFICATES = [
     (
         "ca-path-length",
         "allows 0",
-        make_leaf(make_intermediate(make_intermediate(make_root("short", path_length=0)), "two")),
+        make_leaf(make_intermediate(make_root("short", path_length=0))),
         False,
     ),
     (

@@ -11,7 +11,12 @@ from pki import DAY, KEY_SPECS, NOW, make_intermediate, make_leaf, make_root, pe
 from tsa import Authority, make_tsa, serve
 
 from dmsign_fast.envelope.media import FORMATS
-from dmsign_fast.envelope.notary import check_envelope, parse_envelope, sign_manifest
+from dmsign_fast.envelope.notary import (
+    check_envelope,
+    manifest_annotations,
+    parse_envelope,
+    sign_manifest,
+)
 from dmsign_fast.envelope.timestamp import over_http, request_timestamp, verify_timestamp
 from dmsign_fast.envelope.trust import TrustAnchors
 
@@ -72,6 +77,24 @@ def test_we_accept_what_notation_signs(media_type, key, layout, tmp_path):
     assert envelope.agent == "notation-go/1.3.2"
     assert envelope.certificate_chain == entity.chain
     assert envelope.extended == {}
+
+
+def test_path_lengths_that_just_do(layout, tmp_path):
+    issuer = make_intermediate(make_root(path_length=1), path_length=0)
+    entity = make_leaf(issuer)
+    envelope = sign_manifest(layout.image, signer_of(entity), media_type="application/cose")
+    done = accepts(tmp_path / "home", layout, envelope, "application/cose", entity)
+    assert done.exit_code == 0, done.err
+
+
+@both
+def test_the_annotations_are_those_of_notation(media_type, layout, tmp_path):
+    notation = Notation(tmp_path / "home")
+    notation.use_key(entity_of("EC-256"))
+    assert notation.sign(layout, media_type).exit_code == 0
+    index = json.loads((layout.root / "index.json").read_text())
+    manifest = json.loads(layout.read(index["manifests"][-1]))
+    assert manifest_annotations(parse_envelope(*layout.signature())) == manifest["annotations"]
 
 
 @both

@@ -71,7 +71,13 @@ class Authority:
 
 
 def forge_token(
-    entity: Entity, message: bytes, *, when: datetime = NOW, embedded=None, imprint="sha256"
+    entity: Entity,
+    message: bytes,
+    *,
+    when: datetime = NOW,
+    accuracy: int = 0,
+    embedded=None,
+    imprint="sha256",
 ) -> bytes:
     """Return a token by a certificate that ``openssl ts`` would not use."""
     info = tsp.TSTInfo(
@@ -84,6 +90,7 @@ def forge_token(
             },
             "serial_number": 1,
             "gen_time": when,
+            **({"accuracy": {"seconds": accuracy}} if accuracy else {}),
         }
     )
     leaf = asn1_x509.Certificate.load(der(entity.certificate))

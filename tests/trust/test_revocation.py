@@ -14,10 +14,11 @@ from notation import SCOPE, Layout, Notation
 from pki import DAY, NOW, make_intermediate, make_leaf, make_root, pem
 from tsa import serve
 
+from dmsign_fast.envelope.trust import TrustAnchors
 from dmsign_fast.errors import ParameterError
 from dmsign_fast.trust.policy import Validation
 from dmsign_fast.trust.revocation import Status, fetch_revocation, sources_of
-from dmsign_fast.trust.verdict import Outcome, judge, trust_by_policy
+from dmsign_fast.trust.verdict import Outcome, judge, trust_by_policy, trust_files
 
 JWS = "application/jose+json"
 CA_USAGE = ("key_cert_sign", "crl_sign")
@@ -201,6 +202,15 @@ def test_the_verdict(pki, action, online, tmp_path):
         pki.revoked, pki.broken = False, True
         accepted, found = judged()
         assert (accepted, found.outcome) == (action == "log", Outcome.UNCHECKED)
+
+
+def test_a_check_that_says_nothing_is_none(pki, tmp_path):
+    leaf = pki.leaf(crl=True)
+    layout = Layout(tmp_path / "oci")
+    trust = trust_files(TrustAnchors((ROOT.certificate,)))
+    data = forge_jws(leaf, layout.image)
+    verdict = judge(data, JWS, trust, target=layout.image, revocation=lambda _: ())
+    assert verdict.findings[-1].outcome is Outcome.UNCHECKED
 
 
 def test_without_the_library(monkeypatch):

@@ -3,6 +3,7 @@
 import base64
 import json
 from dataclasses import asdict
+from datetime import timedelta
 
 import pytest
 from cryptography import x509
@@ -20,6 +21,7 @@ from dmsign_fast.errors import ParameterError, StorageError, VerificationError
 from dmsign_fast.trust.policy import LEVELS, Action, Validation
 from dmsign_fast.trust.verdict import Outcome, judge, trust_by_policy, trust_files
 
+SECOND = timedelta(seconds=1)
 JWS, COSE = "application/jose+json", "application/cose"
 ROOT = make_root()
 ISSUER = make_intermediate(ROOT)
@@ -183,9 +185,9 @@ TSA_STORE = [("tsa/t", [TSA.root])]
 AFTER = {"signatureVerification": level("strict", verifyTimestamp="afterCertExpiry")}
 
 
-def stamped(entity, layout, when, tsa=TSA):
+def stamped(entity, layout, when, tsa=TSA, **options):
     data = forge_jws(entity, layout.image)
-    token = forge_token(tsa, parse_envelope(data, JWS).signature, when=when)
+    token = forge_token(tsa, parse_envelope(data, JWS).signature, when=when, **options)
     envelope = json.loads(data)
     envelope["header"][N + "timestampSignature"] = base64.b64encode(token).decode()
     return json.dumps(envelope).encode()
@@ -215,6 +217,21 @@ def test_an_expired_certificate_with_a_stamp_of_its_time(both, layout):
             assert outcomes(bad)["authenticTimestamp"] == "failed"
             assert "at the time of the stamp" in bad.refusal()
         assert not both(forge_jws(leaf, layout.image), **common, **more).accepted
+
+
+def test_the_whole_range_of_a_stamp_counts(both, layout):
+    leaf = make_leaf(ISSUER, "short", start=NOW - 100 * SECOND, end=NOW + 100 * SECOND)
+    for when, accuracy, accepted in (
+        (NOW, 0, True),
+        (NOW, 100, True),
+        (NOW, 101, False),
+        (NOW - 50 * SECOND, 50, True),
+        (NOW - 50 * SECOND, 51, False),
+        (NOW + 50 * SECOND, 50, True),
+        (NOW + 50 * SECOND, 51, False),
+    ):
+        data = stamped(leaf, layout, when, accuracy=accuracy)
+        assert both(data, stores=TSA_STORE, **STAMP).accepted == accepted
 
 
 def test_when_a_stamp_is_asked_for(both, layout):
@@ -275,7 +292,7 @@ def test_another_image(layout):
 
 def test_expiry_to_the_second(layout):
     data = sign_manifest(layout.image, signer_of(LEAF), media_type=JWS, expiry=NOW + DAY)
-    before = judge(data, JWS, FILES, target=layout.image, at=NOW + DAY - DAY / 86400)
+    before = judge(data, JWS, FILES, target=layout.image, at=NOW + DAY - SECOND)
     assert before.accepted
     at = judge(data, JWS, FILES, target=layout.image, at=NOW + DAY)
     assert at.refusal() == f"expiry: the signature expired on {(NOW + DAY).isoformat()}"

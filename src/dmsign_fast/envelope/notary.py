@@ -14,6 +14,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from cryptography import x509
+from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from dmsign_fast.envelope.chain import Purpose, chain_problem, chain_validity_problem
@@ -50,7 +51,7 @@ from dmsign_fast.signing.scheme import (
 )
 from dmsign_fast.signing.signer import Signer, check_raw_signature
 
-__all__ = ["Envelope", "check_envelope", "parse_envelope", "sign_manifest"]
+__all__ = ["Envelope", "check_envelope", "manifest_annotations", "parse_envelope", "sign_manifest"]
 
 _RESERVED = "io.cncf.notary"
 _TARGET = "targetArtifact"
@@ -217,6 +218,16 @@ def check_envelope(envelope: Envelope, *, target: Mapping[str, Any] | None = Non
                     f"the signature is for another artifact: its {name} is {signed[name]}, "
                     f"not {target.get(name)}"
                 )
+
+
+def manifest_annotations(envelope: Envelope) -> dict[str, str]:
+    """Return the annotations of the manifest that holds the envelope, as notation writes them."""
+    prints = [one.fingerprint(hashes.SHA256()).hex() for one in envelope.certificate_chain]
+    annotations = {"io.cncf.notary.x509chain.thumbprint#S256": dump_json(prints).decode()}
+    if envelope.signing_time is not None:
+        created = envelope.signing_time.astimezone(UTC).replace(microsecond=0)
+        annotations["org.opencontainers.image.created"] = f"{created:%Y-%m-%dT%H:%M:%SZ}"
+    return annotations
 
 
 def _header_problem(envelope: Envelope) -> str | None:

@@ -224,7 +224,7 @@ def _parse(token: bytes) -> _Token:
         imprint = info["message_imprint"]
         return _Token(
             certificates=certificates,
-            leaf=_leaf(signer, certificates),
+            leaf=_leaf(attributes, certificates),
             digest=digest,
             # its tag in the message is [0] (RFC 5652, section 5.4)
             attributes=b"\x31" + attributes.dump()[1:],
@@ -269,18 +269,13 @@ def _attribute(attributes: _Asn1, kind: str) -> _Asn1:
     return values[0][0]
 
 
-def _leaf(signer: _Asn1, certificates: tuple[x509.Certificate, ...]) -> x509.Certificate:
-    """Return the certificate that SigningCertificateV2 and the signer both name."""
-    attribute = _attribute(signer["signed_attrs"], _SIGNING_CERTIFICATE_V2)
-    identifier = attribute["certs"][0]
+def _leaf(attributes: _Asn1, certificates: tuple[x509.Certificate, ...]) -> x509.Certificate:
+    """Return the certificate that SigningCertificateV2 stands for; the other name is unsigned."""
+    identifier = _attribute(attributes, _SIGNING_CERTIFICATE_V2)["certs"][0]
     digest = identifier["hash_algorithm"]["algorithm"].native
-    serial = signer["sid"].chosen["serial_number"].native
+    wanted = identifier["cert_hash"].native
     for certificate in certificates if digest in _DIGESTS else ():
-        der = certificate.public_bytes(Encoding.DER)
-        if (
-            certificate.serial_number == serial
-            and hashlib.new(digest, der).digest() == identifier["cert_hash"].native
-        ):
+        if hashlib.new(digest, certificate.public_bytes(Encoding.DER)).digest() == wanted:
             return certificate
     raise FormatError("it does not hold the certificate that its signer names")
 

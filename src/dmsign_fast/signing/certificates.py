@@ -84,9 +84,13 @@ def load_certificates(path: Path) -> tuple[x509.Certificate, ...]:
 def parse_certificate(der: bytes) -> x509.Certificate:
     """Return the certificate in ``der``, parsed to the last extension; FormatError otherwise."""
     try:
-        return _parse_fully(x509.load_der_x509_certificate(der))
+        certificate = _parse_fully(x509.load_der_x509_certificate(der))
     except _PARSE_ERRORS as error:
         raise FormatError(f"a certificate cannot be parsed: {error}") from None
+    # The count of unused bits is outside what the issuer signed, and parsers pass over it.
+    if not der.endswith(b"\0" + certificate.signature):
+        raise FormatError("a certificate's signature is not of whole bytes")
+    return certificate
 
 
 def _parse_fully(certificate: x509.Certificate) -> x509.Certificate:
