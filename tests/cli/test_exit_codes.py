@@ -224,6 +224,7 @@ def test_an_error_of_ours_has_one_status_each():
         "ProgramError": 4,
         "SigningError": 5,
         "RegistryError": 6,
+        "UnsignedError": 7,
         "DmsignError": 70,
     }
     assert {name: getattr(errors, name).exit_code for name in errors.__all__} == codes

@@ -12,8 +12,8 @@ from pki import NOW, der, make_intermediate, make_leaf, make_root
 
 from dmsign_fast.envelope.media import FORMATS
 from dmsign_fast.envelope.notary import check_envelope, parse_envelope, sign_manifest
-from dmsign_fast.envelope.strict_json import parse_json
 from dmsign_fast.errors import FormatError, VerificationError
+from dmsign_fast.strict_json import read_object
 
 # cryptography warns of odd certificates, such as one with a negative serial number.
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning")
@@ -188,7 +188,7 @@ def test_any_cbor_in_the_headers(protected, header):
 )
 def test_json_that_is_refused(data):
     with pytest.raises(FormatError, match=r"^the thing "):
-        parse_json(data, "the thing")
+        read_object(data, "the thing")
 
 
 def test_cbor_that_is_deep_or_long():

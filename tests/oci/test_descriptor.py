@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from dmsign_fast.errors import FormatError
 from dmsign_fast.oci.descriptor import Descriptor, Digest, Platform
-from dmsign_fast.oci.strict_json import read_object
+from dmsign_fast.strict_json import read_object
 
 HEX = "0123456789abcdef"
 GOOD = {

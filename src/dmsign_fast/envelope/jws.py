@@ -23,9 +23,9 @@ from dmsign_fast.envelope.claims import (
     Parts,
     Unsigned,
 )
-from dmsign_fast.envelope.strict_json import dump_json, parse_json
 from dmsign_fast.errors import FormatError, VerificationError
 from dmsign_fast.signing.scheme import SCHEMES, Scheme
+from dmsign_fast.strict_json import dump_json, read_object
 
 __all__ = ["Jws"]
 
@@ -76,7 +76,7 @@ class Jws:
 
     def parse(self, data: bytes) -> Parts:
         """Take an envelope apart."""
-        envelope = parse_json(data, "the JWS envelope")
+        envelope = read_object(data, "the JWS envelope")
         if set(envelope) != _FIELDS:
             wrong = ", ".join(sorted(set(envelope) ^ _FIELDS))
             raise FormatError(
@@ -84,7 +84,7 @@ class Jws:
                 "the flattened JSON form with payload, protected, header and signature"
             )
         payload = _from_base64url(envelope["payload"], "payload")
-        headers = parse_json(
+        headers = read_object(
             _from_base64url(envelope["protected"], "protected header"), "the protected header"
         )
         known = {name.casefold(): name for name in _KNOWN}

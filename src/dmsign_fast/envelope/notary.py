@@ -32,7 +32,6 @@ from dmsign_fast.envelope.claims import (
     Unsigned,
 )
 from dmsign_fast.envelope.media import envelope_for
-from dmsign_fast.envelope.strict_json import dump_json, parse_json
 from dmsign_fast.errors import (
     DmsignError,
     FormatError,
@@ -50,6 +49,7 @@ from dmsign_fast.signing.scheme import (
     to_fixed_width,
 )
 from dmsign_fast.signing.signer import Signer, check_raw_signature
+from dmsign_fast.strict_json import dump_json, read_object
 
 __all__ = ["Envelope", "check_envelope", "manifest_annotations", "parse_envelope", "sign_manifest"]
 
@@ -97,7 +97,7 @@ class Envelope:
     @property
     def target(self) -> dict[str, Any]:
         """The descriptor of what was signed; FormatError if the payload has none."""
-        payload = parse_json(self.payload, "the payload")
+        payload = read_object(self.payload, "the payload")
         return _check_descriptor(payload.get(_TARGET), "the payload")
 
     @property

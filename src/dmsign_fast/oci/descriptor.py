@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any, Self
 
 from dmsign_fast.errors import FormatError
-from dmsign_fast.oci.strict_json import Members
+from dmsign_fast.strict_json import Members
 
 __all__ = ["Descriptor", "Digest", "Platform", "check_media_type"]
 

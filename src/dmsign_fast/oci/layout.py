@@ -29,8 +29,8 @@ from dmsign_fast.oci.store import (
     refers_to,
     verified,
 )
-from dmsign_fast.oci.strict_json import Members, read_object
 from dmsign_fast.outputs import Outputs, storage_errors, write_all
+from dmsign_fast.strict_json import Members, read_object
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence

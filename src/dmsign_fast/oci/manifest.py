@@ -9,7 +9,7 @@ from typing import Any
 
 from dmsign_fast.errors import FormatError
 from dmsign_fast.oci.descriptor import Descriptor, check_media_type
-from dmsign_fast.oci.strict_json import Members, read_object
+from dmsign_fast.strict_json import Members, read_object
 
 __all__ = [
     "DOCKER_LIST",

@@ -30,6 +30,7 @@ __all__ = [
     "FORMS",
     "NOTARY_TYPE",
     "Artifact",
+    "Form",
     "LayerSignature",
     "fetch_blob",
     "form_of",

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 from dmsign_fast.errors import FormatError, NotFoundError, ParameterError
 from dmsign_fast.oci.descriptor import Digest
 from dmsign_fast.oci.manifest import Index, Manifest
-from dmsign_fast.oci.strict_json import Members, read_object
 from dmsign_fast.pipeline.layers import Expected, hash_layer
+from dmsign_fast.strict_json import Members, read_object
 
 if TYPE_CHECKING:
     import threading

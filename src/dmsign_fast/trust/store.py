@@ -13,7 +13,6 @@ from pathlib import Path
 
 from cryptography import x509
 
-from dmsign_fast.envelope.strict_json import parse_json
 from dmsign_fast.envelope.trust import TrustAnchors
 from dmsign_fast.errors import FormatError, StorageError
 from dmsign_fast.signing.certificates import (
@@ -23,6 +22,7 @@ from dmsign_fast.signing.certificates import (
     name_of,
     read_file,
 )
+from dmsign_fast.strict_json import read_object
 
 __all__ = ["STORE_TYPES", "config_directory", "load_store", "read_config"]
 
@@ -54,7 +54,7 @@ def read_config(path: Path) -> dict[str, object] | None:
         raise StorageError(f"cannot read {path}: {error.strerror}") from error
     if not stat.S_ISREG(mode):
         raise StorageError(f"{path} is not a regular file; notation takes no symbolic links")
-    return parse_json(read_file(path), str(path))
+    return read_object(read_file(path), str(path))
 
 
 def load_store(config: Path, kind: str, name: str) -> TrustAnchors:

@@ -8,48 +8,57 @@ out of range and lone surrogates are refused. As in Go, null is the same as noth
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from dmsign_fast.errors import FormatError
 
 if TYPE_CHECKING:
     from collections.abc import Collection
 
-__all__ = ["Members", "read_object"]
+__all__ = ["Members", "dump_json", "read_object"]
 
 _MAX_INTEGER = (1 << 63) - 1
 
 
-def read_object(raw: bytes, what: str) -> dict[str, Any]:
-    """The JSON object that ``raw`` is; ``what`` names it in messages.
+def read_object(data: bytes, what: str) -> dict[str, Any]:
+    """Return the JSON object in ``data``; ``what`` names it in the FormatError for anything else.
 
-    Raises:
-        FormatError: not UTF-8, not JSON, not an object, or open to more than one reading.
+    Refused are names given twice, NaN and infinities, text that is not UTF-8, and surrogates.
     """
     try:
         value = json.loads(
-            raw.decode("utf-8"), object_pairs_hook=_unique, parse_constant=_no_constant
+            data.decode(), object_pairs_hook=_no_repetition, parse_constant=_no_constant
         )
-        if b"\\u" in raw:
-            json.dumps(value, ensure_ascii=False).encode("utf-8")  # lone surrogates
-    except (ValueError, RecursionError) as error:
-        raise FormatError(f"{what} is not valid JSON: {error}") from error
+        dump_json(value)  # fails for half of a surrogate pair
+    except FormatError as error:
+        raise FormatError(f"{what} {error}") from None
+    except UnicodeError:
+        raise FormatError(f"{what} is not UTF-8 text") from None
+    except RecursionError:
+        raise FormatError(f"{what} is nested too deeply") from None
+    except ValueError as error:
+        raise FormatError(f"{what} is not JSON: {error}") from None
     if not isinstance(value, dict):
         raise FormatError(f"{what} is not a JSON object")
     return value
 
 
-def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+def dump_json(value: object) -> bytes:
+    """Return the same bytes for the same value: sorted names, no spaces, UTF-8."""
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()
+
+
+def _no_repetition(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     found = dict(pairs)
     if len(found) != len(pairs):
         names = [name for name, _ in pairs]
-        twice = next(name for name in names if names.count(name) > 1)
-        raise ValueError(f"the name {twice!r} stands twice in one object")
+        twice = next(name for name in found if names.count(name) > 1)
+        raise FormatError(f"has the name {twice!r} more than once")
     return found
 
 
-def _no_constant(name: str) -> None:
-    raise ValueError(f"{name} is not a JSON number")
+def _no_constant(name: str) -> NoReturn:
+    raise FormatError(f"has the value {name}, which is not JSON")
 
 
 class Members:
