@@ -135,7 +135,7 @@ def sign_image(
 
     Raises:
         ParameterError: an index without a choice in it, or nothing to sign.
-        VerificationError: a layer or manifest is not what its digest says.
+        VerificationError: a layer or manifest is not what its digest or diff ID says.
         SigningError: the key cannot sign, or its signature does not hold.
         FormatError, StorageError, RegistryError: as hash_layer and Store have them.
     """
@@ -169,7 +169,12 @@ def _hash_layers(
     for image in images:
         assert isinstance(image, Manifest)  # noqa: S101
         for layer in image_layers(store, image):
-            layers.setdefault(layer.descriptor.digest, layer)
+            known = layers.setdefault(layer.descriptor.digest, layer)
+            if known.diff_id != layer.diff_id:
+                raise VerificationError(
+                    f"layer {layer.descriptor.digest} should have the diff ID {known.diff_id} and "
+                    f"also the diff ID {layer.diff_id}: push the image again"
+                )
     found(sum(layer.descriptor.size for layer in layers.values()))
 
     def task(layer: ImageLayer) -> Callable[[threading.Event], tuple[CheckedLayer, float]]:
