@@ -12,6 +12,7 @@ from dmsign_fast.envelope.pkcs7 import sign_root_hash, verify_root_hash
 from dmsign_fast.envelope.trust import TrustAnchors
 from dmsign_fast.errors import FormatError, NotFoundError, ParameterError, VerificationError
 from dmsign_fast.oci.manifest import Manifest
+from dmsign_fast.oci.store import refers_to
 from dmsign_fast.pipeline.artifact import (
     NOTARY_TYPE,
     Artifact,
@@ -211,13 +212,15 @@ def _sign_one(
         hashing = sum(hashed[digest][1] for digest in layers)
         roots = [(digest, layers[digest].image.root_hash) for digest in digests]
         dm_verity = _find(
-            store, known, lambda one: _same_layers(store, one, roots, signer, options)
+            store, subject, known, lambda one: _same_layers(store, one, roots, signer, options)
         )
         if dm_verity is None:
             artifacts.append(_sign_layers(subject, roots, signer, options))
             dm_verity = artifacts[-1].manifest.descriptor
     if options.manifest_signature:
-        notary = _find(store, known, lambda one: _same_claims(store, one, subject, signer, options))
+        notary = _find(
+            store, subject, known, lambda one: _same_claims(store, one, subject, signer, options)
+        )
         if notary is None:
             artifacts.append(_sign_manifest(subject, signer, options))
             notary = artifacts[-1].manifest.descriptor
@@ -262,13 +265,16 @@ def _sign_manifest(subject: Descriptor, signer: Signer, options: SignOptions) ->
 
 
 def _find(
-    store: Store, known: list[Descriptor], same: Callable[[Manifest], bool]
+    store: Store,
+    subject: Descriptor,
+    known: list[Descriptor],
+    same: Callable[[Manifest], bool],
 ) -> Descriptor | None:
-    """The first of the referrers that is the same; what is broken or gone is none."""
+    """The first of the referrers that is the same; what is broken, gone or foreign is none."""
     for descriptor in known:
         try:
             manifest = store.fetch_manifest(descriptor)
-            if isinstance(manifest, Manifest) and same(manifest):
+            if isinstance(manifest, Manifest) and refers_to(manifest, subject) and same(manifest):
                 return manifest.descriptor
         except (FormatError, VerificationError, NotFoundError, ParameterError):
             continue
