@@ -26,6 +26,7 @@ from dmsign_fast.pipeline.artifact import (
 )
 from dmsign_fast.pipeline.image import hash_image_layer, image_layers, is_image, manifests_of
 from dmsign_fast.pipeline.layers import Conversion, run_all
+from dmsign_fast.signing.scheme import pkcs7_scheme
 
 if TYPE_CHECKING:
     import threading
@@ -288,7 +289,7 @@ def _same_layers(
     signer: Signer,
     options: SignOptions,
 ) -> bool:
-    """Whether an artifact has good signatures of this key over these root hashes."""
+    """Whether an artifact has good signatures of this key and kind over these root hashes."""
     form = form_of(options.form)
     if manifest.artifact_type != form.artifact_type or recipe_of(manifest) != options.recipe:
         return False
@@ -296,8 +297,14 @@ def _same_layers(
     wanted = dict(roots)
     digests = [layer for layer, _ in roots]
     signatures = read_dm_verity(store, manifest, digests)
+    form_of_each = (
+        pkcs7_scheme(signer.key_spec, options.pkcs7_digest).name,
+        len(signer.certificate_chain) if options.certificates else 0,
+    )
     for one in signatures:
-        verify_root_hash(one.signature, wanted[one.layer], anchors)
+        verdict = verify_root_hash(one.signature, wanted[one.layer], anchors)
+        if (verdict.scheme, verdict.embedded) != form_of_each:
+            return False
     return all(one.root_hash == wanted[one.layer] for one in signatures)
 
 
