@@ -156,7 +156,8 @@ def sign_image(
             "manifest alone with --no-dm-verity"
         )
     hashed = _hash_layers(store, images, shared, progress, found) if options.dm_verity else {}
-    return [_sign_one(store, manifest, signer, shared, hashed) for manifest in manifests]
+    made = [_sign_one(store, manifest, signer, shared, hashed) for manifest in manifests]
+    return [_push(store, signed, artifacts) for signed, artifacts in made]
 
 
 def _hash_layers(
@@ -199,7 +200,8 @@ def _sign_one(
     signer: Signer,
     options: SignOptions,
     hashed: _Hashed,
-) -> SignedImage:
+) -> tuple[SignedImage, list[Artifact]]:
+    """Sign one manifest; the artifacts are those that are not there yet."""
     subject = manifest.descriptor
     known = [] if options.force else store.referrers(subject)
     began = time.monotonic()
@@ -225,15 +227,20 @@ def _sign_one(
         if notary is None:
             artifacts.append(_sign_manifest(subject, signer, options))
             notary = artifacts[-1].manifest.descriptor
-    signed = time.monotonic()
+    seconds = {"hash": hashing, "sign": time.monotonic() - began}
+    added = tuple(artifact.manifest.descriptor for artifact in artifacts)
+    signed = SignedImage(subject, tuple(layers.values()), dm_verity, notary, added, seconds)
+    return signed, artifacts
+
+
+def _push(store: Store, signed: SignedImage, artifacts: Sequence[Artifact]) -> SignedImage:
+    began = time.monotonic()
     for artifact in artifacts:
         for descriptor, content in artifact.blobs:
             store.push(descriptor, content)
     if artifacts:
-        store.attach(subject, [artifact.manifest for artifact in artifacts])
-    seconds = {"hash": hashing, "sign": signed - began, "push": time.monotonic() - signed}
-    added = tuple(artifact.manifest.descriptor for artifact in artifacts)
-    return SignedImage(subject, tuple(layers.values()), dm_verity, notary, added, seconds)
+        store.attach(signed.manifest, [artifact.manifest for artifact in artifacts])
+    return replace(signed, seconds={**signed.seconds, "push": time.monotonic() - began})
 
 
 def _sign_layers(
