@@ -31,6 +31,7 @@ examples:
 """
 _MEDIA_TYPES = {"jws": "application/jose+json", "cose": "application/cose"}
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
+_LONGEST = 36525 * 86400
 
 
 def _duration(text: str) -> timedelta:
@@ -38,7 +39,11 @@ def _duration(text: str) -> timedelta:
     if not number.isdecimal() or unit not in _UNITS or not int(number):
         message = f"{text!r} is not a duration: give a number and s, m, h or d, such as 24h"
         raise argparse.ArgumentTypeError(message)
-    return timedelta(seconds=int(number) * _UNITS[unit])
+    seconds = int(number) * _UNITS[unit]
+    if seconds > _LONGEST:
+        message = f"{text!r} is longer than 100 years"
+        raise argparse.ArgumentTypeError(message)
+    return timedelta(seconds=seconds)
 
 
 def name_and_value(text: str) -> tuple[str, str]:
