@@ -100,6 +100,13 @@ def _timestamp(args: argparse.Namespace) -> Callable[[bytes], bytes] | None:
     return lambda signature: request_timestamp(signature, ask, anchors)
 
 
+def _metadata(args: argparse.Namespace) -> dict[str, str]:
+    metadata = dict(args.user_metadata)
+    if len(metadata) != len(args.user_metadata):
+        raise ParameterError("--user-metadata gives a value to the same name twice")
+    return metadata
+
+
 def _options(args: argparse.Namespace) -> SignOptions:
     from dmsign_fast.pipeline.sign_image import SignOptions
 
@@ -109,7 +116,7 @@ def _options(args: argparse.Namespace) -> SignOptions:
         media_type=_MEDIA_TYPES[args.signature_format],
         legacy=args.manifest_form == "legacy",
         expiry=datetime.now(UTC) + args.expiry if args.expiry else None,
-        user_metadata=dict(args.user_metadata),
+        user_metadata=_metadata(args),
         timestamp=_timestamp(args),
         agent=f"dmsign-fast/{__version__}",
         dm_verity=not args.no_dm_verity,
