@@ -88,10 +88,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _timestamp(args: argparse.Namespace) -> Callable[[bytes], bytes] | None:
+    if bool(args.timestamp_url) != bool(args.timestamp_root_cert):
+        raise ParameterError(
+            "--timestamp-url and --timestamp-root-cert, which checks the answer, need each other"
+        )
     if not args.timestamp_url:
         return None
-    if not args.timestamp_root_cert:
-        raise ParameterError("--timestamp-url needs --timestamp-root-cert, to check the answer")
     from dmsign_fast.envelope.timestamp import over_http, request_timestamp
     from dmsign_fast.envelope.trust import load_trust_anchors
 
