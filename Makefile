@@ -7,9 +7,10 @@ READY := $(VENV)/.ready
 CORE := $(filter-out csrc/test_% csrc/fuzz_%,$(wildcard csrc/*.c))
 EROFS := $(wildcard csrc/erofs_*.c csrc/tar*.c csrc/mkfs_group.c csrc/layer.c)
 WARN := -std=c11 -Wall -Wextra -Werror
+SANITIZE := $(WARN) -g -O1 -fsanitize=address,undefined -fno-sanitize-recover=all
 export PATH := $(PATH):/usr/sbin:/sbin
 
-.PHONY: demo test bench check sanitize kernel twins cross bochs clean
+.PHONY: demo test bench check sanitize kernel cross bochs clean
 
 $(READY): pyproject.toml setup.py csrc/build_core.py $(CORE) $(wildcard csrc/*.h)
 	.ci/packages test
@@ -35,19 +36,24 @@ check: $(READY)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	for file in $(CORE) csrc/test_core.c csrc/fuzz_layer.c; do \
+	for file in $(CORE) csrc/test_core.c csrc/test_layer.c csrc/fuzz_layer.c; do \
 		clang $(WARN) -O2 -fsyntax-only $$file && gcc $(WARN) -O2 -fsyntax-only $$file || exit 1; \
 	done
 
-# The C core under AddressSanitizer, UndefinedBehaviorSanitizer and ThreadSanitizer.
+# The C core under AddressSanitizer, UndefinedBehaviorSanitizer and ThreadSanitizer; a minute of fuzzing.
 sanitize:
 	.ci/packages check
-	mkdir -p build
-	clang $(WARN) -g -O1 -fsanitize=address,undefined -fno-sanitize-recover=all \
-		$(CORE) csrc/test_core.c -pthread -o build/test_core.asan
+	mkdir -p build/corpus
+	clang $(SANITIZE) $(CORE) csrc/test_core.c -pthread -o build/test_core.asan
 	build/test_core.asan
 	clang $(WARN) -g -O1 -fsanitize=thread $(CORE) csrc/test_core.c -pthread -o build/test_core.tsan
 	build/test_core.tsan
+	clang $(SANITIZE) $(EROFS) csrc/test_layer.c -pthread \
+		-Wl,--wrap=malloc,--wrap=calloc,--wrap=realloc,--wrap=free -o build/test_layer.asan
+	build/test_layer.asan
+	clang $(SANITIZE) -fsanitize=fuzzer $(EROFS) csrc/fuzz_layer.c -o build/fuzz_layer
+	build/fuzz_layer -dict=tests/erofs/tar.dict -max_len=40000 -max_total_time=60 -print_final_stats=1 \
+		build/corpus tests/erofs/corpus
 
 # Implementations that this processor lacks, under emulators.
 cross:
@@ -59,15 +65,6 @@ cross:
 kernel: $(READY)
 	.ci/packages kernel
 	cd tests && ../$(BIN)/python -m kernel.run
-
-# The EROFS writer against mkfs.erofs 1.8.6 and 1.9.4, which come from Debian and are not installed.
-# DMSIGN_MKFS_BUILT=DIRECTORY adds what tests/erofs/build_mkfs.sh has built there.
-twins: $(READY) build/liblayer.so
-	$(BIN)/pytest -q -n auto tests/erofs
-
-build/liblayer.so: $(EROFS) $(wildcard csrc/*.h)
-	mkdir -p build
-	$(CC) $(WARN) -O2 -g -fPIC -shared $(EROFS) -o $@
 
 # AVX-512 instructions one by one in Bochs 3, which Debian 13 has.
 bochs:

@@ -60,11 +60,6 @@ class Row:
         return self.size / seconds(self.pairs.theirs) / 1e9
 
     @property
-    def cores(self) -> float:
-        """That ours kept busy while it ran."""
-        return sum(r.cpu for r in self.pairs.ours) / sum(r.seconds for r in self.pairs.ours)
-
-    @property
     def json(self) -> dict[str, Any]:
         names = ("data", "size", "command", "block_size", "implementation", "threads", "floor")
         return {name: getattr(self, name) for name in names} | self.pairs.json

@@ -1,17 +1,17 @@
 """Decompression of layers: what each library makes of the same files, alone and beside SHA-256.
 
-usage: python bench/decompression.py [--size 1000] [--piece 1024] [--rounds 3] [DIRECTORY]
+usage: python bench/decompression.py [--size 1000] [--piece 512] [--rounds 3] [DIRECTORY]
 
 The first run makes the inputs in DIRECTORY (build/decompression): a tar of every n-th file of /usr,
-about ``--size`` MB, compressed by gzip -6, pigz -6, zstd -3 and, its first 400 MB, zstd -19
+about ``--size`` MB, compressed by gzip -6, pigz -6, zstd -3 and, its first 100 MB, zstd -19
 (Debian: gzip, pigz, zstd). Readers whose library is missing are left out:
 
     pip install isal zlib-ng rapidgzip zstandard backports.zstd
 
-Each figure is the best of ``--rounds`` processes. A table row says: GB/s of decompressed data;
-the same while a second thread hashes with SHA-256, and how fast that one was, in percent of its
-speed beside an idle main thread (so 100 % means that the GIL is free, and the second core too);
-the peak of resident memory beyond that of the imports.
+Each run is a process of its own, and each figure the best of ``--rounds``: GB of contents for a
+second of processor time, for a second alone, and for a second while another thread hashes with
+SHA-256; that thread's speed in percent of what it is beside an idle one (well below 100 % on a
+quiet machine with two cores would mean that the GIL is held); MiB of memory beyond the imports.
 """
 
 from __future__ import annotations
@@ -21,7 +21,6 @@ import hashlib
 import importlib.util
 import json
 import os
-import resource
 import subprocess
 import sys
 import tarfile
@@ -103,12 +102,15 @@ def _program(*words: str) -> Callable[[BinaryIO, int], Iterator[Any]]:
     return _file_like(wrap)
 
 
-def _ours(file: BinaryIO, size: int) -> Iterator[Any]:
+def _ours() -> Callable[[BinaryIO, int], Iterator[Any]]:
     from dmsign_fast.erofs.compression import compression_of, decompress
 
-    head = file.read(_INPUT)
-    file.seek(0)
-    return decompress(_in_pieces(file), compression_of(head), limit=1 << 40, piece_size=size)
+    def read(file: BinaryIO, size: int) -> Iterator[Any]:
+        found = compression_of(file.read(8))
+        file.seek(0)
+        return decompress(_in_pieces(file), found, limit=1 << 40, piece_size=size)
+
+    return read
 
 
 def _reader(name: str) -> Callable[[BinaryIO, int], Iterator[Any]]:
@@ -155,7 +157,7 @@ def _reader(name: str) -> Callable[[BinaryIO, int], Iterator[Any]]:
 
             return _file_like(zstd.ZstdFile)
         case "dmsign_fast", _:
-            return _ours
+            return _ours()
         case "program", words:
             return _program(*words.split())
     raise AssertionError(name)
@@ -206,6 +208,14 @@ def _cpu_seconds() -> float:
     return sum(times[:4])
 
 
+def _status(name: str) -> int:
+    """KiB of memory: VmRSS is what is resident now, VmHWM the most since the program began."""
+    for line in Path("/proc/self/status").read_text().splitlines():
+        if line.startswith(f"{name}:"):
+            return int(line.split()[1])
+    raise KeyError(name)
+
+
 def _one(name: str, path: Path, size: int, beside: bool) -> dict[str, float]:
     """What the child process measures."""
     read = _reader(name)
@@ -217,7 +227,7 @@ def _one(name: str, path: Path, size: int, beside: bool) -> dict[str, float]:
         hashing.size = 0
     total = 0
     with path.open("rb", buffering=0) as file:
-        memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        memory = _status("VmRSS")
         began, used = time.perf_counter(), _cpu_seconds()
         for piece in read(file, size):
             total += len(piece)
@@ -226,14 +236,14 @@ def _one(name: str, path: Path, size: int, beside: bool) -> dict[str, float]:
         "gbps": total / seconds / 1e9,
         "cpu": total / used / 1e9,
         "hashing": hashing.size / seconds / speed if beside else 0.0,
-        "mib": (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - memory) / 1024,
+        "mib": (_status("VmHWM") - memory) / 1024,
     }
 
 
 def _measure(name: str, path: Path, size: int, rounds: int) -> str:
     """A row of the table."""
     runs: dict[bool, list[dict[str, float]]] = {False: [], True: []}
-    for beside in [False, True] * rounds:
+    for beside in (False, True) * rounds:
         words = [sys.executable, __file__, "--one", name, "--piece", str(size >> 10), str(path)]
         done = subprocess.run(
             words + ["--beside"] * beside, stdout=subprocess.PIPE, check=False, text=True
@@ -271,7 +281,7 @@ def _inputs(directory: Path, size: int) -> Iterator[Path]:
         ("layer.tar.gz", size * 2, tool("gzip", "gzip"), "-6nc"),
         ("layer.pigz.gz", size * 2, tool("pigz", "pigz"), "-6nc"),
         ("layer.3.zst", size * 2, tool("zstd", "zstd"), "-q3c"),
-        ("layer.19.zst", 400 * _MB, tool("zstd", "zstd"), "-q19c", "-T0"),
+        ("layer.19.zst", 100 * _MB, tool("zstd", "zstd"), "-q19c", "-T0"),
     ):
         path = directory / name
         if not path.exists():
@@ -285,7 +295,7 @@ def main() -> None:
     add = parser.add_argument
     add("path", type=Path, nargs="?", default=Path("build/decompression"))
     add("--size", type=int, default=1000, help="MB of the tar (1000)")
-    add("--piece", type=int, default=1024, help="KiB asked for at once (1024)")
+    add("--piece", type=int, default=512, help="KiB asked for at once (512)")
     add("--rounds", type=int, default=3)
     add("--only", default="", help="readers whose name has this in it")
     add("--one", help=argparse.SUPPRESS)

@@ -54,7 +54,7 @@ def erofs_image(path: Path, size: int) -> Path:
     tree = path.with_suffix(".tree")
     left = size
     try:
-        for source in _files(Path("/usr")):
+        for source in files(Path("/usr")):
             if left <= 0:
                 break
             copy = tree / source.relative_to("/usr")
@@ -69,7 +69,7 @@ def erofs_image(path: Path, size: int) -> Path:
     return path
 
 
-def _files(top: Path) -> list[Path]:
+def files(top: Path) -> list[Path]:
     found = []
     for directory, _, names in os.walk(top):
         for name in names:

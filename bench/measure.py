@@ -120,6 +120,11 @@ class Pairs:
         return [a.cpu / b.cpu for a, b in zip(self.theirs, self.ours, strict=True)]
 
     @property
+    def cores(self) -> float:
+        """That ours kept busy while it ran."""
+        return sum(run.cpu for run in self.ours) / sum(run.seconds for run in self.ours)
+
+    @property
     def json(self) -> dict[str, Any]:
         return {
             "theirs": [run.json for run in self.theirs],
@@ -128,13 +133,18 @@ class Pairs:
         }
 
 
-def in_turn(theirs: Callable[[], Run], ours: Callable[[], Run], rounds: int) -> Pairs:
-    """A B A B ..., so that what disturbs the machine for a while disturbs both."""
-    pairs = Pairs([], [])
+def take_turns(ways: Mapping[str, Callable[[], Run]], rounds: int) -> dict[str, list[Run]]:
+    """A B C A B C ..., so that what disturbs the machine for a while disturbs all."""
+    runs: dict[str, list[Run]] = {name: [] for name in ways}
     for _ in range(rounds):
-        pairs.theirs.append(theirs())
-        pairs.ours.append(ours())
-    return pairs
+        for name, way in ways.items():
+            runs[name].append(way())
+    return runs
+
+
+def in_turn(theirs: Callable[[], Run], ours: Callable[[], Run], rounds: int) -> Pairs:
+    """Two ways that take turns."""
+    return Pairs(**take_turns({"theirs": theirs, "ours": ours}, rounds))
 
 
 def seconds(runs: Sequence[Run]) -> float:

@@ -6,12 +6,16 @@ import statistics
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from layers import MKFS_VERSION, OURS
+from measure import seconds
+
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from baseline import Baseline
     from compare import Row
     from cycles import Cycles
+    from layers import Case
     from limits import Limit
 
 # With more than this many cores busy elsewhere, the figures say so.
@@ -27,6 +31,7 @@ class Results:
     rows: list[Row] = field(default_factory=list)
     baselines: list[Baseline] = field(default_factory=list)
     cycles: list[Cycles] = field(default_factory=list)
+    layers: list[Case] = field(default_factory=list)
     limits: list[Limit] = field(default_factory=list)
 
     @property
@@ -37,6 +42,7 @@ class Results:
             "compare": [row.json for row in self.rows],
             "baselines": [baseline.json for baseline in self.baselines],
             "cycles": [found.json for found in self.cycles],
+            "layers": [case.json for case in self.layers],
             "limits": [limit.json for limit in self.limits],
         }
 
@@ -85,7 +91,7 @@ def _compare(rows: Sequence[Row]) -> Iterator[str]:
         )
     for row in rows:
         # a core that veritysetup had for itself and we did not makes no fair pair
-        if row.cores < 0.7 * row.threads:
+        if row.pairs.cores < 0.7 * row.threads:
             yield ""
             yield "Rows marked ! got less than 70 % of the cores that they asked for."
             break
@@ -103,7 +109,7 @@ def _compare(rows: Sequence[Row]) -> Iterator[str]:
                 row.implementation,
                 str(row.threads),
                 f"{row.ours:.2f}",
-                f"{row.cores:.2f}" + (" !" if row.cores < 0.7 * row.threads else ""),
+                f"{row.pairs.cores:.2f}" + (" !" if row.pairs.cores < 0.7 * row.threads else ""),
                 f"{row.theirs:.2f}",
                 f"{statistics.median(ratios):.2f} ({min(ratios):.2f} to {max(ratios):.2f})",
                 "" if row.floor is None else f"{row.floor:g}",
@@ -149,6 +155,66 @@ def _cycles(found: Sequence[Cycles]) -> Iterator[str]:
     yield from _table(head, lines)
 
 
+def _layers(cases: Sequence[Case]) -> Iterator[str]:
+    others = statistics.median(
+        run.others for case in cases for r in case.runs.values() for run in r
+    )
+    yield (
+        "Layers, whole processes in turn; medians of seconds; two threads. *shell way*: mkfs.erofs "
+        f"{MKFS_VERSION}, behind zcat or zstd -dc in a pipe, then veritysetup format, all files on "
+        "a tmpfs. *with --uuid*: the layer's digest is not needed; *with digests*: of the file and "
+        f"the tar. Other processes kept {others:.1f} cores busy meanwhile."
+    )
+    yield ""
+    by_path = {case.layer.path: case.layer for case in cases}
+    head = ["layer", "MB", "tar MB", "entries"]
+    lines = []
+    for path, layer in by_path.items():
+        sizes = [f"{file.stat().st_size / 1e6:.1f}" for file in (path, layer.tar)]
+        lines.append([path.name, *sizes, str(layer.entries)])
+    yield from _table(head, lines)
+    head = ["layer", "recipe", "dmsign-fast", "s", "tar GB/s", "cores", "against", "their s"]
+    head += ["times as fast", "floor", "CPU time"]
+    lines = []
+    for case in cases:
+        for ratio in case.ratios():
+            found, ours = ratio.pairs.ratios, seconds(ratio.pairs.ours)
+            lines.append(
+                [
+                    case.layer.path.name,
+                    case.recipe.name,
+                    ratio.ours,
+                    f"{ours:.2f}",
+                    f"{case.layer.size / ours / 1e9:.2f}",
+                    f"{ratio.pairs.cores:.2f}",
+                    ratio.theirs,
+                    f"{seconds(ratio.pairs.theirs):.2f}",
+                    f"{statistics.median(found):.2f} ({min(found):.2f} to {max(found):.2f})",
+                    "" if ratio.floor is None else f"{ratio.floor:g}",
+                    f"1/{statistics.median(ratio.pairs.cpu_ratios):.2f}",
+                ]
+            )
+    yield from _table(head, lines)
+    yield "The others alone, as whole processes:"
+    yield ""
+    yield from _table(
+        ["layer", "recipe", "what", "s", "CPU s", "tar MB/s"],
+        [
+            [
+                case.layer.path.name,
+                case.recipe.name,
+                way,
+                f"{seconds(runs):.2f}",
+                f"{statistics.median(run.cpu for run in runs):.2f}",
+                f"{case.layer.size / seconds(runs) / 1e6:.0f}",
+            ]
+            for case in cases
+            for way, runs in case.runs.items()
+            if way not in OURS
+        ],
+    )
+
+
 def _limits(limits: Sequence[Limit]) -> Iterator[str]:
     lines = [
         [
@@ -171,6 +237,8 @@ def markdown(results: Results) -> str:
         lines += _baselines(results.baselines)
     if results.cycles:
         lines += _cycles(results.cycles)
+    if results.layers:
+        lines += _layers(results.layers)
     if results.limits:
         lines += _limits(results.limits)
     return "\n".join(lines)

@@ -1,4 +1,4 @@
-"""Compare dmsign-fast with veritysetup on this machine: a Markdown table, JSON and a plot.
+"""Compare dmsign-fast with veritysetup and mkfs.erofs on this machine: Markdown, JSON, a plot.
 
 usage: python bench/run.py [--quick] [--size 2G] [--rounds 5] ...
 """
@@ -18,13 +18,16 @@ from baseline import baselines
 from compare import compare, thread_counts
 from cycles import cycles
 from inputs import MIB, cache, erofs_image, random_file
+from layer_inputs import FORMS, make, names
+from layers import RECIPES, compare_layer, memory
 from limits import peaks, sparse, start
 from machine import describe
 from report import Results, markdown
 
 _HERE = Path(__file__).resolve().parent
+_CACHE = _HERE.parent / ".cache" / "layers"
 _BLOCK_SIZES = (4096, 512)
-_SECTIONS = ("compare", "baseline", "cycles", "limits")
+_SECTIONS = ("compare", "baseline", "cycles", "limits", "layers")
 _UNITS = {"M": 20, "G": 30}
 
 
@@ -46,6 +49,11 @@ def _arguments(argv: list[str] | None) -> argparse.Namespace:
     add("--rounds", type=int, help="pairs of runs for each row (5)")
     add("--impl", action="append", help="only this implementation; may be repeated")
     add("--section", action="append", choices=_SECTIONS, help="only this; may be repeated")
+    files = [f"{name}.{form}" for name in names() for form in FORMS]
+    known = ", ".join(names())
+    text = f"only these: {known}; may end in .tar, .tar.gz or .tar.zst"
+    add("--layers", nargs="+", choices=[*names(), *files], metavar="NAME", help=text)
+    add("--cache", type=Path, default=_CACHE, help="for the layers, which stay (.cache/layers)")
     add("--scratch", type=Path, default=Path("build"), help="for the data files (build)")
     add("--results", type=Path, default=_HERE / "results", help="for JSON and PNG")
     args = parser.parse_args(argv)
@@ -54,6 +62,8 @@ def _arguments(argv: list[str] | None) -> argparse.Namespace:
     args.image_size = args.image_size or (256 * MIB if quick else 1024 * MIB)
     args.peak_size = args.peak_size or (1024 * MIB if quick else 16384 * MIB)
     args.rounds = args.rounds or (2 if quick else 5)
+    args.layers = args.layers or names()
+    args.cache /= "quick" if quick else "whole"
     args.section = args.section or list(_SECTIONS)
     return args
 
@@ -89,6 +99,23 @@ def _limits(args: argparse.Namespace, results: Results, scratch: Path, tmpfs: Pa
     data.unlink()
 
 
+def _layers(args: argparse.Namespace, results: Results, tmpfs: Path) -> None:
+    threads = min(2, results.machine["cores"])
+    for name in names():
+        if not any(wanted.partition(".")[0] == name for wanted in args.layers):
+            continue
+        _say(f"the layer {name}")
+        for layer in make(args.cache.resolve(), name, args.quick):
+            if not {name, layer.path.name} & set(args.layers):
+                continue
+            for recipe in RECIPES:
+                case = compare_layer(layer, recipe, threads, args.rounds, tmpfs)
+                results.layers.append(case)
+                results.limits.append(memory(layer, recipe, threads))
+                for ratio in case.ratios():
+                    _say(f"{layer.path.name} {recipe.name}: {ratio}")
+
+
 def _implementations(wanted: list[str] | None) -> list[str]:
     from dmsign_fast import _core
 
@@ -111,7 +138,9 @@ def _measure(args: argparse.Namespace, scratch: Path, tmpfs: Path) -> Results:
     results = Results(machine, settings)
     if "limits" in args.section:
         _limits(args, results, scratch, tmpfs)
-    if set(args.section) == {"limits"}:
+    if "layers" in args.section:
+        _layers(args, results, tmpfs)
+    if not {"cycles", "baseline", "compare"} & set(args.section):
         return results
     _say(f"{args.size >> 20} MiB of random data")
     data = random_file(scratch / "random", args.size)
@@ -134,14 +163,15 @@ def main(argv: list[str] | None = None) -> None:
     """Measure, print, save."""
     args = _arguments(argv)
     args.scratch.mkdir(parents=True, exist_ok=True)
-    memory = Path("/dev/shm")
-    if not memory.is_dir() or shutil.disk_usage(memory).free < args.size // 8 + 1024 * MIB:
-        _say(f"no room in {memory}: hash files go to {args.scratch} and wait for its disk")
-        memory = args.scratch
+    fast = Path("/dev/shm")
+    need = (1024 if args.quick or "layers" not in args.section else 8192) * MIB + args.size // 8
+    if not fast.is_dir() or shutil.disk_usage(fast).free < need:
+        _say(f"no room in {fast}: images and hash files go to {args.scratch}, and to its disk")
+        fast = args.scratch
     with ExitStack() as stack:
         scratch, tmpfs = (
             Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="bench.", dir=place)))
-            for place in (args.scratch.resolve(), memory.resolve())
+            for place in (args.scratch.resolve(), fast.resolve())
         )
         results = _measure(args, scratch, tmpfs)
     args.results.mkdir(parents=True, exist_ok=True)

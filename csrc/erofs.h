@@ -26,6 +26,8 @@ enum {
     EROFS_NAME_MAX = 255,
 };
 
+#define EROFS_XATTRS_MAX                                                                           \
+    (EROFS_XATTR_HEADER + 4u * (UINT16_MAX - 1)) /* i_xattr_icount has 16 bits */
 #define EROFS_MAGIC 0xe0f5e1e2u
 #define EROFS_NO_BLOCK 0xffffffffu
 #define EROFS_FILTER_SEED 0x25bbe08fu
@@ -112,6 +114,12 @@ struct erofs_name {
     uint8_t len, type; /* type EROFS_*: that of the node, mostly */
 };
 
+/* The directories of the path resolved last, up to its last slash. */
+struct erofs_walk {
+    char *bytes;
+    uint32_t len, cap, name;
+};
+
 struct erofs_tree {
     uint32_t traits;
     bool lossy;
@@ -125,11 +133,13 @@ struct erofs_tree {
     uint32_t *buckets, *xattr_buckets; /* heads of hash chains */
     uint32_t bucket_mask, xattr_mask;
     uint32_t max_entries; /* inodes, names, and uses of xattrs */
-    uint64_t seed;        /* of the hashes: hostile names must not collide at will */
+    uint32_t max_text;
+    struct erofs_walk path, link;
+    uint64_t seed; /* of the hashes: hostile names must not collide at will */
 };
 
 int erofs_tree_init(struct erofs_tree *t, uint32_t traits, bool lossy, uint32_t max_entries,
-                    uint64_t seed);
+                    uint32_t max_text, uint64_t seed);
 void erofs_tree_free(struct erofs_tree *t);
 
 /* A new inode, all zero but for its parent. */
@@ -143,7 +153,7 @@ struct erofs_path {
 
 /* Walks a path, makes what is missing on the way: erofs_rebuild_get_dentry, whose `d` is the name
  * seen last. */
-int erofs_tree_resolve(struct erofs_tree *t, const char *path, size_t len,
+int erofs_tree_resolve(struct erofs_tree *t, const char *path, size_t len, struct erofs_walk *walk,
                        struct erofs_path *found);
 
 /* Puts an entry into the tree. *node is its inode if it brings data, else 0. On failure *reason
@@ -154,7 +164,7 @@ int erofs_tree_add(struct erofs_tree *t, const struct tar_entry *e, uint32_t *no
 /* Frees what only adding needs, sorts each directory's names bytewise. */
 int erofs_tree_finish(struct erofs_tree *t);
 
-/* Adds bytes to the text; *at is their place. */
+/* Adds bytes to the text; *at is their place. -EFBIG beyond max_text. */
 int erofs_text_add(struct erofs_tree *t, const void *bytes, size_t len, uint32_t *at);
 
 uint64_t erofs_hash(uint64_t seed, const void *bytes, size_t len);
@@ -162,6 +172,9 @@ uint64_t erofs_hash(uint64_t seed, const void *bytes, size_t len);
 /* `name` ends in NUL. -ENODATA: the version drops this namespace. */
 int erofs_xattr_add(struct erofs_tree *t, uint32_t node, const void *name, size_t name_len,
                     const void *value, size_t value_len);
+
+/* Bytes of one xattr in an inode. */
+uint64_t erofs_xattr_entry_size(const void *name, size_t name_len, size_t value_len);
 
 /* Bytes of an inode's xattr area; 0 if none. */
 uint64_t erofs_xattr_size(const struct erofs_tree *t, uint32_t node);

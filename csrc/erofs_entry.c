@@ -56,6 +56,8 @@ static const char *path_reason(int code)
                "memory";
     case -E2BIG:
         return "too many entries";
+    case -EFBIG:
+        return "too much metadata";
     default:
         return "out of memory";
     }
@@ -85,7 +87,7 @@ static int hard_link(struct erofs_tree *t, uint32_t name, const struct tar_entry
         t->names[name].node = 0;
     }
     if (!ret)
-        ret = erofs_tree_resolve(t, e->link, e->link_len, &target);
+        ret = erofs_tree_resolve(t, e->link, e->link_len, &t->link, &target);
     if (ret) {
         *reason = path_reason(ret);
         return ret;
@@ -111,11 +113,19 @@ static int hard_link(struct erofs_tree *t, uint32_t name, const struct tar_entry
     return ret;
 }
 
-static int set_xattrs(struct erofs_tree *t, uint32_t node, const struct tar_entry *e,
-                      const char **reason)
+static int set_xattrs(struct erofs_tree *t, uint32_t node, const struct tar_xattr *xattrs,
+                      uint32_t count, const char **reason)
 {
-    for (uint32_t i = 0; i < e->xattr_count; i++) {
-        const struct tar_xattr *x = &e->xattrs[i];
+    uint64_t size = EROFS_XATTR_HEADER;
+
+    for (uint32_t i = 0; i < count; i++) {
+        const struct tar_xattr *x = &xattrs[i];
+
+        size += erofs_xattr_entry_size(x->name, x->name_len, x->value_len);
+        if (size > EROFS_XATTRS_MAX) { /* early: each entry may repeat those of a global header */
+            *reason = "extended attributes too large for EROFS";
+            return -ERANGE;
+        }
         const int ret = erofs_xattr_add(t, node, x->name, x->name_len, x->value, x->value_len);
 
         if (ret == -ENODATA && t->lossy)
@@ -126,6 +136,8 @@ static int set_xattrs(struct erofs_tree *t, uint32_t node, const struct tar_entr
             *reason = "extended attribute too large for EROFS";
         if (ret == -E2BIG)
             *reason = "too many extended attributes";
+        if (ret == -EFBIG)
+            *reason = "too much metadata";
         if (ret)
             return ret;
     }
@@ -178,9 +190,11 @@ static int refuse_stray_data(const struct erofs_tree *t, const struct erofs_path
 int erofs_tree_add(struct erofs_tree *t, const struct tar_entry *e, uint32_t *node,
                    const char **reason)
 {
+    static const struct tar_xattr opaque = {(const uint8_t *)"trusted.overlay.opaque",
+                                            (const uint8_t *)"y", 22, 1};
     struct erofs_path f;
     uint32_t id = NODE_ROOT;
-    int ret = erofs_tree_resolve(t, e->path, e->path_len, &f);
+    int ret = erofs_tree_resolve(t, e->path, e->path_len, &t->path, &f);
 
     *node = 0;
     *reason = path_reason(ret);
@@ -194,7 +208,7 @@ int erofs_tree_add(struct erofs_tree *t, const struct tar_entry *e, uint32_t *no
         return -ENOTDIR;
     }
     if (f.name && f.opaque)
-        return erofs_xattr_add(t, t->names[f.name].node, "trusted.overlay.opaque", 22, "y", 1);
+        return set_xattrs(t, t->names[f.name].node, &opaque, 1, reason);
     if (f.name && e->hard_link)
         return hard_link(t, f.name, e, reason);
     if (f.name)
@@ -207,6 +221,8 @@ int erofs_tree_add(struct erofs_tree *t, const struct tar_entry *e, uint32_t *no
     const bool again = n->mode;
 
     if (f.whiteout) {
+        if (again) /* a directory that mkfs.erofs does not unlink */
+            t->path.len = t->link.len = 0;
         n->mode = TAR_CHR |
                   (n->mode & (uint16_t)~TAR_FORMAT); /* none, or those of the directory it was */
         n->start = 0;
@@ -236,10 +252,14 @@ int erofs_tree_add(struct erofs_tree *t, const struct tar_entry *e, uint32_t *no
         if ((n->mode & TAR_FORMAT) == TAR_LNK) {
             n->size = e->link_len;
             ret = erofs_text_add(t, e->link, e->link_len, &n->child);
+            if (ret) {
+                *reason = path_reason(ret);
+                return ret;
+            }
         } else if (n->size) {
             *node = id;
         }
     }
     *reason = "out of memory";
-    return ret ? ret : set_xattrs(t, id, e, reason);
+    return set_xattrs(t, id, e->xattrs, e->xattr_count, reason);
 }

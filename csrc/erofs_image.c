@@ -10,6 +10,7 @@
 
 /* A multiple of every block size, and room for the largest inode with its tail. */
 #define WINDOW (1u << 20)
+_Static_assert(WINDOW > 3 * 4096 + EROFS_XATTRS_MAX, "window");
 
 /* ---- super block ---- */
 
@@ -62,6 +63,7 @@ struct window {
     void *ctx;
     uint8_t *bytes; /* zero where nothing was written */
     uint64_t at;    /* offset of the first */
+    size_t used;    /* bytes up to the end of what was written */
 };
 
 /* Gives away whole blocks below `to`. */
@@ -79,8 +81,11 @@ static int give_until(struct window *w, uint64_t to)
             n = gap ? block : n;
         }
         ret = w->give(w->ctx, w->at ? w->at + gap : 0, w->bytes, n);
-        memmove(w->bytes, w->bytes + n, WINDOW - n);
-        memset(w->bytes + WINDOW - n, 0, n);
+        const size_t rest = w->used > n ? w->used - n : 0;
+
+        memmove(w->bytes, w->bytes + n, rest);
+        memset(w->bytes + rest, 0, w->used - rest);
+        w->used = rest;
         w->at += n;
     }
     return ret;
@@ -96,8 +101,11 @@ static int window_at(struct window *w, uint64_t offset, uint32_t len, uint8_t **
         offset -= (uint64_t)(w->im->data_end - 1) << w->im->space->bits;
     if (offset + len > w->at + WINDOW)
         ret = give_until(w, offset & ~(block - 1));
-    *out = w->bytes + (offset - w->at);
-    return ret;
+    if (ret)
+        return ret;
+    w->used = (size_t)(offset - w->at) + len;
+    *out = w->bytes + w->used - len;
+    return 0;
 }
 
 static int write_node(struct window *w, uint32_t node)
@@ -175,7 +183,7 @@ static bool has_filter(const struct erofs_tree *t)
 
 int erofs_image_write(struct erofs_image *im, erofs_give *give, void *ctx)
 {
-    struct window w = {im, give, ctx, NULL, 0};
+    struct window w = {im, give, ctx, NULL, 0, 0};
     const struct erofs_space *s = im->space;
     uint32_t extent = 0;
     int ret = chain_inodes(im);

@@ -8,7 +8,6 @@
 #include "grow.h"
 #include "mkfs_group.h"
 
-#define XATTRS_MAX (EROFS_XATTR_HEADER + 4 * (UINT16_MAX - 1)) /* i_xattr_icount has 16 bits */
 #define ROOT_NID_MAX 0xffffu
 
 static unsigned chunk_count(const struct erofs_node *n)
@@ -165,7 +164,7 @@ static int place_node(struct erofs_image *im, uint32_t node)
         if (ret)
             return ret;
     }
-    if (erofs_xattr_size(t, node) > XATTRS_MAX)
+    if (erofs_xattr_size(t, node) > EROFS_XATTRS_MAX)
         return -ERANGE;
     if ((n->mode & TAR_FORMAT) == TAR_DIR)
         return place_directory(im, node);

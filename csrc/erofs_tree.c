@@ -12,12 +12,13 @@
 #define OPAQUE ".wh..wh..opq"
 
 int erofs_tree_init(struct erofs_tree *t, uint32_t traits, bool lossy, uint32_t max_entries,
-                    uint64_t seed)
+                    uint32_t max_text, uint64_t seed)
 {
     memset(t, 0, sizeof(*t));
     t->traits = traits;
     t->lossy = lossy;
     t->max_entries = max_entries;
+    t->max_text = max_text;
     t->seed = seed;
     t->bucket_mask = 255;
     t->xattr_mask = 255;
@@ -45,6 +46,8 @@ void erofs_tree_free(struct erofs_tree *t)
     free(t->nodes);
     free(t->names);
     free(t->text);
+    free(t->path.bytes);
+    free(t->link.bytes);
     free(t->xattrs);
     free(t->uses);
     free(t->buckets);
@@ -54,6 +57,8 @@ void erofs_tree_free(struct erofs_tree *t)
 
 int erofs_text_add(struct erofs_tree *t, const void *bytes, size_t len, uint32_t *at)
 {
+    if (len > t->max_text - t->text_len)
+        return -EFBIG;
     const int ret = grow(&t->text, &t->text_cap, (uint64_t)t->text_len + len, 1);
 
     if (ret)
@@ -191,54 +196,100 @@ static int make_parent(struct erofs_tree *t, uint32_t dir, const char *name, siz
     return 0;
 }
 
-int erofs_tree_resolve(struct erofs_tree *t, const char *path, size_t path_len,
+static bool is_dots(const char *s, size_t len)
+{
+    return len == 2 && s[0] == '.' && s[1] == '.';
+}
+
+/* Goes through the directories that `len` bytes of a path name, each with its slash, and remembers
+ * them. */
+static int enter(struct erofs_tree *t, const char *path, size_t len, struct erofs_walk *walk,
+                 uint32_t *dir, uint32_t *name)
+{
+    const char *s = path, *const end = path + len;
+    bool plain = true;
+    int ret;
+
+    walk->len = 0;
+    for (const char *slash; s < end; s = slash + 1) {
+        slash = memchr(s, '/', (size_t)(end - s));
+        const size_t n = (size_t)(slash - s);
+
+        if (!n || (n == 1 && *s == '.'))
+            continue;
+        if (is_dots(s, n)) {
+            plain = false;
+            *dir = t->nodes[*dir].parent;
+            if (t->nodes[*dir].flags & NODE_GONE)
+                return -ESTALE;
+            continue;
+        }
+        *name = look_up(t, *dir, s, n);
+        if (*name && t->names[*name].type != EROFS_DIR)
+            return -ENOTDIR;
+        if (!*name) {
+            ret = make_parent(t, *dir, s, n, name);
+            if (ret)
+                return ret;
+        }
+        *dir = t->names[*name].node;
+        if (!*dir) /* being replaced */
+            return -ENOENT;
+    }
+    if (!plain || !*name)
+        return 0;
+    ret = grow(&walk->bytes, &walk->cap, len, 1);
+    if (ret)
+        return ret;
+    memcpy(walk->bytes, path, len);
+    walk->len = (uint32_t)len;
+    walk->name = *name;
+    return 0;
+}
+
+/* Whether the directories are those of the walk before, and still lead where they did: whoever
+ * replaces one marks all below it as gone. */
+static bool same_walk(const struct erofs_tree *t, const struct erofs_walk *walk, const char *path,
+                      size_t len)
+{
+    const struct erofs_name *n = &t->names[walk->name];
+
+    return len && walk->len == len && !memcmp(walk->bytes, path, len) && n->node &&
+           n->type == EROFS_DIR && !(t->nodes[n->node].flags & NODE_GONE);
+}
+
+int erofs_tree_resolve(struct erofs_tree *t, const char *path, size_t len, struct erofs_walk *walk,
                        struct erofs_path *f)
 {
-    const char *s = path, *const end = path + path_len;
     uint32_t dir = NODE_ROOT;
+    size_t start = len;
     int ret = 0;
 
     *f = (struct erofs_path){0};
-    while (s < end) {
-        const char *slash = memchr(s, '/', (size_t)(end - s));
-        size_t len = (size_t)((slash ? slash : end) - s);
-
-        if (!len) {
-            s++;
-            continue;
-        }
-        if (len == 2 && s[0] == '.' && s[1] == '.') {
-            dir = t->nodes[dir].parent;
-            if (t->nodes[dir].flags & NODE_GONE)
-                return -ESTALE;
-        } else if (len != 1 || s[0] != '.') {
-            if (!slash && len == sizeof(OPAQUE) - 1 && !memcmp(s, OPAQUE, len)) {
-                f->opaque = true;
-                return 0;
-            }
-            if (!slash && len >= sizeof(WHITEOUT) - 1 &&
-                !memcmp(s, WHITEOUT, sizeof(WHITEOUT) - 1)) {
-                s += sizeof(WHITEOUT) - 1;
-                len -= sizeof(WHITEOUT) - 1;
-                f->whiteout = true;
-                if (len <= 2 && !memcmp(s, "..", len) && (len || !t->lossy))
-                    return -EINVAL;
-            }
-            f->name = look_up(t, dir, s, len);
-            if (f->name) {
-                if (slash && t->names[f->name].type != EROFS_DIR)
-                    return -ENOTDIR;
-            } else {
-                ret = slash ? make_parent(t, dir, s, len, &f->name)
-                            : new_name(t, dir, s, len, &f->name);
-            }
-            dir = t->names[f->name].node;
-            if (ret || !dir) /* a new name, or one being replaced: the last component in any case */
-                return ret ? ret : slash ? -ENOENT : 0;
-        }
-        if (!slash)
-            break;
-        s = slash + 1;
+    while (start && path[start - 1] != '/')
+        start--;
+    if (same_walk(t, walk, path, start)) {
+        f->name = walk->name;
+        dir = t->names[f->name].node;
+    } else {
+        ret = enter(t, path, start, walk, &dir, &f->name);
     }
-    return 0;
+    path += start;
+    len -= start;
+    if (ret || !len || (len == 1 && *path == '.'))
+        return ret;
+    if (is_dots(path, len))
+        return t->nodes[t->nodes[dir].parent].flags & NODE_GONE ? -ESTALE : 0;
+    f->opaque = len == sizeof(OPAQUE) - 1 && !memcmp(path, OPAQUE, len);
+    if (f->opaque)
+        return 0;
+    f->whiteout = len >= sizeof(WHITEOUT) - 1 && !memcmp(path, WHITEOUT, sizeof(WHITEOUT) - 1);
+    if (f->whiteout) {
+        path += sizeof(WHITEOUT) - 1;
+        len -= sizeof(WHITEOUT) - 1;
+        if (len <= 2 && !memcmp(path, "..", len) && (len || !t->lossy))
+            return -EINVAL;
+    }
+    f->name = look_up(t, dir, path, len);
+    return f->name ? 0 : new_name(t, dir, path, len, &f->name);
 }

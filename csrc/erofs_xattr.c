@@ -154,12 +154,16 @@ int erofs_xattr_add(struct erofs_tree *t, uint32_t node, const void *name, size_
     return 0;
 }
 
+uint64_t erofs_xattr_entry_size(const void *name, size_t name_len, size_t value_len)
+{
+    const unsigned space = namespace_of(name, name_len);
+
+    return (EROFS_XATTR_ENTRY + name_len - namespaces[space].len + value_len + 3) & ~UINT64_C(3);
+}
+
 static uint64_t entry_size(const struct erofs_tree *t, const struct erofs_xattr *x)
 {
-    const unsigned space = namespace_of(t->text + x->kv, x->name_len);
-
-    return (EROFS_XATTR_ENTRY + x->name_len - namespaces[space].len + x->value_len + 3) &
-           ~UINT64_C(3);
+    return erofs_xattr_entry_size(t->text + x->kv, x->name_len, x->value_len);
 }
 
 uint64_t erofs_xattr_size(const struct erofs_tree *t, uint32_t node)

@@ -10,7 +10,8 @@
 
 struct seen {
     uint64_t next, hash; /* of data */
-    uint64_t meta;
+    uint64_t meta, meta_next;
+    bool index;
 };
 
 static uint64_t mix(uint64_t hash, const uint8_t *bytes, size_t len)
@@ -34,7 +35,11 @@ static int data(void *ctx, uint64_t offset, const uint8_t *bytes, size_t len)
 static int meta(void *ctx, uint64_t offset, const uint8_t *bytes, size_t len)
 {
     struct seen *s = ctx;
+    const uint64_t behind = !s->index && s->meta_next == 4096 ? s->next : s->meta_next;
 
+    if (!len || len % (s->index ? 512 : 4096) || offset != behind)
+        abort();
+    s->meta_next = offset + len;
     s->meta = mix(s->meta ^ offset, bytes, len);
     return 0;
 }
@@ -50,7 +55,8 @@ static int run(const struct layer_options *o, const uint8_t *tar, size_t len, si
 
     if (!l)
         abort();
-    s->next = o->layout == LAYER_FULL ? 4096 : 0;
+    s->index = o->layout == LAYER_INDEX;
+    s->next = s->index ? 0 : 4096;
     for (size_t n; len && !ret; tar += n, len -= n) {
         n = len < piece ? len : piece;
         ret = layer_update(l, tar, n);
@@ -91,6 +97,10 @@ int LLVMFuzzerTestOneInput(const uint8_t *input, size_t len)
     o.layout = input[0] & 1 ? LAYER_INDEX : LAYER_FULL;
     o.lossy = input[0] & 2;
     o.seed = input[0];
+    if (input[0] & 4) {
+        o.max_entries = 16;
+        o.max_metadata = 10000;
+    }
     o.group = mkfs_group_at(input[1] % 5);
     len -= 3;
     uint8_t *tar = malloc(len + 1);

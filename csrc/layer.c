@@ -16,6 +16,7 @@ struct layer {
     struct erofs_space space;
     uint64_t fed;       /* bytes given to sink.data */
     uint64_t file_left; /* of the file whose data is coming in */
+    bool done;
 };
 
 static const uint8_t zeros[4096];
@@ -90,12 +91,14 @@ struct layer *layer_new(const struct layer_options *options, const struct layer_
         l->options.max_entries = 1u << 24;
     if (!l->options.max_metadata)
         l->options.max_metadata = UINT64_C(1) << 32;
+    const uint32_t max_text =
+        l->options.max_metadata < UINT32_MAX ? (uint32_t)l->options.max_metadata : UINT32_MAX;
     const struct tar_handler handler = {l, on_entry, on_data};
 
     l->tar = tar_new(options->group->traits, options->lossy, &handler, &l->error);
     if (!l->tar || erofs_space_init(&l->space, index ? 9 : 12, index) ||
         erofs_tree_init(&l->tree, options->group->traits, options->lossy, l->options.max_entries,
-                        options->seed)) {
+                        max_text, options->seed)) {
         layer_free(l);
         return NULL;
     }
@@ -119,10 +122,18 @@ const struct tar_error *layer_error(const struct layer *l)
     return &l->error;
 }
 
+/* What every call returns once there is an error, or the image is complete. */
+static int over(const struct layer *l)
+{
+    return l->error.code ? l->error.code : l->done ? -EINVAL : 0;
+}
+
 int layer_update(struct layer *l, const uint8_t *bytes, size_t len)
 {
-    int ret = tar_update(l->tar, bytes, len);
+    int ret = over(l);
 
+    if (!ret)
+        ret = tar_update(l->tar, bytes, len);
     if (ret || l->options.layout == LAYER_FULL)
         return ret;
     ret = give(l, bytes, len);
@@ -137,6 +148,20 @@ static int give_metadata(void *ctx, uint64_t offset, const uint8_t *bytes, size_
     return ret ? tar_fail(&l->error, ret, 0, "", 0, "the sink failed") : 0;
 }
 
+static const char *final_reason(int code)
+{
+    switch (code) {
+    case -ERANGE:
+        return "extended attributes too large for EROFS";
+    case -E2BIG:
+        return "too many extended attributes";
+    case -EFBIG:
+        return "too much metadata";
+    default:
+        return "out of memory";
+    }
+}
+
 int layer_final(struct layer *l, const uint8_t uuid[16], struct layer_info *info)
 {
     struct erofs_image im = {
@@ -147,26 +172,21 @@ int layer_final(struct layer *l, const uint8_t uuid[16], struct layer_info *info
         .uuid = uuid,
         .volume = tar_volume(l->tar),
     };
-    const char *reason = "out of memory";
-    int ret = tar_final(l->tar);
+    int ret = over(l);
 
+    if (!ret)
+        ret = tar_final(l->tar);
     if (ret)
         return ret;
+    l->done = true;
     if (!im.index)
         im.data_end = l->space.tail;
     im.tar_blocks = (tar_parsed(l->tar) + TAR_BLOCK - 1) / TAR_BLOCK;
     ret = erofs_tree_finish(&l->tree);
     if (!ret)
         ret = erofs_layout(&im);
-    if (ret == -E2BIG)
-        reason = "too many extended attributes";
-    if (ret == -ERANGE)
-        reason = "extended attributes too large for EROFS";
-    if (!ret &&
-        (uint64_t)(l->space.tail - im.data_end) << l->space.bits > l->options.max_metadata) {
-        ret = -E2BIG;
-        reason = "too much metadata";
-    }
+    if (!ret && (uint64_t)(l->space.tail - im.data_end) << l->space.bits > l->options.max_metadata)
+        ret = -EFBIG;
     if (!ret)
         ret = erofs_image_write(&im, give_metadata, l);
     free(im.extents);
@@ -177,5 +197,5 @@ int layer_final(struct layer *l, const uint8_t uuid[16], struct layer_info *info
         .parsed = tar_parsed(l->tar),
         .inodes = im.serials,
     };
-    return ret ? tar_fail(&l->error, ret, 0, "", 0, reason) : 0;
+    return ret ? tar_fail(&l->error, ret, 0, "", 0, final_reason(ret)) : 0;
 }

@@ -26,8 +26,9 @@ struct layer_options {
     const struct mkfs_group *group;
     bool lossy; /* do what mkfs.erofs does where it silently drops something, instead of failing */
     uint32_t uid, gid; /* of a root directory the tar does not mention: those mkfs.erofs runs as */
-    uint32_t max_entries;  /* inodes, and uses of xattrs; 0: 16 Mi */
-    uint64_t max_metadata; /* bytes of the image that are not file data; 0: 4 GiB */
+    uint32_t max_entries;  /* inodes, names, and uses of xattrs, each; 0: 16 Mi */
+    uint64_t max_metadata; /* bytes of the image that are not file data, and of the text kept to
+                              make them; 0: 4 GiB */
     uint64_t seed; /* of hash tables; random where tars may be hostile. The image does not depend on
                       it */
 };
@@ -65,8 +66,8 @@ struct layer *layer_new(const struct layer_options *options, const struct layer_
  */
 int layer_update(struct layer *l, const uint8_t *bytes, size_t len);
 
-/* No more bytes: gives the rest to the sink. Once. Only the superblock, the first call of `meta`,
- * depends on `uuid`. */
+/* No more bytes: gives the rest to the sink; after it every call is -EINVAL. Only the superblock,
+ * in the first call of `meta`, depends on `uuid`. */
 int layer_final(struct layer *l, const uint8_t uuid[16], struct layer_info *info);
 
 /* What went wrong; valid as long as the layer. */

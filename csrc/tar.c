@@ -267,7 +267,7 @@ static int end_extension(struct tar_parser *p)
             ret = tar_text_set(&p->local.link, f->link.bytes, f->link.len);
     }
     if (ret)
-        return fail(p, ret, reason ? reason : "out of memory");
+        return fail(p, ret, ret == -ENOMEM ? "out of memory" : reason);
     next_header(p);
     return 0;
 }
@@ -302,7 +302,7 @@ static int parse_header(struct tar_parser *p)
     size = (int64_t)p->local.size;
     if (!p->local.has_size && !tar_number(h + SIZE, 12, p->traits, &size))
         return fail(p, -EINVAL, "invalid size in a tar header");
-    if (size < 0 || (uint64_t)size > TAR_MAX_SIZE - p->offset)
+    if (size < 0 || p->offset > TAR_MAX_SIZE || (uint64_t)size > TAR_MAX_SIZE - p->offset)
         return fail(p, -EFBIG, "impossible size");
     p->offset += (uint64_t)size;
     if (p->type == 'x' || p->type == 'g' || p->type == 'L' || p->type == 'K')

@@ -15,7 +15,7 @@
 #define TAR_MAX_HEADER (1u << 20) /* bytes of one PAX or GNU extension header */
 #define TAR_MAX_PATH 32767u       /* bytes of a path or link target */
 #define TAR_MAX_XATTRS 1024u      /* extended attributes of one header, of the global one too */
-#define TAR_MAX_SIZE (UINT64_C(1) << 41) /* bytes of one archive and of one file */
+#define TAR_MAX_SIZE ((UINT64_C(1) << 41) - (1 << 20)) /* bytes of one archive and of one file */
 
 /* The file types of `mode`, the same numbers in every tar and in EROFS. */
 enum {

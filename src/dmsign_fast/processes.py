@@ -10,9 +10,11 @@ import selectors
 import shlex
 import signal
 import subprocess
+import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import IO, TYPE_CHECKING, cast
+from typing import IO, TYPE_CHECKING, Any, cast
 
 from dmsign_fast.errors import ProgramError
 
@@ -37,7 +39,7 @@ class Limits:
     There is never a core dump: it could hold a secret.
 
     Attributes:
-        file_size: bytes of the largest file it may write. Beyond them a write fails with EFBIG.
+        file_size: bytes of the largest file it may write; SIGXFSZ ends it at the next.
         address_space: bytes of memory it may map.
         open_files: descriptors it may hold.
     """
@@ -96,7 +98,7 @@ def run_program(
         environment: all of its environment.
         stdin: what it reads on standard input; None is /dev/null.
         cwd: its working directory.
-        limits: set as soon as it runs, before it can read from stdin.
+        limits: set just after it starts, and before it can read from stdin.
         output_limit: bytes that it may write to each of standard output and standard error.
         pass_fds: descriptors it inherits, under the same numbers.
         name: what to call it in messages instead of ``argv[0]``.
@@ -106,117 +108,87 @@ def run_program(
             ``output_limit``, or is killed by a signal. Any exit status makes a Finished.
     """
     words = [os.fspath(word) for word in argv]
-    name = name or words[0]
     _log.debug("running %s", shlex.join(words))
-    start = time.monotonic()
-    try:
-        process = subprocess.Popen(
-            words,
-            stdin=subprocess.DEVNULL if stdin is None else subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            cwd=cwd,
-            env=environment,
-            start_new_session=True,
-            pass_fds=pass_fds,
-            # Python ignores SIGXFSZ; a child that does too can say what did not fit
-            restore_signals=limits.file_size is None,
-            bufsize=0,
-        )
-    except (OSError, ValueError) as error:  # ValueError: a zero byte
-        raise ProgramError(f"cannot run {name}: {error}") from error
-    with _Child(name, process, stdin or b"", output_limit) as child:
-        child.begin(limits)
-        while not child.has_exited():
-            left = start + timeout - time.monotonic()
-            if left <= 0:
-                raise child.failed(f"did not end within {timeout:g} s and was stopped")
-            child.exchange(left)
-        child.drain()
-    if process.returncode < 0:
-        raise child.failed(f"was killed by {_name_of_signal(-process.returncode)}")
-    return Finished(
-        process.returncode, bytes(child.out), bytes(child.err), time.monotonic() - start
-    )
+    command = {
+        "args": words,
+        "stdin": subprocess.DEVNULL if stdin is None else subprocess.PIPE,
+        "cwd": cwd,
+        "env": environment,
+        "pass_fds": pass_fds,
+    }
+    child = _Child(name or words[0], command, stdin or b"", limits, output_limit)
+    # signals interrupt the main thread only: here nothing can come between a fork and its clean-up
+    with ThreadPoolExecutor(1) as thread:
+        try:
+            return thread.submit(child.run, timeout).result()
+        except BaseException:
+            child.stopped.set()
+            raise
 
 
 class _Child:
-    """A running child and its pipes; its whole group ends with the ``with`` block."""
+    """A child, its pipes, and the group that ends with it."""
 
     def __init__(
-        self, name: str, process: subprocess.Popen[bytes], stdin: bytes, output_limit: int
+        self, name: str, command: dict[str, Any], stdin: bytes, limits: Limits, output_limit: int
     ) -> None:
-        self.out, self.err = bytearray(), bytearray()
-        self._name, self._process, self._limit = name, process, output_limit
-        self._unsent = memoryview(stdin)
+        self.stopped = threading.Event()
+        self._name, self._command, self._limits = name, command, limits
+        self._unsent, self._output_limit = memoryview(stdin), output_limit
+        self._out, self._err = bytearray(), bytearray()
         self._pause = 0.0
         self._selector = selectors.PollSelector()
 
-    def __enter__(self) -> _Child:
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        # the group keeps its number while its leader is not reaped: no other can be hit
+    def run(self, timeout: float) -> Finished:
+        start = time.monotonic()
         try:
-            if kind is not None:
-                self._stop()
+            self._process: subprocess.Popen[bytes] = subprocess.Popen(
+                **self._command,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                start_new_session=True,
+                bufsize=0,
+            )
+        except (OSError, ValueError) as error:  # ValueError: a zero byte
+            raise ProgramError(f"cannot run {self._name}: {error}") from error
+        try:
+            self._prepare()
+            while not self._has_exited():
+                left = start + timeout - time.monotonic()
+                if left <= 0 or self.stopped.is_set():
+                    raise self._failed(f"did not end within {timeout:g} s and was stopped")
+                self._exchange(left)
+            self._drain()
+        except BaseException:
+            self._terminate()
+            raise
         finally:
-            self._signal(signal.SIGKILL)
-            self._process.wait()
-            for key in list(self._selector.get_map().values()):
-                self._forget(key)
-            self._selector.close()
+            self._bury()
+        code = self._process.returncode
+        if code < 0:
+            raise self._failed(f"was killed by {_name_of_signal(-code)}")
+        return Finished(code, bytes(self._out), bytes(self._err), time.monotonic() - start)
 
-    def begin(self, limits: Limits) -> None:
+    def _prepare(self) -> None:
         try:
-            self._watch(self._process.stdout, selectors.EVENT_READ, self.out)
-            self._watch(self._process.stderr, selectors.EVENT_READ, self.err)
+            self._watch(self._process.stdout, selectors.EVENT_READ, self._out)
+            self._watch(self._process.stderr, selectors.EVENT_READ, self._err)
             self._watch(self._process.stdin, selectors.EVENT_WRITE, None)
-            self._restrict(limits)
+            self._restrict()
         except OSError as error:
             raise ProgramError(f"cannot run {self._name} within its limits: {error}") from error
 
-    def has_exited(self) -> bool:
-        """Whether the first process ended; it is not reaped."""
-        how = os.WEXITED | os.WNOHANG | os.WNOWAIT
-        try:
-            return os.waitid(os.P_PID, self._process.pid, how) is not None
-        except ChildProcessError as error:  # Popen would call this exit status 0
-            raise ProgramError(
-                f"the exit status of {self._name} is lost: this process ignores SIGCHLD, or waits "
-                "for children that are not its own"
-            ) from error
+    def _watch(self, pipe: IO[bytes] | None, event: int, said: bytearray | None) -> None:
+        if pipe is not None:
+            os.set_blocking(pipe.fileno(), False)
+            self._selector.register(pipe, event, said)
 
-    def exchange(self, seconds: float) -> None:
-        """Read and write what can be without waiting, or wait a little for the first of it."""
-        ready = self._selector.select(min(seconds, self._pause))
-        self._pause = 0.0 if ready else min(2 * self._pause + 0.001, _LONGEST_PAUSE)
-        for key, _ in ready:
-            if key.data is None:
-                self._write(key)
-            else:
-                self._read(key, key.data)
-
-    def drain(self) -> None:
-        """Read what an ended child left in its pipes."""
-        self._signal(signal.SIGKILL)
-        while ready := self._selector.select(0):
-            for key, _ in ready:
-                if key.data is None:
-                    self._forget(key)
-                else:
-                    self._read(key, key.data)
-
-    def failed(self, why: str) -> ProgramError:
-        said = _last_words(self.err)
-        return ProgramError(f"{self._name} {why}" + (f"; it said: {said}" if said else ""))
-
-    def _restrict(self, limits: Limits) -> None:
+    def _restrict(self) -> None:
         bounds = {
             resource.RLIMIT_CORE: 0,
-            resource.RLIMIT_FSIZE: limits.file_size,
-            resource.RLIMIT_AS: limits.address_space,
-            resource.RLIMIT_NOFILE: limits.open_files,
+            resource.RLIMIT_FSIZE: self._limits.file_size,
+            resource.RLIMIT_AS: self._limits.address_space,
+            resource.RLIMIT_NOFILE: self._limits.open_files,
         }
         # from outside: code between fork and exec is not safe in a process with threads
         for which, bound in bounds.items():
@@ -228,10 +200,39 @@ class _Child:
                     bound = min(bound, hard)
                 resource.prlimit(self._process.pid, which, (bound, bound))
 
-    def _watch(self, pipe: IO[bytes] | None, event: int, said: bytearray | None) -> None:
-        if pipe is not None:
-            os.set_blocking(pipe.fileno(), False)
-            self._selector.register(pipe, event, said)
+    def _has_exited(self) -> bool:
+        """Whether the first process ended; it is not reaped."""
+        how = os.WEXITED | os.WNOHANG | os.WNOWAIT
+        try:
+            return os.waitid(os.P_PID, self._process.pid, how) is not None
+        except ChildProcessError as error:  # Popen would call this exit status 0
+            raise ProgramError(
+                f"the exit status of {self._name} is lost: this process ignores SIGCHLD, or waits "
+                "for children that are not its own"
+            ) from error
+
+    def _exchange(self, seconds: float) -> None:
+        """Read and write what can be without waiting, or wait a little for the first of it."""
+        ready = self._selector.select(min(seconds, self._pause))
+        self._pause = 0.0 if ready else min(2 * self._pause + 0.001, _LONGEST_PAUSE)
+        for key, _ in ready:
+            if key.data is None:
+                self._write(key)
+            else:
+                self._read(key, key.data)
+
+    def _drain(self) -> None:
+        """Read what an ended child left in its pipes."""
+        while ready := self._selector.select(0):
+            for key, _ in ready:
+                if key.data is None:
+                    self._forget(key)
+                else:
+                    self._read(key, key.data)
+
+    def _failed(self, why: str) -> ProgramError:
+        said = _last_words(self._err)
+        return ProgramError(f"{self._name} {why}" + (f"; it said: {said}" if said else ""))
 
     def _forget(self, key: selectors.SelectorKey) -> None:
         self._selector.unregister(key.fileobj)
@@ -252,16 +253,25 @@ class _Child:
         said += piece
         if not piece:
             self._forget(key)
-        if len(said) > self._limit:
-            which = "standard output" if said is self.out else "standard error"
-            raise self.failed(f"wrote more than {self._limit} bytes to {which} and was stopped")
+        if len(said) > self._output_limit:
+            which = "standard output" if said is self._out else "standard error"
+            raise self._failed(
+                f"wrote more than {self._output_limit} bytes to {which} and was stopped"
+            )
 
-    def _stop(self) -> None:
+    def _terminate(self) -> None:
         self._signal(signal.SIGTERM)
         end = time.monotonic() + _GRACE
         with contextlib.suppress(ProgramError):
-            while not self.has_exited() and time.monotonic() < end:
+            while not self._has_exited() and time.monotonic() < end:
                 time.sleep(_LONGEST_PAUSE / 10)
+
+    def _bury(self) -> None:
+        # the group keeps its number while its leader is not reaped: no other can be hit
+        self._signal(signal.SIGKILL)
+        self._process.wait()
+        for key in list(self._selector.get_map().values()):
+            self._forget(key)
 
     def _signal(self, number: signal.Signals) -> None:
         # PermissionError: all that is left belongs to another user

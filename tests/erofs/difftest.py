@@ -14,6 +14,8 @@ import mkfs_twin
 import native
 from tar_maker import Maker
 
+from dmsign_fast.errors import FormatError
+
 #: refused whatever the flags, though mkfs.erofs makes something: a broken image, one that depends on memory it does
 #: not own, or one of half an archive
 DELIBERATE = (
@@ -163,7 +165,7 @@ class Harness:
     ) -> tuple[bytes | None, str]:
         try:
             return native.convert(tar, version, layout, mkfs_twin.UUID, lossy, pieces), ""
-        except native.RefusedError as refused:
+        except FormatError as refused:
             return None, str(refused)
 
 

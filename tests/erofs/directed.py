@@ -49,6 +49,19 @@ ENTRIES: dict[str, bytes] = {
     + H(b"b", b"1", link=b"a")
     + H(b"c", b"0")
     + H(b"b", b"1", link=b"c"),
+    "hard link into a directory that was replaced": H(b"d/e/f", b"0")
+    + H(b"l", b"1", link=b"d/e/f")
+    + H(b"d", b"0")
+    + H(b"m", b"1", link=b"d/e/f"),
+    "the same, and made again": H(b"d/e/f", b"0")
+    + H(b"l", b"1", link=b"d/e/f")
+    + H(b"d", b"0")
+    + H(b"d/e/f", b"0", mode=0o600)
+    + H(b"m", b"1", link=b"d/e/f"),
+    "hard link into a directory that became a whiteout": H(b"d/e/f", b"0")
+    + H(b"l", b"1", link=b"d/e/f")
+    + H(b".wh.d", b"5")
+    + H(b"m", b"1", link=b"d/e/f"),
     "hard link to a symlink": H(b"s", b"2", link=b"t") + H(b"h", b"1", link=b"s"),
     "hard link to a device": H(b"s", b"3", major=1, minor=3) + H(b"h", b"1", link=b"s"),
     "file replaced by a directory and back": H(b"a", b"0", 3)

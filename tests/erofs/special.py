@@ -48,6 +48,20 @@ def fat_xattrs(sizes: list[int], mtime: int) -> bytes:
     return tar + END
 
 
+def much_metadata(dirs: int, mtime: int) -> bytes:
+    """More than the writer holds at once: inodes, long directories, long symlinks, xattrs."""
+    tar = b""
+    for d in range(dirs):
+        for i in range(200):
+            name = b"directory %d/%05d%s" % (d, i * 7919 % 10007, b"x" * 60)
+            if i % 40 == 39:
+                tar += pax(
+                    [(b"SCHILY.xattr.user.x", b"v" * (i * 37)), (b"linkpath", b"l" * 20 * i)]
+                )
+            tar += header(name, b"2" if i % 40 == 39 else b"0", mtime=mtime, link=b"target")
+    return tar + END
+
+
 def main() -> int:
     harness, bad = Harness(), 0
     cases = {

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import directed
 import mkfs_twin
 import pytest
@@ -12,11 +14,13 @@ from tar_maker import Maker
 
 
 @pytest.fixture(scope="module")
-def harness() -> Harness:
+def harness() -> Iterator[Harness]:
     try:
-        return Harness(timeout=5)
+        made = Harness(timeout=20)
     except mkfs_twin.UnavailableError as why:
         pytest.fail(str(why))
+    with made.dir:
+        yield made
 
 
 @pytest.mark.parametrize("label", directed.CASES)
@@ -32,6 +36,11 @@ def test_seed(harness: Harness, seed: int) -> None:
 @pytest.mark.parametrize("seed", range(24))
 def test_mutant(harness: Harness, seed: int) -> None:
     assert not harness.compare(mutate(seed), f"mutant {seed}", seed=seed)
+
+
+@pytest.mark.parametrize("mtime", [0, 7])
+def test_much_metadata(harness: Harness, mtime: int) -> None:
+    assert not harness.compare(special.much_metadata(60, mtime), "much metadata")
 
 
 @pytest.mark.parametrize(

@@ -18,7 +18,7 @@ from dmsign_fast.erofs.compression import Compression, compression_of, decompres
 from dmsign_fast.errors import FormatError, ParameterError
 
 NONE, GZIP, ZSTD = Compression
-SLICE = 128 << 10  # the module's: decoders get their input cut at its multiples
+SLICE = 128 << 10  # decoders get their input cut at its multiples, that of zstd at others too
 OCI = "application/vnd.oci.image.layer.v1.tar"
 DOCKER = "application/vnd.docker.image.rootfs.diff.tar"
 EROFS = "application/vnd.erofs.layer.v1"
@@ -71,7 +71,7 @@ places = st.lists(st.integers(0, 1 << 20), max_size=8)
 @pytest.mark.parametrize(
     ("data", "found"),
     [
-        (gzip.compress(b"x"), GZIP),
+        (gzip.compress(b"x", mtime=0), GZIP),
         (b"\x28\xb5\x2f\xfd", ZSTD),
         (SKIPPABLE, ZSTD),
         (b"\x5f" + SKIPPABLE[1:8], ZSTD),
@@ -194,8 +194,17 @@ def test_the_largest_gzip_header_that_go_reads():
     extra = b"\x1f\x8b\x08\x1c" + bytes(6) + b"\xff\xff" + bytes(65535) + b"n" * 511 + b"\0"
     header = extra + b"c" * 511 + b"\0"
     _, rest = member_with(SMALL, 0)
-    first = compress(noise(SLICE - 1000), GZIP)
-    assert contents(first + header + rest, GZIP) == noise(SLICE - 1000) + SMALL
+    for before in (1000, 30_000, 66_000):
+        first = compress(noise(SLICE - before), GZIP)
+        assert contents(first + header + rest, GZIP) == noise(SLICE - before) + SMALL
+
+
+@pytest.mark.parametrize("inside", range(1, 10))
+def test_every_start_of_a_zstd_frame_wherever_it_is_cut(inside):
+    skipped = bytes(SLICE - inside - 8)
+    before = SKIPPABLE[:4] + struct.pack("<I", len(skipped)) + skipped
+    for start in (b"", SKIPPABLE):
+        assert contents(before + start + compress(SMALL, ZSTD), ZSTD) == SMALL
 
 
 def test_plain_pieces_are_not_copied():
@@ -222,7 +231,11 @@ def test_the_limit_is_exact(compression):
 
 @pytest.mark.parametrize(
     ("bomb", "compression"),
-    [(gzip.compress(bytes(64 << 20)), GZIP), (ZEROS_FRAME, ZSTD), (ZEROS_FRAME * 99, ZSTD)],
+    [
+        (gzip.compress(bytes(64 << 20), mtime=0), GZIP),
+        (ZEROS_FRAME, ZSTD),
+        (ZEROS_FRAME * 99, ZSTD),
+    ],
     ids=["gzip", "zstd", "frames"],
 )
 def test_a_bomb_takes_no_more_memory_than_its_pieces(bomb, compression):

@@ -24,9 +24,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Compression", "compression_of", "decompress"]
 
-# Measured (bench/decompression.py): flat from 64 KiB to 1 MiB. A slice makes two to four times its
-# size of data, which stays in L2.
-_SLICE = 128 << 10
+# Measured (bench/decompression.py): flat from 64 KiB to 1 MiB.
 _PIECE = 512 << 10
 # The window that the zstd program takes without being asked; containerd stops at 512 MiB.
 _MAX_WINDOW_LOG = 27
@@ -58,6 +56,12 @@ class Compression(enum.Enum):
     NONE = "none"
     GZIP = "gzip"
     ZSTD = "zstd"
+
+
+# Bytes that a decoder gets at once, and the least at the start of a member or frame. A decoder
+# hands back what it has not used, so zstd:chunked, with a frame for each file, wants small slices.
+_SLICE = {Compression.GZIP: 128 << 10, Compression.ZSTD: 32 << 10}
+_HEAD = {Compression.GZIP: _GZIP_HEADER, Compression.ZSTD: 8}
 
 
 def _by_magic(head: bytes) -> Compression:
@@ -157,7 +161,7 @@ def _decompressed(
     """Members or frames one after another, each by a decoder of its own."""
     new_decoder, decoder_error = _decoders(compression)
     name = compression.value
-    slices = _sliced(pieces, _SLICE)
+    slices = _sliced(pieces, _SLICE[compression])
     taken = made = 0
 
     def take() -> bytes | bytearray | memoryview:
@@ -168,7 +172,7 @@ def _decompressed(
 
     data = take()
     while data:
-        if len(data) < _GZIP_HEADER:
+        if len(data) < _HEAD[compression]:
             data = b"".join((data, take()))
         head = bytes(data[:8])
         reserved = compression is Compression.GZIP and head[3:4] > b"\x1f"

@@ -26,13 +26,13 @@ __all__ = ["MkfsErofs", "check_options"]
 
 _log = logging.getLogger(__name__)
 
-# "mkfs.erofs 1.7.1" from some versions before 1.8; a suffix such as -g1a2b3c4 is no release
-_VERSION = re.compile(rb"mkfs\.erofs (?:\(erofs-utils\) )?([0-9]+(?:\.[0-9]+){1,2})\n")
+# a suffix such as -g1a2b3c4 is that of no release, whose bytes nobody knows
+_VERSION = re.compile(rb"mkfs\.erofs \(erofs-utils\) ([0-9]+(?:\.[0-9]+){1,2})\n")
 
 _ALLOWED = re.compile(
     r"""-[bCELTmxz].+
     | --(async-queue-limit|chunksize|dsunit|force-gid|force-uid|fsalignblks|gid-offset|
-         max-extent-bytes|root-xattr-isize|sort|uid-offset|workers|xattr-prefix|zfeature-bits)=.+
+         max-extent-bytes|root-xattr-isize|uid-offset|workers|xattr-prefix|zfeature-bits)=.+
     | --(MZ|all-root|all-time|aufs|hard-dereference|ignore-mtime|mkfs-time|ovlfs-strip|
          preserve-mtime|xattr-inode-digest|zD)(=.*)?""",
     re.VERBOSE | re.DOTALL,
@@ -43,10 +43,9 @@ _SUPERBLOCK_OFFSET = 1024
 _SUPERBLOCK = struct.Struct("<I8xB23xI8x16s")  # magic, log2 of the block size, blocks, UUID
 _MAGIC = 0xE0F5E1E2
 
-# A tar of 1 KiB files grows most: to one block of a network file system, of at most 1 MiB, for
-# each. 1 TiB is where mkfs.erofs otherwise keeps scratch data inside the image, in a sparse file.
-_GROWTH = 1024
-_LARGEST = 1 << 40
+# mkfs.erofs begins by making the image 2 TiB long, and keeps scratch data in its second half. With
+# less than that allowed, writes fail there, and 1.8.6 ends well all the same, with damaged files.
+_LARGEST_FILE = 2 << 40
 
 
 @dataclass(frozen=True)
@@ -121,7 +120,7 @@ class MkfsErofs:
                 fails it is left empty.
             arguments: what the recipe says.
             uuid: of the image.
-            timeout: seconds.
+            timeout: seconds. 1.8.6 would spin for ever on some truncated tars.
             options: the user's own, which come last; see :func:`check_options`.
             scratch: where to make a directory for temporary files, of up to the size of the
                 image; by default the system's.
@@ -133,8 +132,7 @@ class MkfsErofs:
             ProgramError: mkfs.erofs hangs, dies or leaves something that is no such image.
         """
         check_options(options)
-        status = os.fstat(tar)
-        if not stat.S_ISREG(status.st_mode):  # 1.8.6 spins on a truncated tar in a pipe
+        if not stat.S_ISREG(os.fstat(tar).st_mode):
             raise ParameterError("mkfs.erofs needs the tar in a regular file: spool it")
         argv = [*_without_network(), *self.command, *arguments, "-U", str(uuid), *options]
         try:
@@ -144,7 +142,7 @@ class MkfsErofs:
                     [*argv, f"/proc/self/fd/{image}", f"/proc/self/fd/{tar}"],
                     timeout=timeout,
                     environment={**_environment(), "TMPDIR": directory},
-                    limits=Limits(file_size=min(_GROWTH * (status.st_size + 1024**2), _LARGEST)),
+                    limits=Limits(file_size=_LARGEST_FILE),
                     pass_fds=(tar, image),
                     name=f"mkfs.erofs {self.version}",
                 )
@@ -182,18 +180,19 @@ def check_options(options: Sequence[str]) -> None:
     """Let only those options of mkfs.erofs pass that shape the image of one given tar.
 
     Allowed are the ones for blocks, compression, labels, times, owners, extended attributes,
-    alignment, order and threads. Not allowed, and so is all that is not known here:
+    alignment and threads. Not allowed, and so is all that is not known here:
 
     - what names the source, the target, or another of either: words that are no options,
       ``--tar``, ``--oci``, ``--s3``, ``--offset``, ``--incremental``, ``--clean``;
-    - ``-U``: the recipe decides it;
+    - ``-U`` and ``--sort``: the recipe decides them, and no other order can be asked for after
+      ``--sort=none``;
     - what leaves files of the tar out: ``--exclude-path``, ``--exclude-regex``;
     - what reads or writes other files: ``--file-contexts``, ``--compress-hints``,
       ``--mount-point`` (only of use with these), ``--blobdev``, ``--ungzip``, ``--unxz``,
       ``--gzinfo``, ``--vmdk-desc``;
     - what makes no image, or only talks: ``-V``, ``-h``, ``-d``, ``--quiet``.
 
-    An option and its value are one word, and long names are whole: ``-b4096``, ``--sort=none``.
+    An option and its value are one word, and long names are whole: ``-b4096``, ``--force-uid=0``.
 
     Raises:
         ParameterError: an option is not allowed, or not written like that.

@@ -117,8 +117,9 @@ def conversion(args: argparse.Namespace, jobs: int = 1) -> Conversion:
         )
     program = None
     if not native:
-        from dmsign_fast.erofs.mkfs import MkfsErofs
+        from dmsign_fast.erofs.mkfs import MkfsErofs, check_options
 
+        check_options(args.mkfs_options)
         program = MkfsErofs.find(args.mkfs_erofs)
     return Conversion(
         converter=args.converter,
