@@ -3,6 +3,7 @@
 import dataclasses
 import os
 import random
+import sys
 import tempfile
 import tracemalloc
 from contextlib import contextmanager
@@ -10,7 +11,7 @@ from uuid import UUID, uuid4
 
 import pytest
 from erofs.tar_maker import Maker
-from helpers import noise
+from helpers import noise, run
 
 from erofs_layers.twins import (
     FAST,
@@ -367,3 +368,22 @@ def test_an_error_stays():
         with pytest.raises(FormatError, match="bad header checksum") as again:
             call()
         assert str(again.value) == str(first.value)
+
+
+GARBAGE = """
+import gc
+from dmsign_fast.erofs.layer import LayerHasher
+from dmsign_fast.erofs.recipe import Recipe
+
+for _ in range(200):
+    try:
+        LayerHasher(Recipe.parse("osguard")).update(memoryview(bytearray(b"x" * 1024)))
+    except ValueError as error:
+        error.cycle = error
+    gc.collect()
+"""
+
+
+def test_an_error_that_becomes_garbage_does_not_crash_the_process():
+    done = run(sys.executable, "-c", GARBAGE)
+    assert (done.exit_code, done.err) == (0, "")

@@ -36,11 +36,18 @@ def converter(version: str) -> MkfsErofs:
     return MkfsErofs.of_command(mkfs(version).command)
 
 
-def program(directory: Path, version: str, before: str = "", after: str = "") -> Path:
-    """A file to run as mkfs.erofs of that version, with shell commands around it."""
-    path = directory / f"mkfs.erofs-{version}"
-    words = " ".join(f"'{word}'" for word in mkfs(version).command)
-    path.write_text(f'#!/bin/sh\n{before}\n{words} "$@" || exit\n{after}\n')
+def program(directory: Path, version: str, after: str) -> Path:
+    """A file to run as mkfs.erofs of that version, which then runs shell commands on ``$image``."""
+    path = directory / "mkfs.erofs"
+    mkfs_erofs = " ".join(f"'{word}'" for word in mkfs(version).command)
+    path.write_text(
+        f"""#!/bin/sh
+{mkfs_erofs} "$@" || exit
+[ "$1" = -V ] && exit
+for word; do image=$tar tar=$word; done
+{after}
+"""
+    )
     path.chmod(0o755)
     return path
 
