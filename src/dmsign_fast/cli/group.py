@@ -35,7 +35,11 @@ def add_group(
     """Add a group; each module is a command with HELP, EXAMPLES, add_arguments() and run()."""
     group = commands.add_parser(name, help=about)
     actions = group.add_subparsers(
-        title="commands", metavar="COMMAND", required=True, parser_class=_Parser
+        title="commands",
+        metavar="COMMAND",
+        required=True,
+        parser_class=_Parser,
+        prog=group.prog,
     )
     for command in modules:
         parser = actions.add_parser(

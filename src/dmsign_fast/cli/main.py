@@ -51,7 +51,11 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--verbose", action="store_true", help="with --version: what runs here, and which SHA-256"
     )
-    commands = parser.add_subparsers(title="commands", metavar="COMMAND")
+    commands = parser.add_subparsers(
+        title="commands",
+        metavar="COMMAND",
+        prog=parser.prog,  # given, it need not be made from a help text
+    )
     layer.add_commands(commands)
     verity.add_commands(commands)
     return parser

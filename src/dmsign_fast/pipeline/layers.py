@@ -212,31 +212,32 @@ def _hasher(
 ) -> _Hasher:
     if native_image:
         return ImageHasher(recipe, threads=conversion.threads, image=image)
-    from dmsign_fast.erofs.mkfs import MkfsErofs
-    from dmsign_fast.erofs.mkfs_hasher import MkfsHasher, TwinHasher
-
-    def ours(image: int | None) -> LayerHasher:
-        return LayerHasher(
+    mkfs = conversion.converter == "mkfs"
+    ours = (
+        None
+        if mkfs
+        else LayerHasher(
             recipe,
             threads=conversion.threads,
             lossy=conversion.lossy,
             memory=conversion.memory,
             image=image,
         )
+    )
+    if conversion.converter == "native" and ours:
+        return ours
+    from dmsign_fast.erofs.mkfs import MkfsErofs
+    from dmsign_fast.erofs.mkfs_hasher import MkfsHasher, TwinHasher
 
-    def theirs(image: int | None) -> MkfsHasher:
-        return MkfsHasher(
-            recipe,
-            conversion.mkfs or MkfsErofs.find(),
-            options=conversion.mkfs_options,
-            threads=conversion.threads,
-            time_limit=conversion.time_limit,
-            image=image,
-        )
-
-    if conversion.converter == "mkfs":
-        return theirs(image)
-    return TwinHasher(ours(image), theirs(None)) if conversion.converter == "both" else ours(image)
+    theirs = MkfsHasher(
+        recipe,
+        conversion.mkfs or MkfsErofs.find(),
+        options=conversion.mkfs_options,
+        threads=conversion.threads,
+        time_limit=conversion.time_limit,
+        image=image if mkfs else None,
+    )
+    return TwinHasher(ours, theirs) if ours else theirs
 
 
 def hash_layer(
