@@ -87,8 +87,8 @@ enum {
     NODE_EXTENDED = 4,
     NODE_TAIL = 8, /* tail of the data behind the inode */
     NODE_VISITED = 16,
-    NODE_GONE = 64,      /* taken off the tree */
     NODE_NO_PARENT = 32, /* ".." had no number when the directory was written */
+    NODE_GONE = 64,      /* taken off the tree */
 };
 
 struct erofs_node {
