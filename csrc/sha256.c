@@ -79,7 +79,8 @@ int dmsign_impl_select(const char *name)
         }
         if (!best.wide)
             best.wide = best.narrow = impls[i];
-        else if (impls[i]->lanes < best.narrow->lanes && best.narrow == best.wide)
+        else if (best.narrow == best.wide && impls[i]->lanes < best.wide->lanes &&
+                 impls[i] != &sha256_portable) /* its calls cost more than spare lanes */
             best.narrow = impls[i];
     }
     if (!best.wide)

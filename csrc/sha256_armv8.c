@@ -60,6 +60,7 @@ TARGET static void hash(const uint32_t *start, const size_t *counts,
         for (size_t left = counts[part]; left--; pa += SHA256_BLOCK, pb += SHA256_BLOCK) {
             const struct stream a0 = a, b0 = b;
 
+#pragma GCC unroll 4
             for (unsigned i = 0; i < 4; i++) {
                 a.w[i] = load_be(pa + 16 * i);
                 b.w[i] = load_be(pb + 16 * i);

@@ -49,6 +49,7 @@ INLINE void compress(uint32_t *state, const uint8_t *p)
 {
     uint32_t s[8], w[16];
 
+#pragma GCC unroll 8
     for (unsigned i = 0; i < 8; i++)
         s[i] = state[i];
 #pragma GCC unroll 16
@@ -63,6 +64,7 @@ INLINE void compress(uint32_t *state, const uint8_t *p)
             round1(s, w, sha256_k + group, t);
         }
     }
+#pragma GCC unroll 8
     for (unsigned i = 0; i < 8; i++)
         state[i] += s[i];
 }
@@ -71,11 +73,13 @@ static void hash(const uint32_t *start, const size_t *counts, const struct sha25
 {
     uint32_t state[8];
 
+#pragma GCC unroll 8
     for (unsigned i = 0; i < 8; i++)
         state[i] = start[i];
     for (unsigned part = 0; part < SHA256_PARTS; part++)
         for (size_t i = 0; i < counts[part]; i++)
             compress(state, messages->parts[part] + i * SHA256_BLOCK);
+#pragma GCC unroll 8
     for (unsigned i = 0; i < 8; i++)
         store_be32(messages->digest + 4 * i, state[i]);
 }
