@@ -66,9 +66,7 @@ def formatted(image, params, offset, directory):
     assert first.exit_code == 0, first.err
     root_hash = first.field("Root hash")
     identity = uuid5(NAMESPACE_URL, f"dm-verity:{root_hash}")
-    again = veritysetup(
-        "format", data, made, *options(params), *place, *blocks, "--uuid", identity
-    )
+    again = veritysetup("format", data, made, *options(params), *place, *blocks, "--uuid", identity)
     assert again.field("Root hash") == root_hash
     return made.read_bytes(), root_hash
 
@@ -255,7 +253,11 @@ def test_an_output_is_never_the_input(tar, tmp_path):
     for name in (layer, link):
         with pytest.raises(ParameterError, match="would overwrite"):
             convert_layer(read_pieces(layer), name, CONTAINERD, protect=[layer])
-    for suffix, verity in (("dmverity", "append"), ("verity", "separate"), ("roothash", "separate")):
+    for suffix, verity in (
+        ("dmverity", "append"),
+        ("verity", "separate"),
+        ("roothash", "separate"),
+    ):
         image = tmp_path / "image"
         taken = write(Path(f"{image}.{suffix}"), tar)
         with pytest.raises(ParameterError, match="would overwrite"):
@@ -268,7 +270,7 @@ def test_an_output_is_never_the_input(tar, tmp_path):
 
 
 def test_a_place_that_cannot_be_written(tar, tmp_path):
-    with pytest.raises(StorageError, match="cannot write .*missing/x: No such file"):
+    with pytest.raises(StorageError, match=r"cannot write .*missing/x: No such file"):
         convert_layer([tar], tmp_path / "missing" / "x", CONTAINERD)
     with pytest.raises(StorageError, match="Is a directory"):
         convert_layer([tar], tmp_path, CONTAINERD)
@@ -331,7 +333,17 @@ def test_a_signal_in_the_middle_leaves_nothing(number, how, out, tmp_path):
     scratch = tmp_path / "scratch"
     scratch.mkdir()
     more = () if how == "native" else ("--mkfs-erofs", program(tmp_path, "1.9.4", ":"))
-    command = [*DMSIGN, "layer", "convert", "-", "-o", str(out), "--converter", how, *map(str, more)]
+    command = [
+        *DMSIGN,
+        "layer",
+        "convert",
+        "-",
+        "-o",
+        str(out),
+        "--converter",
+        how,
+        *map(str, more),
+    ]
     process = subprocess.Popen(
         command,
         stdin=subprocess.PIPE,
@@ -409,9 +421,7 @@ class TestMounted:
         made = convert_layer([tar], out, recipe)
         name = f"dmsign-test-{os.getpid()}-{recipe.name}"
         root_hash = made.layer.image.root_hash.hex()
-        opened = veritysetup(
-            "open", out, name, out, "--hash-offset", made.hash_offset, root_hash
-        )
+        opened = veritysetup("open", out, name, out, "--hash-offset", made.hash_offset, root_hash)
         if opened.exit_code:
             if not Path("/sys/module/dm_verity").exists():
                 pytest.skip("this kernel has no dm-verity; make kernel tests it")
@@ -440,7 +450,7 @@ def assert_is_tar(place, packed, version):
             if member.islnk()
         }
         assert len(members) > 40
-        for name, member in members.items():
+        for name in members:
             path, status = place / name, (place / name).lstat()
             target = members[links.get(name, name)]
             assert status.st_mode & 0o7777 == target.mode, name
@@ -475,4 +485,3 @@ def assert_is_tar(place, packed, version):
     known = set(members) | {str(parent) for name in members for parent in Path(name).parents}
     found = {str(path.relative_to(place)) for path in place.rglob("*")}
     assert found == known - {".", ""}
-
