@@ -7,23 +7,22 @@ import sys
 import tempfile
 import tracemalloc
 from contextlib import contextmanager
+from pathlib import Path
 from uuid import UUID, uuid4
 
 import pytest
-from erofs.tar_maker import Maker
-from helpers import noise, run
-
+from erofs.tar_maker import Maker, header
 from erofs_layers.twins import (
     FAST,
     VERSIONS,
     file,
     filled,
     image_of,
-    options,
     tar_of,
     tree_of,
     typical_tar,
 )
+from helpers import noise, run
 
 from dmsign_fast.erofs.layer import LayerHasher, hash_image, no_hash_area
 from dmsign_fast.erofs.recipe import Layout, Recipe
@@ -256,11 +255,8 @@ def test_digests_are_spooled_to_a_file_that_is_gone(tmp_path, monkeypatch):
     hasher = LayerHasher(recipe, memory=0)
     for at in range(0, len(tar), 9999):
         hasher.update(tar[at : at + 9999])
-    assert any(
-        os.readlink(f"/proc/self/fd/{fd}").startswith(str(tmp_path))
-        for fd in os.listdir("/proc/self/fd")
-        if os.path.islink(f"/proc/self/fd/{fd}")  # noqa: PTH114
-    )
+    links = [link.readlink() for link in Path("/proc/self/fd").iterdir() if link.is_symlink()]
+    assert any(str(link).startswith(str(tmp_path)) for link in links)
     assert not list(tmp_path.iterdir())
     before = LayerHasher(recipe)
     before.update(tar)
@@ -279,7 +275,7 @@ def test_python_keeps_nothing_of_the_data():
     """The C core keeps 32 bytes a block and about 200 an entry, which tracemalloc does not see."""
     hasher = LayerHasher(fixed(Recipe.parse("osguard")))
     piece = noise(1 << 20)
-    hasher.update(file(b"f", b"")[:0] + _header(64 << 20))
+    hasher.update(header(b"f", b"0", 64 << 20))
     tracemalloc.start()
     try:
         for _ in range(64):
@@ -289,12 +285,6 @@ def test_python_keeps_nothing_of_the_data():
         assert tracemalloc.get_traced_memory()[1] < 2 << 20
     finally:
         tracemalloc.stop()
-
-
-def _header(size):
-    from erofs.tar_maker import header
-
-    return header(b"f", b"0", size)
 
 
 # the interface
