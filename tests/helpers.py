@@ -31,6 +31,9 @@ PACKAGES = {
     "cat": "coreutils",
     "gzip": "gzip",
     "zstd": "zstd",
+    "docker-registry": "docker-registry",
+    "skopeo": "skopeo",
+    "umoci": "umoci",
 }
 
 

@@ -132,6 +132,7 @@ def make_entity(
     serial: int | None = None,
     extensions: tuple[tuple[x509.ExtensionType, bool], ...] = (),
     rsa_padding=None,
+    subject: x509.Name | None = None,
 ) -> Entity:
     """Make a certificate, self-signed without ``issuer``.
 
@@ -140,7 +141,7 @@ def make_entity(
     """
     private = make_key(key, key_name or name)
     signing_key = issuer.key if issuer else private
-    subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
+    subject = subject or x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
     issuer_key = signing_key.public_key()
     builder = (
         x509.CertificateBuilder()

@@ -18,18 +18,55 @@ SOURCES = [name for name in MODULES if not name.endswith("._dmsign")]
 
 # Who may import whom, besides itself; each part is a directory or module of the package.
 MAY_IMPORT = {
-    "cli": {"pipeline", "erofs", "verity", "envelope", "signing", "outputs", "_core", "errors", ""},
-    "pipeline": {"erofs", "verity", "envelope", "signing", "outputs", "errors"},
+    "cli": {
+        "pipeline",
+        "erofs",
+        "verity",
+        "envelope",
+        "trust",
+        "signing",
+        "oci",
+        "outputs",
+        "_core",
+        "errors",
+        "",
+    },
+    "pipeline": {
+        "erofs",
+        "verity",
+        "envelope",
+        "trust",
+        "signing",
+        "oci",
+        "outputs",
+        "strict_json",
+        "errors",
+    },
     "erofs": {"verity", "_core", "outputs", "processes", "errors"},
     "verity": {"_core", "outputs", "errors"},
-    "envelope": {"signing", "errors"},
+    "trust": {"envelope", "signing", "strict_json", "errors"},
+    "envelope": {"signing", "strict_json", "errors"},
+    "oci": {"outputs", "processes", "strict_json", "errors"},
     "signing": {"errors"},
     "outputs": {"errors"},
     "processes": {"errors"},
+    "strict_json": {"errors"},
     "_core": {"_dmsign", "errors"},
     "errors": set(),
 }
-HEAVY = ("numpy", "cryptography", "asn1crypto", "tqdm", "isal", "backports")
+HEAVY = (
+    "numpy",
+    "cryptography",
+    "asn1crypto",
+    "cbor2",
+    "pyhanko_certvalidator",
+    "tqdm",
+    "isal",
+    "backports",
+    "oras",
+    "requests",
+    "urllib3",
+)
 
 
 def path_of(module):

@@ -4,12 +4,15 @@
 
     DmsignError
     ├── VerificationError   1  read in full, and not what was signed or hashed
-    │   └── CorruptionError    the same, with every bad block named
+    │   ├── CorruptionError    the same, with every bad block named
+    │   └── UnsignedError   7  there is no signature to verify
     ├── ParameterError      2  an option or argument outside its limits
     ├── FormatError         3  input that is not in the format it should be in
     ├── StorageError        4  a file or device that cannot be read or written
+    │   └── NotFoundError      the same, of content that a layout or registry does not have
     ├── ProgramError        4  another program that is missing, hangs, floods or dies
-    └── SigningError        5  a key, certificate or passphrase that cannot sign
+    ├── SigningError        5  a key, certificate or passphrase that cannot sign
+    └── RegistryError       6  a registry that cannot be reached or refuses
 
 A message says what was wrong, where, and what to do.
 """
@@ -25,10 +28,13 @@ __all__ = [
     "CorruptionError",
     "DmsignError",
     "FormatError",
+    "NotFoundError",
     "ParameterError",
     "ProgramError",
+    "RegistryError",
     "SigningError",
     "StorageError",
+    "UnsignedError",
     "VerificationError",
 ]
 
@@ -51,6 +57,12 @@ class CorruptionError(VerificationError):
     def __init__(self, message: str, report: Verified) -> None:
         super().__init__(message)
         self.report = report
+
+
+class UnsignedError(VerificationError):
+    """There is no signature to verify."""
+
+    exit_code = 7
 
 
 class ParameterError(DmsignError, ValueError):
@@ -77,7 +89,17 @@ class ProgramError(DmsignError):
     exit_code = 4
 
 
+class NotFoundError(StorageError):
+    """What a tag or digest names is not in the layout or repository."""
+
+
 class SigningError(DmsignError):
     """A key, certificate or passphrase cannot make the signature asked for."""
 
     exit_code = 5
+
+
+class RegistryError(DmsignError):
+    """A registry cannot be reached, or refuses what was asked."""
+
+    exit_code = 6

@@ -220,8 +220,11 @@ def test_an_error_of_ours_has_one_status_each():
         "ParameterError": 2,
         "FormatError": 3,
         "StorageError": 4,
+        "NotFoundError": 4,
         "ProgramError": 4,
         "SigningError": 5,
+        "RegistryError": 6,
+        "UnsignedError": 7,
         "DmsignError": 70,
     }
     assert {name: getattr(errors, name).exit_code for name in errors.__all__} == codes

@@ -1,6 +1,7 @@
 """A PKI and a root hash for all."""
 
 import pytest
+from asn1crypto import tsp  # noqa: F401 - adds names to cms, too late once cms was used
 from helpers_pkcs7 import ROOT_HASH
 from pki import Entity, make_intermediate, make_leaf, make_root
 

@@ -73,6 +73,13 @@ def test_a_certificate_is_parsed_to_its_last_extension():
         parse_certificate(good[: usage + 10] + b"\x04" + good[usage + 11 :])
 
 
+def test_a_name_of_an_odd_type_is_refused_as_a_format():
+    good = der(make_leaf().certificate)
+    at = good.index(b"\x0c\x0bTest Signer")
+    with pytest.raises(FormatError, match="cannot be parsed"):
+        parse_certificate(good[:at] + b"\x03" + good[at + 1 :])
+
+
 def test_names_stay_on_one_line():
     assert name_of(make_entity("a\nb\x1b[31m").certificate) == "CN=a\\x0ab\\x1b[31m"
     key = make_key("EC-256")

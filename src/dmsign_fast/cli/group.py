@@ -1,4 +1,4 @@
-"""A command of several commands: ``dmsign-fast GROUP COMMAND``."""
+"""How commands become parsers: ``dmsign-fast COMMAND`` and ``dmsign-fast GROUP COMMAND``."""
 
 from __future__ import annotations
 
@@ -8,16 +8,17 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from types import ModuleType
 
-__all__ = ["add_group"]
+__all__ = ["Parser", "add_command", "add_group"]
 
 
-class _Parser(argparse.ArgumentParser):
+class Parser(argparse.ArgumentParser):
     """Options may stand between the arguments, before an optional one too, as in veritysetup."""
 
     _inside = False
 
     def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
-        if self._inside:
+        """As the base class, which cannot do that for a parser of commands."""
+        if self._inside or self._subparsers:
             return super().parse_known_args(args, namespace)
         self._inside = True
         try:
@@ -27,31 +28,36 @@ class _Parser(argparse.ArgumentParser):
 
 
 def add_group(
-    commands: argparse._SubParsersAction[argparse.ArgumentParser],
+    commands: argparse._SubParsersAction[Any],
     name: str,
     about: str,
     modules: tuple[ModuleType, ...],
 ) -> None:
-    """Add a group; each module is a command with HELP, EXAMPLES, add_arguments() and run()."""
+    """Add a command of several commands."""
     group = commands.add_parser(name, help=about)
     actions = group.add_subparsers(
         title="commands",
         metavar="COMMAND",
         required=True,
-        parser_class=_Parser,
+        parser_class=Parser,
         prog=group.prog,
     )
     for command in modules:
-        parser = actions.add_parser(
-            command.__name__.rpartition(".")[2],
-            help=command.HELP,
-            description=f"{command.HELP[0].upper()}{command.HELP[1:]}.",
-            epilog=command.EXAMPLES,
-            formatter_class=argparse.RawDescriptionHelpFormatter,
-        )
-        add = parser.add_argument
-        parser.set_defaults(run=command.run)
-        command.add_arguments(parser)
-        add("--output", choices=("text", "json"), default="text", help="default: text")
-        add("--quiet", action="store_true", help="no progress and no summary")
-        add("--debug", action="store_true", help="tracebacks of errors")
+        add_command(actions, command)
+
+
+def add_command(commands: argparse._SubParsersAction[Any], command: ModuleType) -> None:
+    """Add a command: a module with HELP, EXAMPLES, add_arguments() and run()."""
+    parser = commands.add_parser(
+        command.__name__.rpartition(".")[2],
+        help=command.HELP,
+        description=f"{command.HELP[0].upper()}{command.HELP[1:]}.",
+        epilog=command.EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    add = parser.add_argument
+    parser.set_defaults(run=command.run)
+    command.add_arguments(parser)
+    add("--output", choices=("text", "json"), default="text", help="default: text")
+    add("--quiet", action="store_true", help="no progress and no summary")
+    add("--debug", action="store_true", help="tracebacks of errors")

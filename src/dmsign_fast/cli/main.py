@@ -11,7 +11,8 @@ import traceback
 from typing import TYPE_CHECKING, NoReturn
 
 from dmsign_fast import __version__
-from dmsign_fast.cli import layer, verity
+from dmsign_fast.cli import inspect, layer, list, sign, verify, verity  # noqa: A004
+from dmsign_fast.cli.group import Parser, add_command
 from dmsign_fast.cli.output import print_json
 from dmsign_fast.errors import DmsignError
 
@@ -28,6 +29,8 @@ exit status:
   3    input that is malformed: a superblock, a key, a certificate, a signature
   4    a file or device that cannot be read or written, or too little memory
   5    a key, certificate or passphrase that cannot sign
+  6    a registry that cannot be reached or refuses
+  7    nothing to verify: there is no signature
   70   a bug in dmsign-fast
   130  interrupted; 143 terminated
 """
@@ -43,7 +46,7 @@ def _terminated(number: int, _: object) -> NoReturn:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="dmsign-fast",
-        description="dm-verity hash trees at the speed of memory, signed for the Linux kernel",
+        description="container images and dm-verity devices, hashed fast and signed for the Linux kernel",
         epilog=_EXIT_CODES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
@@ -54,8 +57,11 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(
         title="commands",
         metavar="COMMAND",
+        parser_class=Parser,
         prog=parser.prog,  # given, it need not be made from a help text
     )
+    for command in (sign, verify, inspect, list):
+        add_command(commands, command)
     layer.add_commands(commands)
     verity.add_commands(commands)
     return parser

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     import argparse
     from collections.abc import Callable, Iterator, Mapping
 
-__all__ = ["Work", "print_json", "print_summary", "work"]
+__all__ = ["Work", "note", "print_json", "print_summary", "work"]
 
 _LONG = 256 << 20
 
@@ -27,10 +27,11 @@ class Work:
     """How much was done in what time; call it with the bytes that were done."""
 
     def __init__(self) -> None:
-        """Begin now."""
+        """Begin now; ``expect`` takes the bytes there will be, once they are known."""
         self.bytes = 0
         self.seconds = 0.0
         self.show: Callable[[int], object] | None = None
+        self.expect: Callable[[int], object] = lambda _: None
 
     def __call__(self, size: int) -> None:
         """Count ``size`` more bytes."""
@@ -60,13 +61,19 @@ def work(args: argparse.Namespace, doing: str, total: int | None) -> Iterator[Wo
             desc=doing, total=total, unit="B", unit_scale=True, leave=False, file=sys.stderr
         ) as bar:
             done.show = bar.update
+            done.expect = bar.reset
             yield done
     else:
         yield done
     done.seconds = time.monotonic() - began
 
 
+def note(args: argparse.Namespace, text: str) -> None:
+    """Something that a person may want to know, on standard error."""
+    if not args.quiet:
+        print(text, file=sys.stderr)
+
+
 def print_summary(args: argparse.Namespace, done: Work, doing: str) -> None:
     """How much was done and how fast, on standard error."""
-    if not args.quiet:
-        print(f"{doing} {done}", file=sys.stderr)
+    note(args, f"{doing} {done}")

@@ -15,12 +15,12 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from cryptography import x509
-from cryptography.hazmat.primitives import hashes
 
+from dmsign_fast.envelope.facts import CertificateFacts, facts_of
 from dmsign_fast.envelope.signed_data import SignedData, build_signed_data, parse_signed_data
 from dmsign_fast.envelope.trust import TrustAnchors, build_path, check_embedded
 from dmsign_fast.errors import DmsignError, ParameterError, SigningError, VerificationError
-from dmsign_fast.signing.certificates import check_chain, moment, name_of, one_line
+from dmsign_fast.signing.certificates import check_chain, moment, name_of
 from dmsign_fast.signing.scheme import (
     SCHEMES,
     KeySpec,
@@ -32,7 +32,6 @@ from dmsign_fast.signing.scheme import (
 from dmsign_fast.signing.signer import Signer, check_raw_signature
 
 __all__ = [
-    "CertificateFacts",
     "Verdict",
     "assemble_root_hash",
     "root_hash_message",
@@ -42,21 +41,6 @@ __all__ = [
 
 # The longest digest that dm-verity takes is SHA-512's.
 _MAX_ROOT_HASH = 64
-
-
-@dataclass(frozen=True, slots=True)
-class CertificateFacts:
-    """What a report shows of a certificate: names as RFC 4514, numbers in hex, times as ISO 8601.
-
-    ``fingerprint`` is the SHA-256 of the DER.
-    """
-
-    subject: str
-    issuer: str
-    serial: str
-    fingerprint: str
-    not_before: str
-    not_after: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,8 +157,8 @@ def verify_root_hash(
         root_hash=message.decode(),
         scheme=scheme.name,
         key_spec=key_spec.value,
-        signer=_facts(leaf),
-        path=tuple(_facts(one) for one in path),
+        signer=facts_of(leaf),
+        path=tuple(facts_of(one) for one in path),
         embedded=len(parsed.certificates),
         signed_attributes=parsed.attributes is not None,
         signing_time=signing_time.isoformat() if signing_time else None,
@@ -212,7 +196,9 @@ def _find_scheme(parsed: SignedData, key_spec: KeySpec) -> Scheme:
             and scheme.pkcs7_signature == parsed.signature_algorithm
         ):
             return scheme
-    possible = ", ".join(one.name for one in SCHEMES if key_spec in one.key_specs)
+    possible = ", ".join(
+        one.name for one in SCHEMES if key_spec in one.key_specs and one.pkcs7_signature
+    )
     raise VerificationError(
         f"a signature with {parsed.digest} and {parsed.signature_algorithm} by a key {key_spec} "
         f"is not allowed; allowed is {possible}"
@@ -248,14 +234,3 @@ def _covers(parsed: SignedData, leaf: x509.Certificate, message: bytes, scheme: 
             return False
         message = parsed.attributes.encoding
     return signature_matches(leaf, message, parsed.signature, scheme)
-
-
-def _facts(certificate: x509.Certificate) -> CertificateFacts:
-    return CertificateFacts(
-        subject=one_line(certificate.subject),
-        issuer=one_line(certificate.issuer),
-        serial=f"{certificate.serial_number:x}",
-        fingerprint=certificate.fingerprint(hashes.SHA256()).hex(),
-        not_before=certificate.not_valid_before_utc.isoformat(),
-        not_after=certificate.not_valid_after_utc.isoformat(),
-    )

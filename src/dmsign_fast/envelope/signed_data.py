@@ -172,9 +172,6 @@ def _certificates(choices: _Asn1) -> tuple[x509.Certificate, ...]:
         return ()
     if any(choice.name != "certificate" for choice in choices):
         raise FormatError("the signature holds certificates other than X.509")
-    # The count of unused bits is outside what the issuer signed, and parsers pass over it.
-    if any(choice.chosen["signature_value"].contents[:1] != b"\0" for choice in choices):
-        raise FormatError("a certificate's signature is not of whole bytes")
     return tuple(parse_certificate(bytes(choice.chosen.dump())) for choice in choices)
 
 

@@ -5,11 +5,15 @@ from __future__ import annotations
 import dataclasses
 import enum
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 from uuid import NAMESPACE_URL, UUID, uuid5
 
 from dmsign_fast import _core
 from dmsign_fast.errors import ParameterError
 from dmsign_fast.verity.params import VerityParams
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
 
 __all__ = ["RECIPES", "Layout", "Recipe", "UuidRule"]
 
@@ -88,6 +92,48 @@ class Recipe:
                 return dataclasses.replace(recipe, mkfs_version=version) if at else recipe
         known = ", ".join(recipe.name for recipe in RECIPES)
         raise ParameterError(f"recipe {name!r} is unknown: use one of {known}")
+
+    def fields(self) -> dict[str, str]:
+        """All that decides the root hash, as text; from_fields() reads it."""
+        return {
+            "name": self.name,
+            "layout": self.layout.value,
+            "uuid": self.uuid.value if isinstance(self.uuid, UuidRule) else str(self.uuid),
+            "mkfs-version": self.mkfs_version,
+            "data-block-size": str(self.params.data_block_size),
+            "hash-block-size": str(self.params.hash_block_size),
+            "salt": self.params.salt.hex(),
+        }
+
+    @classmethod
+    def from_fields(cls, fields: Mapping[str, str]) -> Recipe:
+        """The recipe of such fields.
+
+        Raises:
+            KeyError: one is missing.
+            ValueError: one is malformed; ParameterError: it is outside its limits.
+        """
+        rules = {rule.value: rule for rule in UuidRule}
+        return cls(
+            name=fields["name"],
+            layout=Layout(fields["layout"]),
+            uuid=rules.get(fields["uuid"]) or UUID(fields["uuid"]),
+            params=VerityParams(
+                data_block_size=int(fields["data-block-size"]),
+                hash_block_size=int(fields["hash-block-size"]),
+                salt=bytes.fromhex(fields["salt"]),
+            ),
+            mkfs_version=fields["mkfs-version"],
+        )
+
+    def others(self) -> Iterator[Recipe]:
+        """What another node might have done: the nearest first."""
+        newest = [versions[-1] for versions in _core.mkfs_groups().values()]
+        for recipe in (self, *RECIPES):
+            for version in reversed(newest):
+                other = dataclasses.replace(recipe, mkfs_version=version)
+                if other.fields() | {"name": ""} != self.fields() | {"name": ""}:
+                    yield other
 
     @property
     def mkfs_versions(self) -> tuple[str, ...]:

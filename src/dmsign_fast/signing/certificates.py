@@ -18,6 +18,7 @@ from dmsign_fast.errors import FormatError, ParameterError, SigningError, Storag
 
 __all__ = [
     "check_chain",
+    "extension",
     "issued",
     "issuer_problem",
     "leaf_problem",
@@ -37,6 +38,7 @@ MAX_FILE_SIZE = 16 << 20
 
 _PARSE_ERRORS = (
     ValueError,
+    TypeError,  # for a name of an odd ASN.1 type
     UnsupportedAlgorithm,
     x509.DuplicateExtension,
     x509.InvalidVersion,
@@ -82,9 +84,13 @@ def load_certificates(path: Path) -> tuple[x509.Certificate, ...]:
 def parse_certificate(der: bytes) -> x509.Certificate:
     """Return the certificate in ``der``, parsed to the last extension; FormatError otherwise."""
     try:
-        return _parse_fully(x509.load_der_x509_certificate(der))
+        certificate = _parse_fully(x509.load_der_x509_certificate(der))
     except _PARSE_ERRORS as error:
         raise FormatError(f"a certificate cannot be parsed: {error}") from None
+    # The count of unused bits is outside what the issuer signed, and parsers pass over it.
+    if not der.endswith(b"\0" + certificate.signature):
+        raise FormatError("a certificate's signature is not of whole bytes")
+    return certificate
 
 
 def _parse_fully(certificate: x509.Certificate) -> x509.Certificate:
@@ -207,11 +213,19 @@ def check_chain(chain: Sequence[x509.Certificate], at: datetime) -> None:
             raise SigningError(problem)
 
 
-def _extension(certificate: x509.Certificate, kind: type[_Extension]) -> _Extension | None:
+def extension(
+    certificate: x509.Certificate, kind: type[_Extension]
+) -> x509.Extension[_Extension] | None:
+    """Return the certificate's extension of that kind, or None."""
     try:
-        return certificate.extensions.get_extension_for_class(kind).value
+        return certificate.extensions.get_extension_for_class(kind)
     except x509.ExtensionNotFound:
         return None
+
+
+def _extension(certificate: x509.Certificate, kind: type[_Extension]) -> _Extension | None:
+    found = extension(certificate, kind)
+    return None if found is None else found.value
 
 
 def _day(certificate: x509.Certificate, end: str) -> str:

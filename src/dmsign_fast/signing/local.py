@@ -9,7 +9,7 @@ from pathlib import Path
 
 from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
-from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.serialization import (
     load_der_private_key,
     load_pem_private_key,
@@ -44,7 +44,7 @@ class LocalSigner:
         if self.key_spec not in scheme.key_specs:
             raise SigningError(f"a key {self.key_spec} cannot make a {scheme} signature")
         if isinstance(self._key, rsa.RSAPrivateKey):
-            return self._key.sign(message, padding.PKCS1v15(), scheme.hash_algorithm)
+            return self._key.sign(message, scheme.rsa_padding, scheme.hash_algorithm)
         return self._key.sign(message, ec.ECDSA(scheme.hash_algorithm))
 
 

@@ -1,8 +1,10 @@
-"""The one table that relates a key, a signature family, a hash and their names in PKCS#7.
+"""The one table that relates a key, a signature family, a hash and their names in envelopes.
 
-The pairs are those that Linux accepts for a dm-verity root hash (``dm-verity-verify-sig.c``,
-``crypto/asymmetric_keys/pkcs7_parser.c``), less the weak ones: RSA of any size with SHA-256, 384
-or 512, and each NIST curve with the hash of its own strength.
+Two verifiers decide what is in it. Linux takes for a dm-verity root hash
+(``dm-verity-verify-sig.c``, ``crypto/asymmetric_keys/pkcs7_parser.c``) RSA PKCS#1 v1.5 of any size
+with SHA-256, 384 or 512, never PSS. The Notary Project takes for an artifact (signature
+specification, "Algorithm selection") RSA-PSS with the hash of the key's size, never PKCS#1 v1.5.
+Both take each NIST curve with the hash of its own strength.
 """
 
 from __future__ import annotations
@@ -14,6 +16,10 @@ from cryptography import x509
 from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa
+from cryptography.hazmat.primitives.asymmetric.utils import (
+    decode_dss_signature,
+    encode_dss_signature,
+)
 
 from dmsign_fast.errors import ParameterError, SigningError
 
@@ -23,9 +29,12 @@ __all__ = [
     "KeySpec",
     "Scheme",
     "certificate_key_spec",
+    "from_fixed_width",
     "key_spec_of",
+    "notary_scheme",
     "pkcs7_scheme",
     "signature_matches",
+    "to_fixed_width",
 ]
 
 _HASHES: dict[str, hashes.HashAlgorithm] = {
@@ -50,6 +59,7 @@ class Family(StrEnum):
     """How the digest becomes a signature."""
 
     RSA_PKCS1 = "rsassa-pkcs1-v1_5"
+    RSA_PSS = "rsassa-pss"
     ECDSA = "ecdsa"
 
 
@@ -58,13 +68,17 @@ class Scheme:
     """One row of the table: all that ``Signer.sign`` must be told besides the message.
 
     ``digest`` is hashlib's name, which is also asn1crypto's name of the PKCS#7 digestAlgorithm;
-    ``pkcs7_signature`` is asn1crypto's name of the digestEncryptionAlgorithm.
+    ``pkcs7_signature`` is asn1crypto's name of the digestEncryptionAlgorithm, None where Linux
+    does not take the scheme. ``jose`` and ``cose`` are the algorithm in a JWS (RFC 7518) and a
+    COSE_Sign1 (RFC 9053, RFC 8230), None where the Notary Project does not take it.
     """
 
     family: Family
     digest: str
     key_specs: tuple[KeySpec, ...]
-    pkcs7_signature: str
+    pkcs7_signature: str | None
+    jose: str | None = None
+    cose: int | None = None
 
     @property
     def name(self) -> str:
@@ -76,9 +90,19 @@ class Scheme:
         """The digest as ``cryptography`` takes it."""
         return _HASHES[self.digest]
 
+    @property
+    def rsa_padding(self) -> padding.AsymmetricPadding:
+        """The padding as ``cryptography`` takes it; the salt of PSS is as long as the digest."""
+        if self.family is Family.RSA_PSS:
+            digest = self.hash_algorithm
+            return padding.PSS(padding.MGF1(digest), digest.digest_size)
+        return padding.PKCS1v15()
+
     def __str__(self) -> str:
         return self.name
 
+
+_COORDINATE = {KeySpec.EC_256: 32, KeySpec.EC_384: 48, KeySpec.EC_521: 66}  # in bytes
 
 _RSA = (KeySpec.RSA_2048, KeySpec.RSA_3072, KeySpec.RSA_4096)
 
@@ -88,9 +112,12 @@ SCHEMES = (
     Scheme(Family.RSA_PKCS1, "sha256", _RSA, "rsassa_pkcs1v15"),
     Scheme(Family.RSA_PKCS1, "sha384", _RSA, "rsassa_pkcs1v15"),
     Scheme(Family.RSA_PKCS1, "sha512", _RSA, "rsassa_pkcs1v15"),
-    Scheme(Family.ECDSA, "sha256", (KeySpec.EC_256,), "sha256_ecdsa"),
-    Scheme(Family.ECDSA, "sha384", (KeySpec.EC_384,), "sha384_ecdsa"),
-    Scheme(Family.ECDSA, "sha512", (KeySpec.EC_521,), "sha512_ecdsa"),
+    Scheme(Family.RSA_PSS, "sha256", (KeySpec.RSA_2048,), None, "PS256", -37),
+    Scheme(Family.RSA_PSS, "sha384", (KeySpec.RSA_3072,), None, "PS384", -38),
+    Scheme(Family.RSA_PSS, "sha512", (KeySpec.RSA_4096,), None, "PS512", -39),
+    Scheme(Family.ECDSA, "sha256", (KeySpec.EC_256,), "sha256_ecdsa", "ES256", -7),
+    Scheme(Family.ECDSA, "sha384", (KeySpec.EC_384,), "sha384_ecdsa", "ES384", -35),
+    Scheme(Family.ECDSA, "sha512", (KeySpec.EC_521,), "sha512_ecdsa", "ES512", -36),
 )
 
 
@@ -125,12 +152,40 @@ def pkcs7_scheme(key_spec: KeySpec, digest: str | None = None) -> Scheme:
 
     Raises ParameterError, which lists the possible digests, when the pair is not in the table.
     """
-    possible = [scheme for scheme in SCHEMES if key_spec in scheme.key_specs]
+    possible = [
+        scheme for scheme in SCHEMES if key_spec in scheme.key_specs and scheme.pkcs7_signature
+    ]
     for scheme in possible:
         if digest in (None, scheme.digest):
             return scheme
     digests = " or ".join(scheme.digest for scheme in possible)
     raise ParameterError(f"a key {key_spec} signs a root hash with {digests}, not with {digest}")
+
+
+def notary_scheme(key_spec: KeySpec) -> Scheme:
+    """Return the only scheme in which such a key signs for the Notary Project."""
+    return next(one for one in SCHEMES if key_spec in one.key_specs and one.jose)
+
+
+def to_fixed_width(signature: bytes, scheme: Scheme) -> bytes:
+    """Return the signature as JWS and COSE hold it: that of ECDSA from DER to r‖s."""
+    if scheme.family is not Family.ECDSA:
+        return signature
+    size = _COORDINATE[scheme.key_specs[0]]
+    return b"".join(number.to_bytes(size) for number in decode_dss_signature(signature))
+
+
+def from_fixed_width(signature: bytes, scheme: Scheme) -> bytes:
+    """Return the signature as ``Signer.sign`` does: that of ECDSA from r‖s to DER.
+
+    What is not twice as long as the curve's order comes back empty, and so matches nothing.
+    """
+    if scheme.family is not Family.ECDSA:
+        return signature
+    size = _COORDINATE[scheme.key_specs[0]]
+    if len(signature) != 2 * size:
+        return b""
+    return encode_dss_signature(int.from_bytes(signature[:size]), int.from_bytes(signature[size:]))
 
 
 def signature_matches(
@@ -147,7 +202,7 @@ def signature_matches(
     digest = scheme.hash_algorithm
     try:
         if isinstance(key, rsa.RSAPublicKey):
-            key.verify(signature, message, padding.PKCS1v15(), digest)
+            key.verify(signature, message, scheme.rsa_padding, digest)
         elif isinstance(key, ec.EllipticCurvePublicKey):
             key.verify(signature, message, ec.ECDSA(digest))
     except InvalidSignature:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from dmsign_fast.cli.group import add_group
 from dmsign_fast.cli.verity import dump, format, sign, verify  # noqa: A004
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 __all__ = ["add_commands"]
 
 
-def add_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+def add_commands(commands: argparse._SubParsersAction[Any]) -> None:
     """Add ``verity`` and its commands to the parser."""
     about = "hash trees and signatures of files and devices"
     add_group(commands, "verity", about, (format, verify, dump, sign))

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import argparse
-import os
-import sys
 from pathlib import Path
 
+from dmsign_fast.cli.keys import add_passphrase_options, add_signature_options, passphrase_of
 from dmsign_fast.cli.output import print_json, print_summary, work
 from dmsign_fast.cli.verity.header import formatted_header, print_header
 from dmsign_fast.cli.verity.options import add_data, add_format_options, data_size, format_arguments
-from dmsign_fast.errors import ParameterError, SigningError
-from dmsign_fast.outputs import storage_errors
+from dmsign_fast.errors import ParameterError
 
 __all__ = ["EXAMPLES", "HELP", "add_arguments", "run"]
 
@@ -36,38 +34,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--cert", type=Path, required=True, help="its certificate and the chain above it, PEM"
     )
-    parser.add_argument(
-        "--digest", choices=("sha256", "sha384", "sha512"), help="default: sha256 for RSA"
-    )
-    parser.add_argument("--no-certs", action="store_true", help="leave the certificates out")
-    parser.add_argument("--passphrase-file", type=Path, help="of an encrypted key: first line")
-    parser.add_argument(
-        "--passphrase-env", metavar="NAME", help="the environment variable that holds it"
-    )
+    add_signature_options(parser)
+    add_passphrase_options(parser)
     parser.add_argument("--signature", type=Path, help="default: DATA.roothash.p7s")
     add_format_options(parser)
-
-
-def _passphrase(args: argparse.Namespace) -> bytes:
-    if args.passphrase_file:
-        with storage_errors("read", args.passphrase_file):
-            return bytes(args.passphrase_file.read_bytes().partition(b"\n")[0])
-    if args.passphrase_env:
-        value = os.environb.get(os.fsencode(args.passphrase_env))
-        if value is None:
-            raise SigningError(f"the environment variable {args.passphrase_env} is not set")
-        return value
-    if not sys.stdin.isatty():
-        raise SigningError(
-            f"{args.key} is encrypted and there is no terminal to ask on: give --passphrase-file "
-            "or --passphrase-env"
-        )
-    import getpass
-
-    try:
-        return getpass.getpass(f"Passphrase of {args.key}: ").encode()
-    except EOFError:
-        raise SigningError(f"no passphrase was given for {args.key}") from None
 
 
 def run(args: argparse.Namespace) -> int:
@@ -84,7 +54,7 @@ def run(args: argparse.Namespace) -> int:
     if str(args.data) == "-" and not (args.hash and args.root_hash_file and args.signature):
         raise ParameterError("with DATA - give the names of HASH, --root-hash-file and --signature")
     arguments = format_arguments(args)
-    signer = load_local_signer(args.key, args.cert, lambda: _passphrase(args))
+    signer = load_local_signer(args.key, args.cert, passphrase_of(args, args.key))
     with work(args, "hashing", data_size(args)) as done:
         signed = sign_file(
             args.data,

@@ -1,0 +1,52 @@
+"""``dmsign-fast list``: what refers to an image."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from dmsign_fast.cli.output import print_json
+from dmsign_fast.cli.stores import add_image_options, open_image, repository_of
+
+if TYPE_CHECKING:
+    import argparse
+
+__all__ = ["EXAMPLES", "HELP", "add_arguments", "run"]
+
+HELP = "list the artifacts that refer to an image"
+EXAMPLES = """\
+examples:
+  dmsign-fast list registry.example/app:1.0
+  dmsign-fast list --oci-layout image:1.0 --output json
+"""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of the command."""
+    add_image_options(parser)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Run the command; its exit status."""
+    from dmsign_fast.pipeline.image import manifests_of
+
+    name = repository_of(args)
+    with open_image(args) as (store, wanted):
+        manifests = manifests_of(
+            store, wanted, platform=args.platform, recursive=args.recursive, whole=True
+        )
+        found = [(one.descriptor, store.referrers(one.descriptor)) for one in manifests]
+    if args.output == "json":
+        images = [
+            {"manifest": manifest.digest, "referrers": [one.to_json() for one in referrers]}
+            for manifest, referrers in found
+        ]
+        print_json({"reference": args.reference, "images": images})
+        return 0
+    for manifest, referrers in found:
+        print(f"{name}@{manifest.digest}")
+        for number, one in enumerate(referrers):
+            branch = "└──" if number == len(referrers) - 1 else "├──"
+            print(f"{branch} {one.digest} {one.artifact_type or one.media_type}")
+        if not referrers:
+            print("└── nothing refers to it")
+    return 0

@@ -1,0 +1,95 @@
+"""Images on the command line: in a registry, or in an OCI image layout."""
+
+from __future__ import annotations
+
+import os
+import sys
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from dmsign_fast.errors import ParameterError
+
+if TYPE_CHECKING:
+    import argparse
+    from collections.abc import Iterator
+
+    from dmsign_fast.oci.credentials import Credentials
+    from dmsign_fast.oci.store import Store
+
+__all__ = ["add_image_options", "open_image", "repository_of"]
+
+
+def add_image_options(parser: argparse.ArgumentParser) -> None:
+    """The image, and how to reach it."""
+    parser.add_argument(
+        "reference",
+        metavar="REF",
+        help="REGISTRY/REPOSITORY:TAG or @DIGEST; with --oci-layout PATH:TAG or @DIGEST",
+    )
+    where = parser.add_argument_group("image").add_argument
+    where("--oci-layout", action="store_true", help="REF is in an OCI image layout")
+    where("--platform", metavar="OS/ARCH[/VARIANT]", help="of an index: this manifest")
+    where("--recursive", action="store_true", help="of an index: all manifests and itself")
+    registry = parser.add_argument_group("registry").add_argument
+    registry("--plain-http", action="store_true", help="HTTP; always for loopback addresses")
+    registry("--ca-file", type=Path, metavar="FILE", help="certificates that its own may be from")
+    registry("--client-cert", type=Path, metavar="FILE", help="to show to the registry")
+    registry("--client-key", type=Path, metavar="FILE", help="of the client certificate")
+    registry("--username", help="default: the login that docker or podman keep")
+    registry("--password-stdin", action="store_true", help="read the password from stdin")
+
+
+def _credentials(args: argparse.Namespace) -> Credentials | None:
+    password = os.environ.get("NOTATION_PASSWORD")
+    username = args.username or os.environ.get("NOTATION_USERNAME")
+    if args.password_stdin:
+        password = sys.stdin.readline().rstrip("\r\n")
+    if not username:
+        return None
+    if not password:
+        raise ParameterError("--username needs --password-stdin, or NOTATION_PASSWORD set")
+    from dmsign_fast.oci.credentials import Credentials
+
+    return Credentials(username=username, password=password)
+
+
+@contextmanager
+def open_image(args: argparse.Namespace) -> Iterator[tuple[Store, str]]:
+    """The store that REF names, and the tag or digest in it.
+
+    A tag is resolved once, by who gets it, and a note says what it meant.
+    """
+    if args.oci_layout:
+        from dmsign_fast.oci.layout import Layout
+        from dmsign_fast.oci.reference import LayoutReference
+
+        place = LayoutReference.parse(args.reference)
+        with Layout(place.path) as layout:
+            yield layout, place.wanted
+        return
+    from dmsign_fast.oci.reference import RegistryReference
+    from dmsign_fast.oci.registry import Registry
+    from dmsign_fast.oci.transport import Connection
+
+    image = RegistryReference.parse(args.reference)
+    connection = Connection(
+        plain_http=args.plain_http or None,
+        ca_file=args.ca_file,
+        client_certificate=args.client_cert,
+        client_key=args.client_key,
+    )
+    with Registry(image, connection, _credentials(args)) as registry:
+        yield registry, image.wanted
+
+
+def repository_of(args: argparse.Namespace) -> str:
+    """What stands before the tag or digest."""
+    if args.oci_layout:
+        from dmsign_fast.oci.reference import LayoutReference
+
+        return str(LayoutReference.parse(args.reference).path)
+    from dmsign_fast.oci.reference import RegistryReference
+
+    image = RegistryReference.parse(args.reference)
+    return f"{image.registry}/{image.repository}"

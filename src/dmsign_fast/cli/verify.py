@@ -1,0 +1,145 @@
+"""``dmsign-fast verify``: an image's signatures, all of them."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from dmsign_fast.cli.layer.options import add_layer_options, conversion, recipe
+from dmsign_fast.cli.output import print_json, work
+from dmsign_fast.cli.sign import name_and_value
+from dmsign_fast.cli.stores import add_image_options, open_image, repository_of
+from dmsign_fast.cli.verity.options import whole_number
+from dmsign_fast.errors import UnsignedError, VerificationError
+
+if TYPE_CHECKING:
+    from dmsign_fast.pipeline.verify_image import ImageVerdict, ReferrerVerdict, VerifyOptions
+    from dmsign_fast.trust.verdict import Trust
+
+__all__ = ["EXAMPLES", "HELP", "add_arguments", "run"]
+
+HELP = "verify the signatures of an image's layers and manifest"
+EXAMPLES = """\
+examples:
+  dmsign-fast verify registry.example/app:1.0                    by notation's trust policy
+  dmsign-fast verify registry.example/app:1.0 --trust root.pem
+  dmsign-fast verify --oci-layout image:1.0 --trust root.pem --deep --output json
+exit status:
+  0 verified; 1 not verified; 7 there is nothing to verify; 4, 6 could not tell; 2 usage
+"""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of the command."""
+    add_image_options(parser)
+    trust = parser.add_argument_group("trust").add_argument
+    trust(
+        "--trust",
+        type=Path,
+        action="append",
+        default=[],
+        metavar="FILE",
+        help="certificates to trust, PEM; default: notation's trust policy and trust store",
+    )
+    trust("--timestamp-root-cert", type=Path, metavar="FILE", help="with --trust: of timestamps")
+    trust("--scope", help="of the trust policy, where REF is in a layout: such as local/app")
+    trust("--revocation", action="store_true", help="fetch CRLs and OCSP answers")
+    what = parser.add_argument_group("verification").add_argument
+    what(
+        "--user-metadata",
+        type=name_and_value,
+        action="append",
+        default=[],
+        metavar="NAME=VALUE",
+        help="that must be among what was signed",
+    )
+    what("--deep", action="store_true", help="make the root hashes again from the layers")
+    what("--no-dm-verity", action="store_true", help="the layers need no signatures")
+    what("--no-manifest-signature", action="store_true", help="the manifest needs none")
+    what("--jobs", type=whole_number, default=1, metavar="N", help="layers at a time; default: 1")
+    add_layer_options(parser)
+
+
+def _trust(args: argparse.Namespace) -> Trust:
+    from dmsign_fast.envelope.trust import load_trust_anchors
+    from dmsign_fast.trust.verdict import trust_by_policy, trust_files
+
+    if not args.trust:
+        return trust_by_policy(args.scope or repository_of(args))
+    stamps = args.timestamp_root_cert
+    return trust_files(
+        load_trust_anchors(*args.trust), load_trust_anchors(stamps) if stamps else None
+    )
+
+
+def _options(args: argparse.Namespace) -> VerifyOptions:
+    from dmsign_fast.pipeline.verify_image import VerifyOptions
+    from dmsign_fast.trust.revocation import fetch_revocation
+
+    return VerifyOptions(
+        trust=_trust(args),
+        recipe=recipe(args),
+        dm_verity=not args.no_dm_verity,
+        manifest_signature=not args.no_manifest_signature,
+        user_metadata=dict(args.user_metadata),
+        revocation=fetch_revocation if args.revocation else None,
+        deep=args.deep,
+        platform=args.platform,
+        recursive=args.recursive,
+        jobs=max(1, args.jobs),
+        conversion=conversion(args, max(1, args.jobs)),
+    )
+
+
+def _print_referrer(one: ReferrerVerdict) -> None:
+    print(f"  {one.kind} {one.digest}: {'accepted' if one.accepted else 'refused'}")
+    if one.problem:
+        print(f"    {one.problem}")
+    if one.signature:
+        for finding in one.signature.findings:
+            print(f"    {finding.validation}: {finding.outcome}: {finding.evidence}")
+    for layer in one.layers:
+        deep = {True: ", made again", False: ", not that of the layer", None: ""}
+        by = f" signed by {layer.signature.signer.subject}" if layer.signature else ""
+        print(f"    {layer.root_hash} of {layer.layer}{by}{deep[layer.recomputed]}")
+
+
+def _json(verdict: ImageVerdict) -> dict[str, object]:
+    return {"verified": verdict.verified, "missing": verdict.missing} | dataclasses.asdict(verdict)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Run the command; its exit status."""
+    from dmsign_fast.pipeline.verify_image import verify_image
+
+    options = _options(args)
+    with work(args, "verifying", None) as done, open_image(args) as (store, wanted):
+        verdicts = verify_image(store, wanted, options, progress=done)
+    verified = all(verdict.verified for verdict in verdicts)
+    name = repository_of(args)
+    if args.output == "json":
+        images = [_json(verdict) for verdict in verdicts]
+        print_json(
+            {"reference": args.reference, "verified": verified, "images": images} | done.json
+        )
+        args.printed = True
+    else:
+        for verdict in verdicts:
+            if verdict.verified:
+                print(f"Successfully verified signature for {name}@{verdict.manifest}")
+            else:
+                print(f"Not verified: {name}@{verdict.manifest}")
+            for one in verdict.referrers:
+                _print_referrer(one)
+    if verified:
+        return 0
+    bad = next(verdict for verdict in verdicts if not verdict.verified)
+    missing = " and ".join(
+        {"notary": "Notary Project signature", "dm-verity": "dm-verity artifact"}[kind]
+        for kind in bad.missing
+    )
+    if not any(verdict.referrers for verdict in verdicts):
+        raise UnsignedError(f"{name}@{bad.manifest} has no {missing}: nothing to verify")
+    raise VerificationError(f"no {missing} of {name}@{bad.manifest} is valid and trusted")

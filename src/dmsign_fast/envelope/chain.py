@@ -1,0 +1,160 @@
+"""The certificates that the Notary Project allows in a chain (signature specification).
+
+"Certificate requirements" are the same for the chain of a signer and that of a timestamp authority
+but for the extended key usage. They hold whatever is trusted, and leave every other extension
+aside. We also hold each issuer's key to the sizes of the leaf's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from datetime import datetime
+from enum import StrEnum
+
+from cryptography import x509
+from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
+from cryptography.x509.oid import ExtendedKeyUsageOID as Usage
+
+from dmsign_fast.errors import SigningError
+from dmsign_fast.signing.certificates import (
+    extension,
+    issued,
+    issuer_problem,
+    name_of,
+    validity_problem,
+)
+from dmsign_fast.signing.scheme import certificate_key_spec
+
+__all__ = ["Purpose", "chain_problem", "chain_validity_problem"]
+
+# The specification names all but the last two of these; notation refuses OCSP signing as well.
+_NOT_FOR_CODE = {
+    Usage.SERVER_AUTH,
+    Usage.CLIENT_AUTH,
+    Usage.EMAIL_PROTECTION,
+    Usage.TIME_STAMPING,
+    Usage.ANY_EXTENDED_KEY_USAGE,
+    Usage.OCSP_SIGNING,
+}
+_STRONG_HASHES = {"sha256", "sha384", "sha512", "sha3-256", "sha3-384", "sha3-512"}
+_OTHER_USAGES = (
+    "key_encipherment",
+    "data_encipherment",
+    "key_agreement",
+    "key_cert_sign",
+    "crl_sign",
+)
+
+
+class Purpose(StrEnum):
+    """What the leaf of a chain signs."""
+
+    CODE_SIGNING = "code signing"
+    TIMESTAMPING = "timestamping"
+
+
+def chain_problem(chain: Sequence[x509.Certificate], purpose: Purpose) -> str | None:
+    """Say why the chain, leaf first and root last, does not meet the requirements, or None.
+
+    Validity is left aside, and so is trust.
+    """
+    return next(_problems(chain, purpose), None)
+
+
+def chain_validity_problem(chain: Sequence[x509.Certificate], at: datetime) -> str | None:
+    """Say which certificate of the chain is not valid at that time, or None."""
+    problems = (validity_problem(one, at) for one in chain)
+    return next((one for one in problems if one is not None), None)
+
+
+def _problems(chain: Sequence[x509.Certificate], purpose: Purpose) -> Iterator[str]:
+    if not chain:
+        yield "there is no certificate"
+        return
+    for certificate, issuer in zip(chain, [*chain[1:], chain[-1]], strict=True):
+        if digest := _weak_digest(certificate):
+            yield f"{name_of(certificate)} is signed with {digest}, which is weak or unknown"
+        if issuer is not certificate and issued(certificate, certificate):
+            yield f"{name_of(certificate)} is self-signed and not the last of the chain"
+        if not issued(issuer, certificate):
+            if issuer is certificate:
+                yield (
+                    f"the last certificate, {name_of(issuer)}, is not a self-signed root; "
+                    "give the chain up to its root"
+                )
+            else:
+                yield (
+                    f"{name_of(issuer)} is next in the chain and did not issue "
+                    f"{name_of(certificate)}"
+                )
+    yield from _leaf_problems(chain[0], purpose)
+    for below, issuer in enumerate(chain[1:]):
+        yield from _issuer_problems(issuer, below, purpose)
+
+
+def _weak_digest(certificate: x509.Certificate) -> str | None:
+    try:
+        digest = certificate.signature_hash_algorithm
+    except UnsupportedAlgorithm:
+        return certificate.signature_algorithm_oid.dotted_string
+    # None is that of Ed25519 and the like, which choose their own
+    return None if digest is None or digest.name in _STRONG_HASHES else digest.name
+
+
+def _leaf_problems(leaf: x509.Certificate, purpose: Purpose) -> Iterator[str]:
+    try:
+        certificate_key_spec(leaf)
+    except SigningError as error:
+        yield f"{name_of(leaf)}: {error}"
+    constraints = extension(leaf, x509.BasicConstraints)
+    if constraints is not None and constraints.value.ca:
+        yield f"{name_of(leaf)} signs and is a CA; use a certificate that is not one"
+    yield from _usage_problems(leaf, "digital_signature", purpose)
+    usage = extension(leaf, x509.KeyUsage)
+    if usage is not None:
+        for other in _OTHER_USAGES:
+            if getattr(usage.value, other):
+                yield f"the key usage of {name_of(leaf)} includes {other}"
+    yield from _extended_usage_problems(leaf, purpose)
+
+
+def _extended_usage_problems(leaf: x509.Certificate, purpose: Purpose) -> Iterator[str]:
+    extended = extension(leaf, x509.ExtendedKeyUsage)
+    usages = set(extended.value) if extended is not None else set()
+    if purpose is Purpose.CODE_SIGNING:
+        for wrong in usages & _NOT_FOR_CODE:
+            yield f"the extended key usage of {name_of(leaf)} includes {wrong._name}"
+    elif extended is None or not extended.critical or usages != {Usage.TIME_STAMPING}:
+        yield f"the extended key usage of {name_of(leaf)} is not timeStamping alone, and critical"
+
+
+def _issuer_problems(issuer: x509.Certificate, below: int, purpose: Purpose) -> Iterator[str]:
+    problem = issuer_problem(issuer)
+    if problem is not None:
+        yield problem
+    constraints = extension(issuer, x509.BasicConstraints)
+    if constraints is not None:
+        limit = constraints.value.path_length
+        if not constraints.critical:
+            yield f"the basicConstraints of {name_of(issuer)} are not critical"
+        if limit is not None and limit < below:
+            yield f"{name_of(issuer)} allows {limit} certificates of CAs below it, not {below}"
+    yield from _usage_problems(issuer, "key_cert_sign", purpose)
+    key = issuer.public_key()
+    small = (isinstance(key, rsa.RSAPublicKey) and key.key_size < 2048) or (
+        isinstance(key, ec.EllipticCurvePublicKey) and key.key_size < 256
+    )
+    if small:
+        yield f"the key of {name_of(issuer)} is too small"
+
+
+def _usage_problems(certificate: x509.Certificate, needed: str, purpose: Purpose) -> Iterator[str]:
+    usage = extension(certificate, x509.KeyUsage)
+    if usage is None:
+        yield f"{name_of(certificate)} has no key usage; it needs {needed}"
+        return
+    if purpose is Purpose.CODE_SIGNING and not usage.critical:
+        yield f"the key usage of {name_of(certificate)} is not critical"
+    if not getattr(usage.value, needed):
+        yield f"the key usage of {name_of(certificate)} lacks {needed}"

@@ -1,0 +1,324 @@
+"""The Notary Project signature of an artifact: made, taken apart, and held to its specification.
+
+What is signed is the descriptor of the artifact's manifest (``specs/signature-specification.md``),
+in an envelope of either format of ``envelope.media``. Whether the signer is to be trusted is the
+matter of ``trust.verdict``; here the certificates need only be of the right kind, in a whole chain.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.serialization import Encoding
+
+from dmsign_fast.envelope.chain import Purpose, chain_problem, chain_validity_problem
+from dmsign_fast.envelope.claims import (
+    AUTHENTIC_SIGNING_TIME,
+    CONTENT_TYPE,
+    CRITICAL,
+    EXPIRY,
+    MAX_SIZE,
+    PAYLOAD_TYPE,
+    SCHEME_X509,
+    SIGNING_SCHEME,
+    SIGNING_TIME,
+    Claims,
+    Unsigned,
+)
+from dmsign_fast.envelope.media import envelope_for
+from dmsign_fast.errors import (
+    DmsignError,
+    FormatError,
+    ParameterError,
+    SigningError,
+    VerificationError,
+)
+from dmsign_fast.signing.certificates import moment, name_of, parse_certificate
+from dmsign_fast.signing.scheme import (
+    Scheme,
+    certificate_key_spec,
+    from_fixed_width,
+    notary_scheme,
+    signature_matches,
+    to_fixed_width,
+)
+from dmsign_fast.signing.signer import Signer, check_raw_signature
+from dmsign_fast.strict_json import dump_json, read_object
+
+__all__ = ["Envelope", "check_envelope", "manifest_annotations", "parse_envelope", "sign_manifest"]
+
+_RESERVED = "io.cncf.notary"
+_TARGET = "targetArtifact"
+_KNOWN = {
+    CRITICAL,
+    CONTENT_TYPE,
+    SIGNING_SCHEME,
+    SIGNING_TIME,
+    EXPIRY,
+}
+# RFC 5280 does not limit a chain; this bounds the work on one that is made to take long.
+_MAX_CHAIN = 16
+
+# opencontainers/image-spec, descriptor.md, "Digests"
+_DIGEST = re.compile(r"[a-z0-9]+(?:[+._-][a-z0-9]+)*:[a-zA-Z0-9=_-]+", re.ASCII)
+
+
+@dataclass(frozen=True, slots=True)
+class Envelope:
+    """All that an envelope says, well-formed and not believed until ``check_envelope``.
+
+    ``message`` is what the signature is over; an ECDSA ``signature`` is r‖s. ``critical`` are the
+    names of the headers that a verifier must know, ``extended`` those headers, critical or not,
+    that the specification does not define. ``timestamp_token``, ``agent`` and the certificates are
+    not covered by the signature.
+    """
+
+    media_type: str
+    payload: bytes
+    content_type: str
+    signing_scheme: str
+    signing_time: datetime | None
+    expiry: datetime | None
+    critical: tuple[str, ...]
+    extended: Mapping[str, Any]
+    scheme: Scheme
+    certificate_chain: tuple[x509.Certificate, ...]
+    message: bytes
+    signature: bytes
+    timestamp_token: bytes | None
+    agent: str | None
+
+    @property
+    def target(self) -> dict[str, Any]:
+        """The descriptor of what was signed; FormatError if the payload has none."""
+        payload = read_object(self.payload, "the payload")
+        return _check_descriptor(payload.get(_TARGET), "the payload")
+
+    @property
+    def user_metadata(self) -> dict[str, str]:
+        """The annotations of ``target``."""
+        return dict(self.target.get("annotations") or {})
+
+
+def sign_manifest(
+    descriptor: Mapping[str, Any],
+    signer: Signer,
+    *,
+    media_type: str,
+    signing_time: datetime | None = None,
+    expiry: datetime | None = None,
+    agent: str | None = None,
+    user_metadata: Mapping[str, str] | None = None,
+    timestamp: Callable[[bytes], bytes] | None = None,
+) -> bytes:
+    """Sign the descriptor of a manifest and return the envelope.
+
+    ``descriptor`` is the JSON object that the registry's answer makes: mediaType, digest and size
+    must be exactly those. ``media_type`` is that of the envelope. Times are cut to the second;
+    ``signing_time`` is by default now, ``expiry`` must be later. ``user_metadata`` joins the
+    annotations that are signed. ``timestamp`` gets the signature as it stands in the envelope and
+    returns an RFC 3161 token over it, see ``envelope.timestamp``.
+    The same inputs and signature give the same bytes.
+
+    Raises ParameterError for a media type, time or metadata out of range, FormatError for a
+    descriptor that is not one, SigningError when the key or the chain cannot make a signature that
+    ``check_envelope`` accepts: the chain must reach its root.
+    """
+    form = envelope_for(media_type)
+    claims = _claims(moment(signing_time), expiry)
+    payload = dump_json({_TARGET: _with_metadata(descriptor, user_metadata or {})})
+    chain = signer.certificate_chain
+    # Before the key is asked: a provider may charge, or want a finger on a button.
+    problem = chain_problem(chain, Purpose.CODE_SIGNING) or chain_validity_problem(
+        chain, claims.signing_time
+    )
+    if problem is not None:
+        raise SigningError(f"the certificates cannot sign for the Notary Project: {problem}")
+    scheme = notary_scheme(signer.key_spec)
+    protected = form.protect(scheme, claims.headers())
+    message = form.message(protected, payload)
+    raw = signer.sign(message, scheme)
+    check_raw_signature(chain[0], message, raw, scheme)
+    signature = to_fixed_width(raw, scheme)
+    unsigned = Unsigned(
+        certificates=tuple(one.public_bytes(Encoding.DER) for one in chain),
+        agent=agent,
+        timestamp_token=timestamp(signature) if timestamp else None,
+    )
+    data = form.assemble(protected, payload, signature, unsigned)
+    try:
+        check_envelope(parse_envelope(data, media_type), target=descriptor)
+    except DmsignError as error:
+        raise SigningError(f"the signature would not be accepted: {error}") from error
+    return data
+
+
+def parse_envelope(data: bytes, media_type: str) -> Envelope:
+    """Take an envelope apart, whether or not its signature holds.
+
+    Raises ParameterError for an unknown media type, FormatError for what is not an envelope of
+    that type, VerificationError for an algorithm that the Notary Project does not allow.
+    """
+    form = envelope_for(media_type)
+    if len(data) > MAX_SIZE:
+        raise FormatError(f"the envelope has {len(data)} bytes; no more than {MAX_SIZE} are read")
+    parts = form.parse(data)
+    headers = dict(parts.headers)
+    critical = headers.get(CRITICAL)
+    if not isinstance(critical, list) or not all(type(one) is str for one in critical):
+        raise FormatError("the protected header has no list of critical headers, crit")
+    for name in (CONTENT_TYPE, SIGNING_SCHEME):
+        if type(headers.get(name)) is not str:
+            raise FormatError(f"the protected header has no text {name}")
+    if len(parts.unsigned.certificates) > _MAX_CHAIN:
+        raise FormatError(f"the envelope has more than {_MAX_CHAIN} certificates")
+    return Envelope(
+        media_type=media_type,
+        payload=parts.payload,
+        content_type=headers[CONTENT_TYPE],
+        signing_scheme=headers[SIGNING_SCHEME],
+        signing_time=headers.get(SIGNING_TIME),
+        expiry=headers.get(EXPIRY),
+        critical=tuple(critical),
+        extended={name: value for name, value in headers.items() if name not in _KNOWN},
+        scheme=parts.scheme,
+        certificate_chain=tuple(parse_certificate(one) for one in parts.unsigned.certificates),
+        message=parts.message,
+        signature=parts.signature,
+        timestamp_token=parts.unsigned.timestamp_token,
+        agent=parts.unsigned.agent,
+    )
+
+
+def check_envelope(envelope: Envelope, *, target: Mapping[str, Any] | None = None) -> None:
+    """Raise VerificationError or FormatError unless the envelope is whole and by the rules.
+
+    That is: its signature is by the key of its first certificate in the only algorithm for that
+    key, every critical header is known, the payload is a descriptor, and the chain is well-formed.
+    With ``target``, the descriptor must have its mediaType, digest and size. Nothing is said of
+    trust or of the present time.
+    """
+    for problem in (_header_problem(envelope), _signature_problem(envelope)):
+        if problem is not None:
+            raise VerificationError(problem)
+    problem = chain_problem(envelope.certificate_chain, Purpose.CODE_SIGNING)
+    if problem is not None:
+        raise VerificationError(f"the signature's certificates: {problem}")
+    signed = envelope.target
+    if target is not None:
+        for name in ("digest", "mediaType", "size"):
+            if signed[name] != target.get(name):
+                raise VerificationError(
+                    f"the signature is for another artifact: its {name} is {signed[name]}, "
+                    f"not {target.get(name)}"
+                )
+
+
+def manifest_annotations(envelope: Envelope) -> dict[str, str]:
+    """Return the annotations of the manifest that holds the envelope, as notation writes them."""
+    prints = [one.fingerprint(hashes.SHA256()).hex() for one in envelope.certificate_chain]
+    annotations = {"io.cncf.notary.x509chain.thumbprint#S256": dump_json(prints).decode()}
+    if envelope.signing_time is not None:
+        created = envelope.signing_time.astimezone(UTC).replace(microsecond=0)
+        annotations["org.opencontainers.image.created"] = f"{created:%Y-%m-%dT%H:%M:%SZ}"
+    return annotations
+
+
+def _header_problem(envelope: Envelope) -> str | None:
+    """Say which rule for the protected header is broken, or None."""
+    if envelope.content_type != PAYLOAD_TYPE:
+        return f"the content type {envelope.content_type!r} is not {PAYLOAD_TYPE}"
+    if envelope.signing_scheme != SCHEME_X509:
+        return f"no support for the signing scheme {envelope.signing_scheme!r}; only {SCHEME_X509}"
+    if envelope.signing_time is None:
+        return "the signing time is missing"
+    if envelope.expiry is not None and envelope.expiry <= envelope.signing_time:
+        return "the signature expires before it was made"
+    needed = {SIGNING_SCHEME} | ({EXPIRY} if envelope.expiry is not None else set())
+    critical = set(envelope.critical)
+    if len(critical) != len(envelope.critical):
+        return "a critical header is listed more than once"
+    if missing := needed - critical:
+        return f"headers are not marked critical and must be: {', '.join(sorted(missing))}"
+    if unknown := critical - needed:
+        return f"critical headers are unknown or absent: {', '.join(sorted(unknown))}"
+    # Among them those that say that a plugin must verify the rest, critical or not.
+    reserved = sorted(name for name in envelope.extended if name.startswith(_RESERVED))
+    if AUTHENTIC_SIGNING_TIME in reserved:
+        return f"the header {AUTHENTIC_SIGNING_TIME} does not belong to {SCHEME_X509}"
+    if reserved:
+        return f"headers of the Notary Project are unknown: {', '.join(reserved)}"
+    return None
+
+
+def _signature_problem(envelope: Envelope) -> str | None:
+    leaf, scheme = envelope.certificate_chain[0], envelope.scheme
+    try:
+        key_spec = certificate_key_spec(leaf)
+    except SigningError as error:
+        return f"{name_of(leaf)}: {error}"
+    if scheme != notary_scheme(key_spec):
+        return (
+            f"the algorithm {scheme.jose} is not that of a key {key_spec}, "
+            f"{notary_scheme(key_spec).jose}"
+        )
+    raw = from_fixed_width(envelope.signature, scheme)
+    if not signature_matches(leaf, envelope.message, raw, scheme):
+        return f"the signature is not over this content, or not by the key of {name_of(leaf)}"
+    return None
+
+
+def _claims(signing_time: datetime, expiry: datetime | None) -> Claims:
+    signing_time = signing_time.astimezone(UTC).replace(microsecond=0)
+    if expiry is not None:
+        expiry = moment(expiry).astimezone(UTC).replace(microsecond=0)
+        if expiry <= signing_time:
+            raise ParameterError(f"the expiry {expiry:%Y-%m-%d %H:%M:%S} UTC is in the past")
+    return Claims(signing_time, expiry)
+
+
+def _with_metadata(descriptor: Mapping[str, Any], metadata: Mapping[str, str]) -> dict[str, Any]:
+    checked = _check_descriptor(dict(descriptor), "what is to be signed")
+    if not metadata:
+        return checked
+    annotations = dict(checked.get("annotations") or {})
+    for name, value in metadata.items():
+        if name.startswith(_RESERVED):
+            raise ParameterError(f"user metadata {name!r}: {_RESERVED} is reserved; rename it")
+        if name in annotations:
+            raise ParameterError(f"user metadata {name!r} is an annotation of the manifest already")
+        annotations[name] = value
+    return _check_descriptor({**checked, "annotations": annotations}, "user metadata")
+
+
+def _check_descriptor(value: object, what: str) -> dict[str, Any]:
+    """Return the value if it is a descriptor (opencontainers/image-spec, descriptor.md)."""
+    if isinstance(value, dict):
+        annotations = value.get("annotations")
+        size = value.get("size")
+        if (
+            type(value.get("mediaType")) is str
+            and value["mediaType"]
+            and type(value.get("digest")) is str
+            and _DIGEST.fullmatch(value["digest"])
+            and type(size) is int
+            and size >= 0
+            and (annotations is None or _is_text(annotations))
+        ):
+            return value
+    raise FormatError(
+        f"{what} is not an OCI descriptor; it needs mediaType, digest, size, "
+        "and annotations of text if any"
+    )
+
+
+def _is_text(annotations: object) -> bool:
+    return isinstance(annotations, dict) and all(
+        type(one) is str for pair in annotations.items() for one in pair
+    )

@@ -1,0 +1,1 @@
+"""Descriptors, manifests, and the stores that hold them: layouts and registries."""

@@ -1,0 +1,207 @@
+"""Content by its digest (OCI image-spec 1.1: descriptor.md)."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import hashlib
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Self
+
+from dmsign_fast.errors import FormatError
+from dmsign_fast.strict_json import Members
+
+__all__ = ["Descriptor", "Digest", "Platform", "check_media_type"]
+
+_ENCODED = {"sha256": 64, "sha384": 96, "sha512": 128}  # hexadecimal digits
+_NAME = r"[A-Za-z0-9][A-Za-z0-9!#$&^_.+-]{0,126}"  # RFC 6838, section 4.2
+_MEDIA_TYPE = re.compile(f"{_NAME}/{_NAME}")
+
+
+def check_media_type(text: str, what: str) -> str:
+    """``text`` if it is a media type without parameters; FormatError otherwise."""
+    if not _MEDIA_TYPE.fullmatch(text):
+        raise FormatError(f"{what}: {text!r} is not a media type")
+    return text
+
+
+class Digest(str):
+    """``algorithm:hex``, checked: sha256, sha384 or sha512 in lower case.
+
+    >>> Digest.of(b"{}").referrers_tag
+    'sha256-44136fa355b3678a1146ad16f7e8649e94fb4fc21fe77e8310c060f61caaff8a'
+    """
+
+    __slots__ = ()
+
+    def __new__(cls, text: str) -> Self:
+        """FormatError for anything else."""
+        algorithm, _, encoded = text.partition(":")
+        if len(encoded) != _ENCODED.get(algorithm, -1) or not re.fullmatch("[0-9a-f]+", encoded):
+            raise FormatError(
+                f"{text!r} is not a digest: sha256, sha384 or sha512, a colon and its hexadecimal "
+                "digits in lower case"
+            )
+        return super().__new__(cls, text)
+
+    @classmethod
+    def of(cls, data: bytes, algorithm: str = "sha256") -> Self:
+        """The digest of ``data``."""
+        return cls(f"{algorithm}:{hashlib.new(algorithm, data).hexdigest()}")
+
+    @property
+    def algorithm(self) -> str:
+        """Its name for hashlib."""
+        return self.partition(":")[0]
+
+    @property
+    def encoded(self) -> str:
+        """The hexadecimal digits."""
+        return self.partition(":")[2]
+
+    @property
+    def referrers_tag(self) -> str:
+        """The tag of the index of its referrers, in registries that cannot list them."""
+        return f"{self.algorithm}-{self.encoded[:64]}"
+
+
+@dataclass(frozen=True)
+class Platform:
+    """What a manifest in an index runs on, in the words of Go: ``linux/arm64/v8``."""
+
+    os: str
+    architecture: str
+    variant: str | None = None
+    os_version: str | None = None
+    os_features: tuple[str, ...] = ()
+    other: Mapping[str, Any] = field(default_factory=dict, hash=False)
+
+    @classmethod
+    def from_json(cls, value: Any, what: str) -> Platform:
+        """Read the JSON object."""
+        known = ("os", "architecture", "variant", "os.version", "os.features")
+        members = Members(value, known, what)
+        return cls(
+            os=members.text("os"),
+            architecture=members.text("architecture"),
+            variant=members.optional_text("variant"),
+            os_version=members.optional_text("os.version"),
+            os_features=members.texts("os.features"),
+            other=members.other,
+        )
+
+    def to_json(self) -> dict[str, Any]:
+        """The JSON object, with the members that we do not know."""
+        members = {
+            "architecture": self.architecture,
+            "os": self.os,
+            "os.version": self.os_version,
+            "os.features": list(self.os_features),
+            "variant": self.variant,
+        }
+        return {name: value for name, value in members.items() if value} | dict(self.other)
+
+    def __str__(self) -> str:
+        return "/".join(filter(None, (self.os, self.architecture, self.variant)))
+
+
+@dataclass(frozen=True)
+class Descriptor:
+    """What to fetch and how to know it: the only currency of the stores.
+
+    Attributes:
+        media_type: RFC 6838, without parameters.
+        digest: of the content.
+        size: bytes of the content.
+        annotations: any text by name.
+        artifact_type: of the manifest that it describes.
+        platform: of the image that it describes.
+        urls: where else the content may be; never followed.
+        data: the content itself, if it came with the descriptor; it has the digest.
+        other: members that the specification does not know, kept as they were.
+    """
+
+    media_type: str
+    digest: Digest
+    size: int
+    annotations: Mapping[str, str] = field(default_factory=dict, hash=False)
+    artifact_type: str | None = None
+    platform: Platform | None = None
+    urls: tuple[str, ...] = ()
+    data: bytes | None = None
+    other: Mapping[str, Any] = field(default_factory=dict, hash=False, repr=False)
+
+    @classmethod
+    def of(cls, data: bytes, media_type: str, **fields: Any) -> Descriptor:
+        """The descriptor of ``data``."""
+        return cls(check_media_type(media_type, "data"), Digest.of(data), len(data), **fields)
+
+    @classmethod
+    def from_json(cls, value: Any, what: str) -> Descriptor:
+        """Read the JSON object; ``what`` names it in messages.
+
+        Raises:
+            FormatError: a member is missing, has the wrong type or is out of range, or ``data``
+                is not what the digest stands for.
+        """
+        known = ("mediaType", "digest", "size", "annotations", "artifactType", "platform", "urls")
+        members = Members(value, (*known, "data"), what)
+        media_type = check_media_type(members.text("mediaType"), what)
+        artifact_type = members.optional_text("artifactType")
+        if artifact_type is not None:
+            check_media_type(artifact_type, what)
+        try:
+            digest = Digest(members.text("digest"))
+        except FormatError as error:
+            raise FormatError(f"{what}: {error}") from None
+        platform = members.value("platform")
+        return cls(
+            media_type=media_type,
+            digest=digest,
+            size=(size := members.integer("size")),
+            annotations=members.annotations(),
+            artifact_type=artifact_type,
+            platform=None if platform is None else Platform.from_json(platform, what),
+            urls=members.texts("urls"),
+            data=_read_data(members, digest, size),
+            other=members.other,
+        )
+
+    def to_json(self) -> dict[str, Any]:
+        """The JSON object: all that ``from_json`` read, empty members left out."""
+        members = {
+            "artifactType": self.artifact_type,
+            "urls": list(self.urls),
+            "annotations": dict(sorted(self.annotations.items())),
+            "platform": self.platform and self.platform.to_json(),
+            "data": None if self.data is None else base64.b64encode(self.data).decode(),
+        }
+        return {
+            "mediaType": self.media_type,
+            "digest": str(self.digest),
+            "size": self.size,
+            **{name: value for name, value in members.items() if value not in (None, [], {})},
+            **self.other,
+        }
+
+    def plain(self) -> Descriptor:
+        """Media type, digest and size alone, as a ``subject`` or a signature has them."""
+        return Descriptor(self.media_type, self.digest, self.size)
+
+    def __str__(self) -> str:
+        return f"{self.media_type} {self.digest} ({self.size} bytes)"
+
+
+def _read_data(members: Members, digest: Digest, size: int) -> bytes | None:
+    if not members.has("data"):
+        return None
+    text = members.value("data")
+    try:
+        data = base64.b64decode(text, validate=True)
+    except (binascii.Error, TypeError, ValueError) as error:
+        raise members.wrong("data", "is not base64") from error
+    if len(data) != size or Digest.of(data, digest.algorithm) != digest:
+        raise members.wrong("data", "is not what the digest and size stand for")
+    return data

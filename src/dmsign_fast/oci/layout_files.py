@@ -1,0 +1,160 @@
+"""The files of an OCI image layout, in a directory or a tar; nothing outside of it is reached."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import stat
+import tarfile
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
+
+from dmsign_fast.errors import FormatError, NotFoundError, StorageError
+from dmsign_fast.outputs import storage_errors
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+__all__ = ["Directory", "Files", "Tar"]
+
+_PIECE = 1 << 20
+_MOST_MEMBERS = 1 << 20
+
+
+class Files(Protocol):
+    """Files by their names below the root of a layout, such as ``blobs/sha256/<hex>``."""
+
+    path: Path
+
+    def size(self, name: str) -> int:
+        """Bytes of a file; NotFoundError if there is none."""
+        ...
+
+    def read(self, name: str) -> Iterator[bytes]:
+        """The pieces of a file; NotFoundError if there is none."""
+        ...
+
+
+class Directory:
+    """A directory of which no symbolic link is followed."""
+
+    def __init__(self, path: Path) -> None:
+        """Take a directory; StorageError if it is none."""
+        self.path = path
+        if not path.is_dir():
+            raise NotFoundError(f"there is no OCI image layout at {path}")
+
+    def _open(self, name: str) -> int:
+        # each component on its own: O_NOFOLLOW is about the last one only
+        flags = os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK
+        *parents, last = name.split("/")
+        fd = os.open(self.path, flags | os.O_DIRECTORY)
+        for part in parents:
+            outer = fd
+            try:
+                fd = os.open(part, flags | os.O_DIRECTORY | os.O_NOFOLLOW, dir_fd=outer)
+            finally:
+                os.close(outer)
+        try:
+            return os.open(last, flags | os.O_NOFOLLOW, dir_fd=fd)
+        finally:
+            os.close(fd)
+
+    @contextlib.contextmanager
+    def _file(self, name: str) -> Iterator[int]:
+        path = self.path / name
+        with storage_errors("read", path):
+            try:
+                fd = self._open(name)
+            except FileNotFoundError as error:
+                raise NotFoundError(f"there is no {path}") from error
+            try:
+                if not stat.S_ISREG(os.fstat(fd).st_mode):
+                    raise StorageError(f"cannot read {path}: not a regular file")
+                yield fd
+            finally:
+                os.close(fd)
+
+    def size(self, name: str) -> int:
+        """Bytes of a file."""
+        with self._file(name) as fd:
+            return os.fstat(fd).st_size
+
+    def read(self, name: str) -> Iterator[bytes]:
+        """The pieces of a file."""
+        with self._file(name) as fd:
+            while piece := os.read(fd, _PIECE):
+                yield piece
+
+
+class Tar:
+    """A tar of a layout, not compressed, read in place; ``close`` it."""
+
+    def __init__(self, path: Path) -> None:
+        """Index the members.
+
+        Raises:
+            FormatError: no tar, compressed, damaged, or with names that a layout cannot have.
+            StorageError: it cannot be read.
+        """
+        self.path = path
+        self._places: dict[str, tuple[int, int] | None] = {}
+        with storage_errors("read", path):
+            self._file = path.open("rb")
+        try:
+            with storage_errors("read", path):
+                self._index()
+        except BaseException:
+            self._file.close()
+            raise
+
+    def _index(self) -> None:
+        try:
+            with tarfile.open(fileobj=self._file, mode="r:") as tar:
+                for count, member in enumerate(tar):
+                    if count == _MOST_MEMBERS:
+                        raise FormatError(f"{self.path} has more than {_MOST_MEMBERS} members")
+                    self._add(member)
+        except (tarfile.TarError, ValueError, OverflowError, EOFError) as error:
+            if isinstance(error, FormatError):
+                raise
+            raise FormatError(
+                f"{self.path} is not the tar of a layout: {error}; decompress it if it is "
+                "compressed"
+            ) from error
+
+    def _add(self, member: tarfile.TarInfo) -> None:
+        parts = [part for part in member.name.split("/") if part not in ("", ".")]
+        if member.name.startswith("/") or ".." in parts:
+            raise FormatError(f"{self.path} has a member {member.name!r}, outside of the layout")
+        if member.isdir():
+            return
+        name = "/".join(parts)
+        if name in self._places:
+            raise FormatError(f"{self.path} has two members {name!r}")
+        plain = member.isreg() and not member.issparse()
+        self._places[name] = (member.offset_data, member.size) if plain else None
+
+    def _place(self, name: str) -> tuple[int, int]:
+        if name not in self._places:
+            raise NotFoundError(f"there is no {name} in {self.path}")
+        place = self._places[name]
+        if place is None:
+            raise StorageError(f"cannot read {name} in {self.path}: not a regular file")
+        return place
+
+    def size(self, name: str) -> int:
+        """Bytes of a file."""
+        return self._place(name)[1]
+
+    def read(self, name: str) -> Iterator[bytes]:
+        """The pieces of a file; they end early where the tar does."""
+        offset, left = self._place(name)
+        with storage_errors("read", self.path):
+            while piece := os.pread(self._file.fileno(), min(left, _PIECE), offset):
+                offset, left = offset + len(piece), left - len(piece)
+                yield piece
+
+    def close(self) -> None:
+        """Close the tar."""
+        self._file.close()

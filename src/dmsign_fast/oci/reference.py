@@ -1,0 +1,129 @@
+"""Names of images, as notation and oras take them; nothing is added to what is written."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+from dmsign_fast.errors import FormatError, ParameterError
+from dmsign_fast.oci.descriptor import Digest
+
+__all__ = ["LayoutReference", "RegistryReference", "is_tag"]
+
+# distribution-spec 1.1, Pulling manifests; hosts as in the reference grammar of Docker
+_TAG = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,127}")
+_PART = r"[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*"
+_REPOSITORY = re.compile(f"{_PART}(?:/{_PART})*")
+_LABEL = "(?:[A-Za-z0-9]|[A-Za-z0-9][A-Za-z0-9-]*[A-Za-z0-9])"
+_REGISTRY = re.compile(rf"(?:{_LABEL}(?:\.{_LABEL})*|\[[0-9A-Fa-f:.]+\])(?::[0-9]{{1,5}})?")
+_LONGEST_NAME = 255
+
+
+def is_tag(text: str) -> bool:
+    """Whether a registry would take ``text`` as a tag."""
+    return _TAG.fullmatch(text) is not None
+
+
+def _digest_of(text: str, whole: str) -> Digest:
+    try:
+        return Digest(text)
+    except FormatError as error:
+        raise ParameterError(f"{whole}: {error}") from None
+
+
+def _wanted(tag: str | None, digest: Digest | None, whole: object) -> str:
+    if wanted := digest or tag:
+        return wanted
+    raise ParameterError(f"{whole} names no image: add :TAG or @DIGEST")
+
+
+@dataclass(frozen=True)
+class RegistryReference:
+    """``REGISTRY/REPOSITORY[:TAG][@DIGEST]``; the first component always is the registry.
+
+    >>> RegistryReference.parse("localhost:5000/app/web:1.0")
+    RegistryReference(registry='localhost:5000', repository='app/web', tag='1.0', digest=None)
+    """
+
+    registry: str
+    repository: str
+    tag: str | None = None
+    digest: Digest | None = None
+
+    @classmethod
+    def parse(cls, text: str) -> RegistryReference:
+        """Read a reference.
+
+        Raises:
+            ParameterError: not of that form.
+        """
+        name, at, digest = text.partition("@")
+        registry, slash, repository = name.partition("/")
+        if not slash:
+            raise ParameterError(
+                f"{text!r} does not name a registry: write it in full, such as "
+                "docker.io/library/debian:12"
+            )
+        repository, colon, tag = repository.partition(":")
+        if not _REGISTRY.fullmatch(registry):
+            raise ParameterError(f"{text!r}: {registry!r} is not a registry's HOST or HOST:PORT")
+        if not _REPOSITORY.fullmatch(repository):
+            raise ParameterError(
+                f"{text!r}: {repository!r} is not a repository: use lower-case letters, digits, "
+                "and single . _ - between them"
+            )
+        if colon and not is_tag(tag):
+            raise ParameterError(f"{text!r}: {tag!r} is not a tag")
+        if len(registry) + 1 + len(repository) > _LONGEST_NAME:
+            raise ParameterError(f"{text!r}: a name has at most {_LONGEST_NAME} characters")
+        return cls(registry, repository, tag or None, _digest_of(digest, text) if at else None)
+
+    @property
+    def wanted(self) -> str:
+        """The digest, or else the tag; ParameterError if there is neither."""
+        return _wanted(self.tag, self.digest, self)
+
+    def __str__(self) -> str:
+        tag = f":{self.tag}" if self.tag else ""
+        digest = f"@{self.digest}" if self.digest else ""
+        return f"{self.registry}/{self.repository}{tag}{digest}"
+
+
+@dataclass(frozen=True)
+class LayoutReference:
+    """``PATH[:TAG][@DIGEST]`` of an OCI image layout, a directory or a tar.
+
+    >>> LayoutReference.parse("images/app:v1").tag
+    'v1'
+    """
+
+    path: Path
+    tag: str | None = None
+    digest: Digest | None = None
+
+    @classmethod
+    def parse(cls, text: str) -> LayoutReference:
+        """Read a reference; ParameterError if it is not of that form."""
+        path, digest = text, None
+        before, at, after = text.rpartition("@")
+        if at and ":" in after and "/" not in after:
+            path, digest = before, _digest_of(after, text)
+        before, colon, tag = path.rpartition(":")
+        if not colon or "/" in tag:
+            before, tag = path, ""
+        elif not is_tag(tag):
+            raise ParameterError(f"{text!r}: {tag!r} is not a tag")
+        if not before:
+            raise ParameterError(f"{text!r} does not name a directory or tar: use PATH:TAG")
+        return cls(Path(before), tag or None, digest)
+
+    @property
+    def wanted(self) -> str:
+        """The digest, or else the tag; ParameterError if there is neither."""
+        return _wanted(self.tag, self.digest, self)
+
+    def __str__(self) -> str:
+        tag = f":{self.tag}" if self.tag else ""
+        digest = f"@{self.digest}" if self.digest else ""
+        return f"{self.path}{tag}{digest}"

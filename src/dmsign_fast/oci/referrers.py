@@ -1,0 +1,65 @@
+"""The index of referrers that clients keep under a tag, where a registry keeps none.
+
+distribution-spec 1.1, Referrers Tag Schema. Registries have no lock and no compare-and-swap for
+tags: who reads the index, adds to it and writes it back undoes what another wrote in between.
+"""
+
+from __future__ import annotations
+
+import random
+import time
+from typing import TYPE_CHECKING
+
+from dmsign_fast.errors import RegistryError
+from dmsign_fast.oci.manifest import Index, make_index
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from dmsign_fast.oci.descriptor import Descriptor
+
+__all__ = ["update_index"]
+
+_MOST_ROUNDS = 50
+
+
+def update_index(
+    referrers: Sequence[Descriptor],
+    read: Callable[[], Index | None],
+    write: Callable[[Index], None],
+    settle: float,
+    where: str,
+) -> None:
+    """Add referrers to an index in one write, and see that they stay.
+
+    A writer who read the index before our write may write it after, without ours. So we look again
+    when everybody who began before us is done, and add what is missing. That holds unless somebody
+    takes longer than ``settle``, or four times as long as we did, from reading to writing.
+
+    Args:
+        referrers: to add.
+        read: the index, or None if there is none.
+        write: stores an index.
+        settle: seconds.
+        where: the tag, for messages.
+
+    Raises:
+        RegistryError: others undid every write of ours.
+    """
+    for _ in range(_MOST_ROUNDS):
+        begin = time.monotonic()
+        index = read() or make_index()
+        known = time.monotonic()
+        listed = {one.digest for one in index.manifests}
+        missing = [one for one in referrers if one.digest not in listed]
+        if not missing:
+            return
+        changed = index.with_manifests([*index.manifests, *missing])
+        if time.monotonic() - known > settle / 2:  # this process was stopped meanwhile
+            continue
+        write(changed)
+        took = time.monotonic() - begin
+        time.sleep(max(settle, 4 * took) * random.uniform(1, 1.5))
+    raise RegistryError(
+        f"{where}: other programs removed our referrers {_MOST_ROUNDS} times: try again later"
+    )

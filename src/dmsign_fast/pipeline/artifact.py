@@ -1,0 +1,254 @@
+"""The artifacts that refer to an image and hold its signatures: made, and taken apart.
+
+The dm-verity artifact is that of notation's proposal (notaryproject/notation,
+specs/proposals/dm-verity.md) or of its prototype, one row of a table for each; the Notary Project
+signature is that of its specification (signature-specification.md, "OCI Signatures").
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+from collections import Counter
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from dmsign_fast.errors import FormatError, ParameterError, VerificationError
+from dmsign_fast.oci.descriptor import Descriptor, Digest
+from dmsign_fast.oci.manifest import EMPTY_CONFIG, EMPTY_JSON, Manifest, make_manifest
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+    from datetime import datetime
+
+    from cryptography import x509
+
+    from dmsign_fast.erofs.recipe import Recipe
+    from dmsign_fast.oci.store import Store
+
+__all__ = [
+    "FORMS",
+    "NOTARY_TYPE",
+    "Artifact",
+    "Form",
+    "LayerSignature",
+    "fetch_blob",
+    "form_of",
+    "make_dm_verity",
+    "make_notary",
+    "read_dm_verity",
+    "recipe_of",
+]
+
+NOTARY_TYPE = "application/vnd.cncf.notary.signature"
+_THUMBPRINTS = "io.cncf.notary.x509chain.thumbprint#S256"
+_CREATED = "org.opencontainers.image.created"
+_OURS = "dmsign-fast.recipe."
+# Of a signature or an envelope, before it is fetched: a chain of RSA-4096 has less than 10 KiB.
+_BLOB_LIMIT = 1 << 20
+
+
+@dataclass(frozen=True)
+class LayerSignature:
+    """The signature of one layer: ``signature`` is the DER over ``root_hash``, which is raw."""
+
+    layer: Digest
+    root_hash: bytes
+    signature: bytes
+
+
+@dataclass(frozen=True)
+class Artifact:
+    """A manifest and the blobs that it needs: those go first."""
+
+    manifest: Manifest
+    blobs: tuple[tuple[Descriptor, bytes], ...]
+
+
+@dataclass(frozen=True)
+class Form:
+    """How a dm-verity artifact is written."""
+
+    name: str
+    artifact_type: str
+    layer_type: str
+    digest_key: str
+    root_hash_key: str
+    annotations: Mapping[str, str]
+    layer_annotations: Callable[[int, LayerSignature], dict[str, str]]
+
+
+FORMS = (
+    Form(
+        name="notation",
+        artifact_type="application/vnd.cncf.notary.signature.dm-verity",
+        layer_type="application/pkcs7-signature",
+        digest_key="io.cncf.notary.layer.digest",
+        root_hash_key="io.cncf.notary.dm-verity.root-hash",
+        annotations={"io.cncf.notary.dm-verity.signature": "true"},
+        layer_annotations=lambda number, _: {
+            "org.opencontainers.image.title": f"layer-{number}.pkcs7.sig"
+        },
+    ),
+    Form(
+        name="osguard",
+        artifact_type="application/vnd.oci.mt.pkcs7",
+        layer_type="application/vnd.oci.image.layer.v1.erofs.sig",
+        digest_key="image.layer.digest",
+        root_hash_key="image.layer.root_hash",
+        annotations={},
+        layer_annotations=lambda _, one: {
+            "image.layer.signature": base64.b64encode(one.signature).decode(),
+            "signature.blob.name": f"signature_for_layer_{one.layer.encoded}.json",
+        },
+    ),
+)
+
+
+def form_of(name: str) -> Form:
+    """The form of that name; ParameterError, with those there are, without one."""
+    for form in FORMS:
+        if form.name == name:
+            return form
+    known = ", ".join(form.name for form in FORMS)
+    raise ParameterError(f"no dm-verity artifact is called {name!r}: use one of {known}")
+
+
+def make_dm_verity(
+    form: Form, subject: Descriptor, signatures: Sequence[LayerSignature], recipe: Recipe
+) -> Artifact:
+    """The artifact of the signatures of all layers, in the order of the layers."""
+    layers = []
+    for number, one in enumerate(signatures):
+        annotations = {
+            form.digest_key: one.layer,
+            form.root_hash_key: one.root_hash.hex(),
+            **form.layer_annotations(number, one),
+        }
+        layers.append(Descriptor.of(one.signature, form.layer_type, annotations=annotations))
+    manifest = make_manifest(
+        layers=layers,
+        artifact_type=form.artifact_type,
+        subject=subject,
+        annotations=dict(form.annotations) | _record(recipe),
+    )
+    contents = {
+        layer.digest: (layer, one.signature) for layer, one in zip(layers, signatures, strict=True)
+    }
+    return Artifact(manifest, ((EMPTY_CONFIG, EMPTY_JSON), *contents.values()))
+
+
+def _record(recipe: Recipe) -> dict[str, str]:
+    return {f"{_OURS}{name}": value for name, value in recipe.fields().items()}
+
+
+def recipe_of(manifest: Manifest) -> Recipe | None:
+    """The recipe that an artifact of ours records; None if it records none.
+
+    Raises:
+        FormatError: what it records is no recipe.
+    """
+    from dmsign_fast.erofs.recipe import Recipe
+
+    fields = {
+        name.removeprefix(_OURS): value
+        for name, value in manifest.annotations.items()
+        if name.startswith(_OURS)
+    }
+    if not fields:
+        return None
+    try:
+        return Recipe.from_fields(fields)
+    except (ParameterError, KeyError, ValueError) as error:
+        raise FormatError(f"the recipe that the artifact records is malformed: {error}") from error
+
+
+def fetch_blob(store: Store, descriptor: Descriptor) -> bytes:
+    """A signature or envelope, verified; FormatError if it is too large to be one."""
+    if descriptor.size > _BLOB_LIMIT:
+        raise FormatError(
+            f"{descriptor.digest} has {descriptor.size} bytes, a signature at most {_BLOB_LIMIT}"
+        )
+    return b"".join(store.fetch(descriptor))
+
+
+def read_dm_verity(
+    store: Store, manifest: Manifest, layers: Sequence[Digest]
+) -> tuple[LayerSignature, ...]:
+    """The signatures in a dm-verity artifact, none of them believed yet.
+
+    Args:
+        store: where its blobs are.
+        manifest: the artifact's.
+        layers: of the image: there must be one signature for each, and none for others.
+
+    Raises:
+        FormatError: an annotation is missing or malformed.
+        VerificationError: a layer has no signature, or several, or one is for another layer.
+    """
+    artifact_type = manifest.artifact_type or manifest.config.media_type
+    form = next((form for form in FORMS if form.artifact_type == artifact_type), None)
+    if form is None:
+        raise FormatError(f"{artifact_type} is not the type of a dm-verity artifact")
+    found = []
+    for number, described in enumerate(manifest.layers):
+        what = f"signature {number} of {manifest.descriptor.digest}"
+        if described.media_type != form.layer_type:
+            raise FormatError(f"{what} is of type {described.media_type}, not {form.layer_type}")
+        try:
+            layer = Digest(described.annotations[form.digest_key])
+            text = described.annotations[form.root_hash_key]
+            root_hash = bytes.fromhex(text)
+        except KeyError as error:
+            raise FormatError(f"{what} has no annotation {error}") from None
+        except ValueError:
+            raise FormatError(f"{what}: {text!r} is not a root hash") from None
+        if root_hash.hex() != text or not root_hash:
+            raise FormatError(f"{what}: {text!r} is not a root hash in lower-case hex digits")
+        found.append(LayerSignature(layer, root_hash, fetch_blob(store, described)))
+    counted, wanted = Counter(one.layer for one in found), Counter(layers)
+    # equal layers of an image may share one signature
+    if counted not in (wanted, Counter(set(layers))):
+        missing = sorted(set(wanted) - set(counted))
+        foreign = sorted(set(counted) - set(wanted))
+        raise VerificationError(
+            "the artifact has "
+            + "; ".join(
+                [f"no signature for layer {one}" for one in missing]
+                + [f"a signature for {one}, which is no layer of the image" for one in foreign]
+                or ["several signatures for one layer"]
+            )
+        )
+    return tuple(found)
+
+
+def make_notary(
+    subject: Descriptor,
+    envelope: bytes,
+    media_type: str,
+    chain: Sequence[x509.Certificate],
+    signing_time: datetime,
+    *,
+    legacy: bool,
+) -> Artifact:
+    """The artifact of a Notary Project signature.
+
+    ``legacy`` is the form without an artifact type, which is the only one that notation finds in
+    an OCI layout.
+    """
+    from cryptography.hazmat.primitives.hashes import SHA256
+
+    thumbprints = [one.fingerprint(SHA256()).hex() for one in chain]
+    layer = Descriptor.of(envelope, media_type)
+    config = Descriptor.of(EMPTY_JSON, NOTARY_TYPE) if legacy else EMPTY_CONFIG
+    manifest = make_manifest(
+        layers=[layer],
+        config=config,
+        artifact_type=None if legacy else NOTARY_TYPE,
+        subject=subject,
+        annotations={
+            _THUMBPRINTS: json.dumps(thumbprints, separators=(",", ":")),
+            _CREATED: signing_time.strftime("%Y-%m-%dT%H:%M:%SZ"),
+        },
+    )
+    return Artifact(manifest, ((config, EMPTY_JSON), (layer, envelope)))

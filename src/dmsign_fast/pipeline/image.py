@@ -1,0 +1,171 @@
+"""Images as the other stages see them: manifests to sign, and layers with all that is known."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from dmsign_fast.errors import FormatError, NotFoundError, ParameterError
+from dmsign_fast.oci.descriptor import Digest
+from dmsign_fast.oci.manifest import Index, Manifest
+from dmsign_fast.pipeline.layers import Expected, hash_layer
+from dmsign_fast.strict_json import Members, read_object
+
+if TYPE_CHECKING:
+    import threading
+    from collections.abc import Callable, Iterator
+
+    from dmsign_fast.erofs.recipe import Recipe
+    from dmsign_fast.oci.descriptor import Descriptor
+    from dmsign_fast.oci.store import Store
+    from dmsign_fast.pipeline.layers import CheckedLayer, Conversion
+
+__all__ = ["ImageLayer", "hash_image_layer", "image_layers", "is_image", "manifests_of"]
+
+_CONFIG_LIMIT = 16 << 20
+_CONFIG_TYPES = (
+    "application/vnd.oci.image.config.v1+json",
+    "application/vnd.docker.container.image.v1+json",
+)
+# What buildkit puts beside images in an index: no files to mount.
+_IN_TOTO = "application/vnd.in-toto+json"
+
+
+@dataclass(frozen=True)
+class ImageLayer:
+    """A layer and what the image says of it.
+
+    Attributes:
+        descriptor: of the layer as it is stored.
+        diff_id: of its contents, by the image's config.
+    """
+
+    descriptor: Descriptor
+    diff_id: Digest
+
+
+def manifests_of(
+    store: Store,
+    reference: str,
+    *,
+    platform: str | None = None,
+    recursive: bool = False,
+    whole: bool = False,
+) -> list[Manifest | Index]:
+    """The manifests that a tag or digest stands for; an index last, after those in it.
+
+    Args:
+        store: where they are.
+        reference: a tag or digest.
+        platform: of an index, the one manifest of ``OS/ARCHITECTURE[/VARIANT]``.
+        recursive: of an index, all of them and itself.
+        whole: of an index without another choice, itself.
+
+    Raises:
+        ParameterError: an index, and neither option is given, or no manifest is for the platform.
+        NotFoundError: one of them is not there.
+    """
+    found = store.resolve(reference)
+    if isinstance(found, Manifest):
+        return [found]
+    listed = [str(one.platform) for one in found.manifests if one.platform]
+    if platform:
+        for descriptor in found.manifests:
+            if descriptor.platform and str(descriptor.platform) == platform:
+                return [store.fetch_manifest(descriptor)]
+        raise ParameterError(
+            f"{reference} has no manifest for {platform}: it has {', '.join(listed) or 'none'}"
+        )
+    if whole and not recursive:
+        return [found]
+    if not recursive:
+        raise ParameterError(
+            f"{reference} is an index of {len(found.manifests)} manifests ({', '.join(listed)}): "
+            "give --platform for one of them, or --recursive for all"
+        )
+    return [*(_within(store, found, depth=4)), found]
+
+
+def _within(store: Store, index: Index, depth: int) -> Iterator[Manifest | Index]:
+    if not depth:
+        raise FormatError(f"index {index.descriptor.digest} nests more than 4 deep")
+    for descriptor in index.manifests:
+        manifest = store.fetch_manifest(descriptor)
+        if isinstance(manifest, Index):
+            yield from _within(store, manifest, depth - 1)
+        yield manifest
+
+
+def is_image(manifest: Manifest | Index) -> bool:
+    """Whether it has layers that a node mounts: no index, artifact or attestation."""
+    return (
+        isinstance(manifest, Manifest)
+        and manifest.config.media_type in _CONFIG_TYPES
+        and not any(layer.media_type == _IN_TOTO for layer in manifest.layers)
+    )
+
+
+def image_layers(store: Store, manifest: Manifest) -> tuple[ImageLayer, ...]:
+    """The layers of an image, in order, with the diff IDs of its config.
+
+    Raises:
+        FormatError: it is no image, has no layers, or its config does not fit them.
+        VerificationError: the config is not what its digest stands for.
+    """
+    what = f"manifest {manifest.descriptor.digest}"
+    if not is_image(manifest):
+        raise FormatError(
+            f"{what} is no container image (its config is {manifest.config.media_type}): it has "
+            "no layers that a node mounts; sign it with --no-dm-verity"
+        )
+    if manifest.config.size > _CONFIG_LIMIT:
+        raise FormatError(f"the config of {what} has {manifest.config.size} bytes, too many")
+    config = read_object(b"".join(store.fetch(manifest.config)), f"the config of {what}")
+    rootfs = Members(config, ["rootfs"], f"the config of {what}").value("rootfs")
+    diff_ids = Members(rootfs, ["type", "diff_ids"], f"rootfs of {what}").texts("diff_ids")
+    if len(diff_ids) != len(manifest.layers):
+        raise FormatError(
+            f"{what} has {len(manifest.layers)} layers and its config {len(diff_ids)} diff IDs: "
+            "push the image again"
+        )
+    if not diff_ids:
+        raise FormatError(f"{what} has no layers, so there is nothing for a kernel to check")
+    pairs = zip(manifest.layers, diff_ids, strict=True)
+    return tuple(ImageLayer(layer, Digest(diff_id)) for layer, diff_id in pairs)
+
+
+def hash_image_layer(
+    store: Store,
+    layer: ImageLayer,
+    recipe: Recipe,
+    conversion: Conversion,
+    *,
+    progress: Callable[[int], object] = lambda _: None,
+    stop: threading.Event | None = None,
+) -> CheckedLayer:
+    """Fetch a layer, check it and hash its EROFS image, all at once; errors as hash_layer."""
+    from dmsign_fast.erofs.layer import no_hash_area
+
+    described = layer.descriptor
+    expected = Expected(
+        digest=described.digest,
+        size=described.size,
+        diff_id=layer.diff_id,
+        media_type=described.media_type,
+        checked=True,
+    )
+    try:
+        return hash_layer(
+            store.fetch(described),
+            recipe,
+            expected,
+            conversion,
+            hash_area=no_hash_area,
+            progress=progress,
+            stop=stop,
+        )
+    except NotFoundError:
+        raise
+    except (FormatError, ParameterError) as error:
+        error.args = (f"layer {described.digest}: {error}", *error.args[1:])
+        raise
