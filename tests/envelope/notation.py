@@ -77,10 +77,18 @@ class Layout:
         image = self.image | {"annotations": {"org.opencontainers.image.ref.name": "v1"}}
         self._index([image, self.blob(json.dumps(manifest).encode(), MANIFEST_TYPE)])
 
-    def signature(self) -> tuple[bytes, str]:
-        """Return the envelope of the last signature, and its media type."""
+    def signature(self, media_type: str = "application/") -> tuple[bytes, str]:
+        """Return the envelope of a signature, the only one of that media type, and the type."""
         index = json.loads((self.root / "index.json").read_text())
-        layer = json.loads(self.read(index["manifests"][-1]))["layers"][0]
+        # notation lists manifests in the order of a map of Go, which is another every time
+        manifests = [json.loads(self.read(one)) for one in index["manifests"]]
+        (layer,) = (
+            layer
+            for manifest in manifests
+            if "subject" in manifest
+            for layer in manifest["layers"]
+            if layer["mediaType"].startswith(media_type)
+        )
         return self.read(layer), layer["mediaType"]
 
     def _index(self, manifests: list[dict]) -> None:

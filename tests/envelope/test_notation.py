@@ -114,7 +114,7 @@ def test_the_protected_header_is_byte_for_byte_that_of_notation(layout, tmp_path
     notation.use_key(entity)
     for media_type in FORMATS:
         assert notation.sign(layout, media_type, "--expiry", "24h").exit_code == 0
-        theirs, _ = layout.signature()
+        theirs, _ = layout.signature(media_type)
         found = parse_envelope(theirs, media_type)
         ours = sign_manifest(
             layout.image,
