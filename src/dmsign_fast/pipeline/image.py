@@ -52,7 +52,7 @@ def manifests_of(
     recursive: bool = False,
     whole: bool = False,
 ) -> list[Manifest | Index]:
-    """The manifests that a tag or digest stands for; an index last, after those in it.
+    """The manifests that a tag or digest stands for, each once; an index after those in it.
 
     Args:
         store: where they are.
@@ -83,16 +83,21 @@ def manifests_of(
             f"{reference} is an index of {len(found.manifests)} manifests ({', '.join(listed)}): "
             "give --platform for one of them, or --recursive for all"
         )
-    return [*(_within(store, found, depth=4)), found]
+    return [*_within(store, found, 4, {found.descriptor.digest}), found]
 
 
-def _within(store: Store, index: Index, depth: int) -> Iterator[Manifest | Index]:
+def _within(
+    store: Store, index: Index, depth: int, seen: set[Digest]
+) -> Iterator[Manifest | Index]:
     if not depth:
         raise FormatError(f"index {index.descriptor.digest} nests more than 4 deep")
     for descriptor in index.manifests:
+        if descriptor.digest in seen:
+            continue
+        seen.add(descriptor.digest)
         manifest = store.fetch_manifest(descriptor)
         if isinstance(manifest, Index):
-            yield from _within(store, manifest, depth - 1)
+            yield from _within(store, manifest, depth - 1, seen)
         yield manifest
 
 
