@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, NoReturn
 from dmsign_fast import __version__
 from dmsign_fast.cli import inspect, layer, list, sign, verify, verity  # noqa: A004
 from dmsign_fast.cli.group import Parser, add_command
-from dmsign_fast.cli.output import print_json
+from dmsign_fast.cli.output import print_json, print_line
 from dmsign_fast.errors import DmsignError
 
 if TYPE_CHECKING:
@@ -86,7 +86,7 @@ def _print_version(*, verbose: bool) -> None:
 
 
 def _fail(args: argparse.Namespace, kind: str, message: str, exit_code: int) -> int:
-    print(f"dmsign-fast: error: {message}", file=sys.stderr)
+    print_line(f"dmsign-fast: error: {message}", sys.stderr)
     if getattr(args, "debug", False):
         traceback.print_exc()
     if getattr(args, "output", "text") == "json" and not getattr(args, "printed", False):
