@@ -46,7 +46,7 @@ def _terminated(number: int, _: object) -> NoReturn:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="dmsign-fast",
-        description="container images and dm-verity devices, hashed fast and signed for the Linux kernel",
+        description="container images and dm-verity devices, signed for the Linux kernel",
         epilog=_EXIT_CODES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
