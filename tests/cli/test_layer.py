@@ -1,18 +1,21 @@
 """``dmsign-fast layer``: text, JSON, exit statuses and messages."""
 
 import dataclasses
+import fcntl
 import gzip
 import hashlib
 import json
 import os
+import signal
 import subprocess
+import termios
 from pathlib import Path
 from uuid import UUID
 
 import pytest
 from erofs.tar_maker import header
 from erofs_layers.twins import END, file, filled, image_of, program, tar_of, tree_of, typical_tar
-from helpers import DMSIGN, cli, dmsign, noise, veritysetup, write
+from helpers import DMSIGN, cli, dmsign, noise, veritysetup, wait_until, write
 from helpers import program as installed
 
 from dmsign_fast.erofs.recipe import RECIPES, Layout, Recipe
@@ -192,6 +195,28 @@ def test_standard_input_and_files(layers):
     )
     assert done.out.splitlines()[1] == f"{node(layers[1].read_bytes())}  -"
     fails(dmsign("layer", "roothash", "-", "-", input=b""), 2, "standard input can be only one")
+
+
+@pytest.mark.parametrize("jobs", [1, 2])
+def test_an_interruption_while_standard_input_says_nothing(jobs, layers):
+    process = subprocess.Popen(
+        [*DMSIGN, "layer", "roothash", "-", layers[0], "--jobs", str(jobs)],
+        stdin=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
+    with process:
+        process.stdin.write(b"x")
+        process.stdin.flush()
+        wait_until(lambda: _has_read(process), "the first byte")
+        process.send_signal(signal.SIGINT)
+        process.wait(20)
+        assert process.returncode == 130
+        assert process.stderr.read() == b"dmsign-fast: error: interrupted, nothing was written\n"
+
+
+def _has_read(process):
+    waiting = fcntl.ioctl(process.stdin, termios.FIONREAD, bytes(4))
+    return not int.from_bytes(waiting, "little")
 
 
 def test_a_name_that_is_no_text(tar, tmp_path):

@@ -147,6 +147,16 @@ def test_files_larger_than_what_is_kept_at_a_time(size, name):
     assert_same(tar, fixed(Recipe.parse(name)), size)
 
 
+@pytest.mark.parametrize("name", RECIPES)
+def test_so_many_small_files_at_once_that_none_of_their_blocks_stands_whole(name):
+    """Each file's last block is put together; there are more of them than are kept at a time."""
+    tar = tar_of(*(file(b"%d" % number, noise(number % 500)) for number in range(1500)))
+    recipe = fixed(Recipe.parse(name))
+    hasher = LayerHasher(recipe)
+    hasher.update(tar)
+    assert hasher.finalize().root_hash == _expected(tar, recipe)
+
+
 PARAMETERS = [
     ("full", {"data_block_size": 512, "hash_block_size": 512}),
     ("full", {"data_block_size": 1024}),
@@ -223,6 +233,16 @@ def test_zeros_become_holes(name):
         assert os.fstat(image).st_size > 8 << 20
         assert os.fstat(image).st_blocks * 512 < 3 << 20
         assert b"".join(content(image).split(bytes(4096))).count(noise(4000)) == 2
+
+
+def test_zeros_between_data_become_holes_of_their_own():
+    tar = tar_of(*(file(b"%d" % n, noise(4096) + bytes(60 << 10)) for n in range(16)))
+    with nameless() as image:
+        hasher = LayerHasher(fixed(Recipe.parse("containerd")), image=image)
+        hasher.update(tar)
+        hasher.finalize()
+        assert os.fstat(image).st_size > 1 << 20
+        assert os.fstat(image).st_blocks * 512 < 200 << 10
 
 
 @pytest.mark.parametrize("piece", [1, 100, 1 << 20])
