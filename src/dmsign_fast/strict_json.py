@@ -18,18 +18,20 @@ if TYPE_CHECKING:
 __all__ = ["Members", "dump_json", "read_object"]
 
 _MAX_INTEGER = (1 << 63) - 1
+_MAX_DEPTH = 64
 
 
 def read_object(data: bytes, what: str) -> dict[str, Any]:
     """Return the JSON object in ``data``; ``what`` names it in the FormatError for anything else.
 
-    Refused are names given twice, NaN and infinities, text that is not UTF-8, and surrogates.
+    Refused are names given twice, NaN and infinities, text that is not UTF-8, surrogates, and
+    more than 64 levels, on which a later step could founder.
     """
     try:
         value = json.loads(
             data.decode(), object_pairs_hook=_no_repetition, parse_constant=_no_constant
         )
-        dump_json(value)  # fails for half of a surrogate pair
+        dump_json(value)  # fails for half of a surrogate pair and for what is infinite
     except FormatError as error:
         raise FormatError(f"{what} {error}") from None
     except UnicodeError:
@@ -40,12 +42,24 @@ def read_object(data: bytes, what: str) -> dict[str, Any]:
         raise FormatError(f"{what} is not JSON: {error}") from None
     if not isinstance(value, dict):
         raise FormatError(f"{what} is not a JSON object")
+    _check_depth(value, what)
     return value
+
+
+def _check_depth(value: Any, what: str) -> None:
+    level = [value]
+    for _ in range(_MAX_DEPTH):
+        inner = (one.values() if isinstance(one, dict) else one for one in level)
+        level = [one for values in inner for one in values if isinstance(one, dict | list)]
+    if level:
+        raise FormatError(f"{what} is nested too deeply")
 
 
 def dump_json(value: object) -> bytes:
     """Return the same bytes for the same value: sorted names, no spaces, UTF-8."""
-    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()
+    return json.dumps(
+        value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False
+    ).encode()
 
 
 def _no_repetition(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

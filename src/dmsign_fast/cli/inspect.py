@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from dmsign_fast.cli.output import print_json
+from dmsign_fast.cli.output import print_json, print_line
 from dmsign_fast.cli.stores import add_image_options, open_image, repository_of
 
 if TYPE_CHECKING:
@@ -30,7 +30,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def _branches(value: Any) -> _Tree:
     if isinstance(value, dict):
-        return [_branch(name.replace("_", " "), one) for name, one in value.items() if one]
+        return [_branch(name, one) for name, one in value.items() if one]
     return [_branch(str(number), one) for number, one in enumerate(value)]
 
 
@@ -57,8 +57,8 @@ def run(args: argparse.Namespace) -> int:
         print_json({"reference": args.reference, "images": images})
         return 0
     for image in images:
-        print(f"{repository_of(args)}@{image['manifest']}")
+        print_line(f"{repository_of(args)}@{image['manifest']}")
         tree = [_branch(one.pop("digest"), one) for one in image["signatures"]]
         for line in _lines(tree or [("no signatures", [])]):
-            print(line)
+            print_line(line)
     return 0

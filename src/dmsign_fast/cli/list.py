@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from dmsign_fast.cli.output import print_json
+from dmsign_fast.cli.output import print_json, print_line
 from dmsign_fast.cli.stores import add_image_options, open_image, repository_of
 
 if TYPE_CHECKING:
@@ -43,10 +43,10 @@ def run(args: argparse.Namespace) -> int:
         print_json({"reference": args.reference, "images": images})
         return 0
     for manifest, referrers in found:
-        print(f"{name}@{manifest.digest}")
+        print_line(f"{name}@{manifest.digest}")
         for number, one in enumerate(referrers):
             branch = "└──" if number == len(referrers) - 1 else "├──"
-            print(f"{branch} {one.digest} {one.artifact_type or one.media_type}")
+            print_line(f"{branch} {one.digest} {one.artifact_type or one.media_type}")
         if not referrers:
-            print("└── nothing refers to it")
+            print_line("└── nothing refers to it")
     return 0

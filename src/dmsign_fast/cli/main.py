@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, NoReturn
 from dmsign_fast import __version__
 from dmsign_fast.cli import inspect, layer, list, sign, verify, verity  # noqa: A004
 from dmsign_fast.cli.group import Parser, add_command
-from dmsign_fast.cli.output import print_json
+from dmsign_fast.cli.output import print_json, print_line
 from dmsign_fast.errors import DmsignError
 
 if TYPE_CHECKING:
@@ -46,7 +46,7 @@ def _terminated(number: int, _: object) -> NoReturn:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="dmsign-fast",
-        description="dm-verity hash trees at the speed of memory, signed for the Linux kernel",
+        description="container images and dm-verity devices, signed for the Linux kernel",
         epilog=_EXIT_CODES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
@@ -54,7 +54,12 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--verbose", action="store_true", help="with --version: what runs here, and which SHA-256"
     )
-    commands = parser.add_subparsers(title="commands", metavar="COMMAND", parser_class=Parser)
+    commands = parser.add_subparsers(
+        title="commands",
+        metavar="COMMAND",
+        parser_class=Parser,
+        prog=parser.prog,  # given, it need not be made from a help text
+    )
     for command in (sign, verify, inspect, list):
         add_command(commands, command)
     layer.add_commands(commands)
@@ -81,7 +86,7 @@ def _print_version(*, verbose: bool) -> None:
 
 
 def _fail(args: argparse.Namespace, kind: str, message: str, exit_code: int) -> int:
-    print(f"dmsign-fast: error: {message}", file=sys.stderr)
+    print_line(f"dmsign-fast: error: {message}", sys.stderr)
     if getattr(args, "debug", False):
         traceback.print_exc()
     if getattr(args, "output", "text") == "json" and not getattr(args, "printed", False):

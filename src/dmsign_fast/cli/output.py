@@ -4,16 +4,30 @@ from __future__ import annotations
 
 import sys
 import time
+import unicodedata
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     import argparse
     from collections.abc import Callable, Iterator, Mapping
+    from typing import TextIO
 
-__all__ = ["Work", "note", "print_json", "print_summary", "work"]
+__all__ = ["Work", "note", "print_json", "print_line", "print_summary", "work"]
 
 _LONG = 256 << 20
+# Control characters, those that change the order of what is shown, and line separators. Bytes of
+# file names that are not text (surrogates) stay as they are.
+_NOT_SHOWN = ("Cc", "Cf", "Zl", "Zp")
+
+
+def print_line(text: str, file: TextIO | None = None) -> None:
+    """One line of text, some of it from strangers: none of it is a command to the terminal."""
+    print("".join(_shown(char) for char in text), file=file or sys.stdout)
+
+
+def _shown(char: str) -> str:
+    return f"\\x{ord(char):02x}" if unicodedata.category(char) in _NOT_SHOWN else char
 
 
 def print_json(value: Mapping[str, object]) -> None:
@@ -71,7 +85,7 @@ def work(args: argparse.Namespace, doing: str, total: int | None) -> Iterator[Wo
 def note(args: argparse.Namespace, text: str) -> None:
     """Something that a person may want to know, on standard error."""
     if not args.quiet:
-        print(text, file=sys.stderr)
+        print_line(text, sys.stderr)
 
 
 def print_summary(args: argparse.Namespace, done: Work, doing: str) -> None:

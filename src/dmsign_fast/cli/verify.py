@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dmsign_fast.cli.layer.options import add_layer_options, conversion, recipe
-from dmsign_fast.cli.output import print_json, work
+from dmsign_fast.cli.output import print_json, print_line, work
 from dmsign_fast.cli.sign import name_and_value
 from dmsign_fast.cli.stores import add_image_options, open_image, repository_of
 from dmsign_fast.cli.verity.options import whole_number
-from dmsign_fast.errors import UnsignedError, VerificationError
+from dmsign_fast.errors import ParameterError, UnsignedError, VerificationError
 
 if TYPE_CHECKING:
     from dmsign_fast.pipeline.verify_image import ImageVerdict, ReferrerVerdict, VerifyOptions
@@ -66,11 +66,23 @@ def _trust(args: argparse.Namespace) -> Trust:
     from dmsign_fast.envelope.trust import load_trust_anchors
     from dmsign_fast.trust.verdict import trust_by_policy, trust_files
 
-    if not args.trust:
-        return trust_by_policy(args.scope or repository_of(args))
     stamps = args.timestamp_root_cert
+    if not args.trust:
+        if stamps:
+            raise ParameterError("--timestamp-root-cert goes with --trust; a policy has its own")
+        # a path that looks like the name of a repository is not to be taken for one
+        if args.oci_layout != bool(args.scope):
+            raise ParameterError(
+                "--scope goes with --oci-layout: the repository, such as local/app, of the trust "
+                "policy; or give --trust"
+            )
+        return trust_by_policy(args.scope or repository_of(args))
+    if args.scope:
+        raise ParameterError("--scope is of the trust policy, for which --trust stands in")
     return trust_files(
-        load_trust_anchors(*args.trust), load_trust_anchors(stamps) if stamps else None
+        load_trust_anchors(*args.trust),
+        load_trust_anchors(stamps) if stamps else None,
+        revocation=args.revocation,
     )
 
 
@@ -94,20 +106,31 @@ def _options(args: argparse.Namespace) -> VerifyOptions:
 
 
 def _print_referrer(one: ReferrerVerdict) -> None:
-    print(f"  {one.kind} {one.digest}: {'accepted' if one.accepted else 'refused'}")
+    print_line(f"  {one.kind} {one.digest}: {'accepted' if one.accepted else 'refused'}")
     if one.problem:
-        print(f"    {one.problem}")
+        print_line(f"    {one.problem}")
     if one.signature:
         for finding in one.signature.findings:
-            print(f"    {finding.validation}: {finding.outcome}: {finding.evidence}")
+            print_line(f"    {finding.validation}: {finding.outcome}: {finding.evidence}")
     for layer in one.layers:
         deep = {True: ", made again", False: ", not that of the layer", None: ""}
         by = f" signed by {layer.signature.signer.subject}" if layer.signature else ""
-        print(f"    {layer.root_hash} of {layer.layer}{by}{deep[layer.recomputed]}")
+        print_line(f"    {layer.root_hash} of {layer.layer}{by}{deep[layer.recomputed]}")
 
 
 def _json(verdict: ImageVerdict) -> dict[str, object]:
     return {"verified": verdict.verified, "missing": verdict.missing} | dataclasses.asdict(verdict)
+
+
+def _print_image(name: str, verdict: ImageVerdict) -> None:
+    if verdict.skipped and not verdict.missing:
+        print_line(f"Not verified, since the trust policy skips it: {name}@{verdict.manifest}")
+    elif verdict.verified:
+        print_line(f"Successfully verified signature for {name}@{verdict.manifest}")
+    else:
+        print_line(f"Not verified: {name}@{verdict.manifest}")
+    for one in verdict.referrers:
+        _print_referrer(one)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -127,15 +150,10 @@ def run(args: argparse.Namespace) -> int:
         args.printed = True
     else:
         for verdict in verdicts:
-            if verdict.verified:
-                print(f"Successfully verified signature for {name}@{verdict.manifest}")
-            else:
-                print(f"Not verified: {name}@{verdict.manifest}")
-            for one in verdict.referrers:
-                _print_referrer(one)
-    if verified:
+            _print_image(name, verdict)
+    if all(verdict.passed for verdict in verdicts):
         return 0
-    bad = next(verdict for verdict in verdicts if not verdict.verified)
+    bad = next(verdict for verdict in verdicts if not verdict.passed)
     missing = " and ".join(
         {"notary": "Notary Project signature", "dm-verity": "dm-verity artifact"}[kind]
         for kind in bad.missing

@@ -218,6 +218,11 @@ class Layout:
                 manifest = self.fetch_manifest(entry)
             except NotFoundError:  # a layout need not hold all that its index lists
                 continue
+            except (FormatError, VerificationError):
+                # who fetches it will know what is wrong; an image has no such type
+                if entry.artifact_type is not None:
+                    found[entry.digest] = entry
+                continue
             if refers_to(manifest, subject):
                 found[entry.digest] = manifest.referrer
         return [one for one in found.values() if artifact_type in (None, one.artifact_type)]

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import base64
 import json
+import re
 from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -44,6 +45,7 @@ NOTARY_TYPE = "application/vnd.cncf.notary.signature"
 _THUMBPRINTS = "io.cncf.notary.x509chain.thumbprint#S256"
 _CREATED = "org.opencontainers.image.created"
 _OURS = "dmsign-fast.recipe."
+_ROOT_HASH = re.compile("[0-9a-f]{64}")  # every recipe has SHA-256
 # Of a signature or an envelope, before it is fetched: a chain of RSA-4096 has less than 10 KiB.
 _BLOB_LIMIT = 1 << 20
 
@@ -74,6 +76,7 @@ class Form:
     layer_type: str
     digest_key: str
     root_hash_key: str
+    signature_key: str | None
     annotations: Mapping[str, str]
     layer_annotations: Callable[[int, LayerSignature], dict[str, str]]
 
@@ -85,6 +88,7 @@ FORMS = (
         layer_type="application/pkcs7-signature",
         digest_key="io.cncf.notary.layer.digest",
         root_hash_key="io.cncf.notary.dm-verity.root-hash",
+        signature_key=None,
         annotations={"io.cncf.notary.dm-verity.signature": "true"},
         layer_annotations=lambda number, _: {
             "org.opencontainers.image.title": f"layer-{number}.pkcs7.sig"
@@ -96,6 +100,7 @@ FORMS = (
         layer_type="application/vnd.oci.image.layer.v1.erofs.sig",
         digest_key="image.layer.digest",
         root_hash_key="image.layer.root_hash",
+        signature_key="image.layer.signature",
         annotations={},
         layer_annotations=lambda _, one: {
             "image.layer.signature": base64.b64encode(one.signature).decode(),
@@ -184,29 +189,42 @@ def read_dm_verity(
 
     Raises:
         FormatError: an annotation is missing or malformed.
-        VerificationError: a layer has no signature, or several, or one is for another layer.
+        VerificationError: a layer has no signature, or several, or one is for another layer; or
+            there are no layers, and so no signature of anybody.
     """
     artifact_type = manifest.artifact_type or manifest.config.media_type
     form = next((form for form in FORMS if form.artifact_type == artifact_type), None)
     if form is None:
         raise FormatError(f"{artifact_type} is not the type of a dm-verity artifact")
-    found = []
-    for number, described in enumerate(manifest.layers):
-        what = f"signature {number} of {manifest.descriptor.digest}"
-        if described.media_type != form.layer_type:
-            raise FormatError(f"{what} is of type {described.media_type}, not {form.layer_type}")
-        try:
-            layer = Digest(described.annotations[form.digest_key])
-            text = described.annotations[form.root_hash_key]
-            root_hash = bytes.fromhex(text)
-        except KeyError as error:
-            raise FormatError(f"{what} has no annotation {error}") from None
-        except ValueError:
-            raise FormatError(f"{what}: {text!r} is not a root hash") from None
-        if root_hash.hex() != text or not root_hash:
-            raise FormatError(f"{what}: {text!r} is not a root hash in lower-case hex digits")
-        found.append(LayerSignature(layer, root_hash, fetch_blob(store, described)))
-    counted, wanted = Counter(one.layer for one in found), Counter(layers)
+    claims = [
+        _claim(form, described, f"signature {number} of {manifest.descriptor.digest}")
+        for number, described in enumerate(manifest.layers)
+    ]
+    _check_layers(claims, layers)
+    return tuple(
+        LayerSignature(layer, root_hash, _signature(store, form, described))
+        for (layer, root_hash), described in zip(claims, manifest.layers, strict=True)
+    )
+
+
+def _claim(form: Form, described: Descriptor, what: str) -> tuple[Digest, bytes]:
+    """The layer and the root hash that a signature is said to be for."""
+    if described.media_type != form.layer_type:
+        raise FormatError(f"{what} is of type {described.media_type}, not {form.layer_type}")
+    for name in (form.digest_key, form.root_hash_key):
+        if name not in described.annotations:
+            raise FormatError(f"{what} has no annotation {name!r}")
+    layer = Digest(described.annotations[form.digest_key])
+    root_hash = described.annotations[form.root_hash_key]
+    if not _ROOT_HASH.fullmatch(root_hash):
+        raise FormatError(f"{what}: {root_hash!r} is not a root hash in lower-case hex digits")
+    return layer, bytes.fromhex(root_hash)
+
+
+def _check_layers(claims: Sequence[tuple[Digest, bytes]], layers: Sequence[Digest]) -> None:
+    counted, wanted = Counter(layer for layer, _ in claims), Counter(layers)
+    if not wanted:
+        raise VerificationError("the image has no layers, so that nothing is signed")
     # equal layers of an image may share one signature
     if counted not in (wanted, Counter(set(layers))):
         missing = sorted(set(wanted) - set(counted))
@@ -219,7 +237,18 @@ def read_dm_verity(
                 or ["several signatures for one layer"]
             )
         )
-    return tuple(found)
+    if len(set(claims)) > len(counted):
+        raise VerificationError("the artifact has several root hashes for one layer")
+
+
+def _signature(store: Store, form: Form, described: Descriptor) -> bytes:
+    signature = fetch_blob(store, described)
+    # some nodes take the one, some the other
+    if form.signature_key and form.signature_key in described.annotations:
+        copy = described.annotations[form.signature_key]
+        if copy != base64.b64encode(signature).decode():
+            raise FormatError(f"annotation {form.signature_key} is not blob {described.digest}")
+    return signature
 
 
 def make_notary(

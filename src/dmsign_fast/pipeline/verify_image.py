@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+import functools
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
-from dmsign_fast.envelope.pkcs7 import Verdict, verify_root_hash
-from dmsign_fast.errors import DmsignError, FormatError, NotFoundError, VerificationError
+from dmsign_fast.errors import (
+    FormatError,
+    NotFoundError,
+    ParameterError,
+    ProgramError,
+    UnsignedError,
+    VerificationError,
+)
 from dmsign_fast.oci.manifest import Manifest
+from dmsign_fast.oci.store import refers_to
 from dmsign_fast.pipeline.artifact import (
     FORMS,
     NOTARY_TYPE,
@@ -17,16 +25,20 @@ from dmsign_fast.pipeline.artifact import (
 )
 from dmsign_fast.pipeline.image import hash_image_layer, image_layers, is_image, manifests_of
 from dmsign_fast.pipeline.layers import Conversion, run_all
-from dmsign_fast.trust.verdict import SignatureVerdict, Trust, judge
+from dmsign_fast.trust.policy import Action, Validation
+from dmsign_fast.trust.verdict import SignatureVerdict, Trust, judge, judge_root_hash
 
 if TYPE_CHECKING:
     import threading
     from collections.abc import Callable, Mapping
 
+    from dmsign_fast.envelope.pkcs7 import Verdict
     from dmsign_fast.erofs.recipe import Recipe
-    from dmsign_fast.oci.descriptor import Descriptor, Digest
+    from dmsign_fast.oci.descriptor import Descriptor
     from dmsign_fast.oci.manifest import Index
     from dmsign_fast.oci.store import Store
+    from dmsign_fast.pipeline.artifact import LayerSignature
+    from dmsign_fast.pipeline.image import ImageLayer
     from dmsign_fast.trust.revocation import Checker
 
 __all__ = [
@@ -38,7 +50,8 @@ __all__ = [
     "verify_image",
 ]
 
-_UNUSABLE = (FormatError, VerificationError, NotFoundError)
+# What is wrong with one signature. That a store cannot be read is no verdict on anything.
+_UNUSABLE = (FormatError, VerificationError, ParameterError, NotFoundError)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,7 +93,8 @@ class LayerVerdict:
         layer: its digest.
         root_hash: hex, as the artifact says.
         signature: by whom, if it holds.
-        recomputed: whether the layer itself gives that root hash; None if it was not asked.
+        recomputed: whether the layer itself gives that root hash; None if it was not asked, or
+            if a signature of the artifact does not hold.
         problem: what is wrong; None if nothing is.
     """
 
@@ -122,11 +136,13 @@ class ImageVerdict:
         manifest: its digest.
         wanted: the kinds of signatures that it needs.
         referrers: every signature that was found.
+        skipped: the trust policy wants no verification of the manifest's signature.
     """
 
     manifest: str
     wanted: tuple[str, ...]
     referrers: tuple[ReferrerVerdict, ...]
+    skipped: bool = False
 
     @property
     def missing(self) -> tuple[str, ...]:
@@ -136,8 +152,13 @@ class ImageVerdict:
 
     @property
     def verified(self) -> bool:
-        """Whether there is an accepted signature of every kind that it needs."""
-        return not self.missing
+        """Whether there is an accepted signature of every kind that it needs, and of one."""
+        return bool(self.wanted) and not self.missing
+
+    @property
+    def passed(self) -> bool:
+        """Whether nothing is missing: it is verified, or all of that is skipped."""
+        return self.verified or (self.skipped and not self.missing)
 
 
 def kind_of(referrer: Manifest | Index) -> str | None:
@@ -162,27 +183,46 @@ def verify_image(
 ) -> list[ImageVerdict]:
     """Verify what a tag or digest names, once it is resolved to a digest.
 
-    A broken or foreign signature beside a good one is reported and does no harm.
+    A broken or foreign signature beside a good one is reported and does no harm. An index has no
+    layers of its own, so that there is no verdict on it where no manifest needs a signature.
 
     Raises:
-        ParameterError: an index without a choice in it.
+        ParameterError: an index without a choice in it, or nothing to verify is asked for.
+        UnsignedError: an index without a manifest whose layers could be signed.
         FormatError, VerificationError: the image itself is not what its digest says.
         StorageError, RegistryError: the store cannot tell.
     """
+    if not options.dm_verity and not options.manifest_signature:
+        raise ParameterError("neither the layers nor the manifest are to be verified")
+    if options.revocation:
+        options = replace(options, revocation=_once(options.revocation))
     manifests = manifests_of(
         store, reference, platform=options.platform, recursive=options.recursive
     )
+    if not options.manifest_signature:
+        manifests = [one for one in manifests if isinstance(one, Manifest)]
+    if not manifests:
+        raise UnsignedError(f"{reference} lists no manifest, so there are no layers to verify")
     hashes = _RootHashes(store, options, progress)
     return [_verify_one(store, manifest, options, hashes) for manifest in manifests]
+
+
+def _once(check: Checker) -> Checker:
+    known = functools.cache(check)
+    return lambda chain: known(tuple(chain))
 
 
 def _verify_one(
     store: Store, manifest: Manifest | Index, options: VerifyOptions, hashes: _RootHashes
 ) -> ImageVerdict:
+    skipped = (
+        options.manifest_signature and options.trust.actions[Validation.INTEGRITY] is Action.SKIP
+    )
     wanted = []
-    if options.manifest_signature:
+    if options.manifest_signature and not skipped:
         wanted.append("notary")
-    if options.dm_verity and is_image(manifest):
+    # without a signature over it, what a manifest says that it is excuses nothing
+    if options.dm_verity and (is_image(manifest) or not options.manifest_signature):
         wanted.append("dm-verity")
     subject = manifest.descriptor
     found = []
@@ -193,8 +233,8 @@ def _verify_one(
             kind = kind_of(referrer)
             if kind not in wanted or not isinstance(referrer, Manifest):
                 continue
-            if referrer.subject is None or referrer.subject.digest != subject.digest:
-                continue
+            if not refers_to(referrer, subject):
+                raise VerificationError(f"it refers to {referrer.subject or 'nothing'}, not here")
             if kind == "notary":
                 found.append(_judge_notary(store, referrer, subject, options))
             else:
@@ -202,7 +242,7 @@ def _verify_one(
         except _UNUSABLE as error:
             if listed in wanted:
                 found.append(ReferrerVerdict(described.digest, listed, False, str(error)))
-    return ImageVerdict(subject.digest, tuple(wanted), tuple(found))
+    return ImageVerdict(subject.digest, tuple(wanted), tuple(found), skipped)
 
 
 def _judge_notary(
@@ -211,17 +251,14 @@ def _judge_notary(
     if len(referrer.layers) != 1:
         raise FormatError(f"a signature has one envelope, and this has {len(referrer.layers)}")
     layer = referrer.layers[0]
-    try:
-        verdict = judge(
-            fetch_blob(store, layer),
-            layer.media_type,
-            options.trust,
-            target=subject.plain().to_json(),
-            user_metadata=options.user_metadata,
-            revocation=options.revocation,
-        )
-    except DmsignError as error:
-        return ReferrerVerdict(referrer.descriptor.digest, "notary", False, str(error))
+    verdict = judge(
+        fetch_blob(store, layer),
+        layer.media_type,
+        options.trust,
+        target=subject.plain().to_json(),
+        user_metadata=options.user_metadata,
+        revocation=options.revocation,
+    )
     digest = referrer.descriptor.digest
     return ReferrerVerdict(digest, "notary", verdict.accepted, verdict.refusal(), verdict)
 
@@ -236,23 +273,13 @@ def _judge_layers(
     assert isinstance(manifest, Manifest)  # noqa: S101
     digests = [layer.digest for layer in manifest.layers]
     recipe = recipe_of(referrer)
-    signatures = read_dm_verity(store, referrer, digests)
-    remade = hashes.of(manifest, recipe or options.recipe) if options.deep else {}
-    layers = []
-    for one in signatures:
-        verdict, problem, recomputed = None, None, None
-        try:
-            if options.trust.anchors is None:
-                raise VerificationError("no certificate is trusted for layers")
-            verdict = verify_root_hash(one.signature, one.root_hash, options.trust.anchors)
-        except (FormatError, VerificationError) as error:
-            problem = str(error)
-        if options.deep:
-            recomputed = remade[one.layer] == one.root_hash
-            if not recomputed:
-                why = hashes.reason(manifest, one.layer, one.root_hash, recipe or options.recipe)
-                problem = f"{problem}; {why}" if problem else why
-        layers.append(LayerVerdict(one.layer, one.root_hash.hex(), verdict, recomputed, problem))
+    layers = [
+        _judge_layer(one, options)
+        for one in dict.fromkeys(read_dm_verity(store, referrer, digests))
+    ]
+    # layers are not read for a stranger: that may take hours, for each artifact
+    if options.deep and not any(one.problem for one in layers):
+        layers = hashes.compare(manifest, layers, recipe or options.recipe)
     bad = [f"layer {one.layer}: {one.problem}" for one in layers if one.problem]
     return ReferrerVerdict(
         referrer.descriptor.digest,
@@ -264,6 +291,17 @@ def _judge_layers(
     )
 
 
+def _judge_layer(one: LayerSignature, options: VerifyOptions) -> LayerVerdict:
+    verdict, problem = None, None
+    try:
+        verdict = judge_root_hash(
+            one.signature, one.root_hash, options.trust, revocation=options.revocation
+        )
+    except _UNUSABLE as error:
+        problem = str(error)
+    return LayerVerdict(one.layer, one.root_hash.hex(), verdict, None, problem)
+
+
 class _RootHashes:
     """Root hashes of layers by recipe, each made once."""
 
@@ -273,38 +311,49 @@ class _RootHashes:
         self._store = store
         self._options = options
         self._progress = progress
-        self._known: dict[tuple[Digest, str], bytes] = {}
+        self._known: dict[tuple[ImageLayer, str], str] = {}
 
-    def of(self, manifest: Manifest, recipe: Recipe) -> dict[Digest, bytes]:
-        """Those of all layers of an image; errors as hash_layer."""
-        layers = {one.descriptor.digest: one for one in image_layers(self._store, manifest)}
+    def compare(
+        self, manifest: Manifest, signed: list[LayerVerdict], recipe: Recipe
+    ) -> list[LayerVerdict]:
+        """The same, held against the layers themselves; errors as hash_layer."""
+        # two entries of a layer may differ in the diff ID, and then one is wrong
+        layers = list(dict.fromkeys(image_layers(self._store, manifest)))
+        made = dict(zip(layers, self._make(layers, recipe), strict=True))
+        compared = []
+        for one in signed:
+            these = [layer for layer in layers if layer.descriptor.digest == one.layer]
+            wrong = [layer for layer in these if made[layer] != one.root_hash]
+            problem = self._reason(wrong[0], one.root_hash, recipe) if wrong else None
+            compared.append(replace(one, recomputed=not wrong, problem=problem))
+        return compared
+
+    def _make(self, layers: list[ImageLayer], recipe: Recipe) -> list[str]:
         key = repr(recipe.fields())
-        new = [digest for digest in layers if (digest, key) not in self._known]
+        new = [layer for layer in layers if (layer, key) not in self._known]
 
-        def task(digest: Digest) -> Callable[[threading.Event], bytes]:
-            return lambda stop: (
-                hash_image_layer(
-                    self._store,
-                    layers[digest],
-                    recipe,
-                    self._options.conversion,
-                    progress=self._progress,
-                    stop=stop,
-                ).image.root_hash
-            )
+        def task(layer: ImageLayer) -> Callable[[threading.Event], str]:
+            return lambda stop: hash_image_layer(
+                self._store,
+                layer,
+                recipe,
+                self._options.conversion,
+                progress=self._progress,
+                stop=stop,
+            ).image.root_hash.hex()
 
-        made = run_all([task(digest) for digest in new], self._options.jobs)
-        self._known |= {(digest, key): one for digest, one in zip(new, made, strict=True)}
-        return {digest: self._known[digest, key] for digest in layers}
+        made = run_all([task(layer) for layer in new], self._options.jobs)
+        self._known |= {(layer, key): one for layer, one in zip(new, made, strict=True)}
+        return [self._known[layer, key] for layer in layers]
 
-    def reason(self, manifest: Manifest, layer: Digest, root_hash: bytes, recipe: Recipe) -> str:
+    def _reason(self, layer: ImageLayer, root_hash: str, recipe: Recipe) -> str:
         """Why a layer does not give a root hash: what other recipe does."""
         for other in recipe.others():
             try:
-                found = self.of(manifest, other).get(layer)
-            except DmsignError:
+                found = self._make([layer], other)
+            except (FormatError, ParameterError, ProgramError):  # another may convert it
                 continue
-            if found == root_hash:
+            if found == [root_hash]:
                 return (
                     f"the root hash is not that of {_name(recipe)} but of {_name(other)}: another "
                     "recipe or version of mkfs.erofs was used than is recorded"

@@ -18,6 +18,8 @@ from cryptography import x509
 from dmsign_fast.envelope.chain import chain_validity_problem
 from dmsign_fast.envelope.facts import CertificateFacts, facts_of
 from dmsign_fast.envelope.notary import Envelope, check_envelope, parse_envelope
+from dmsign_fast.envelope.pkcs7 import Verdict, verify_root_hash
+from dmsign_fast.envelope.signed_data import parse_signed_data
 from dmsign_fast.envelope.timestamp import Timestamp, verify_timestamp
 from dmsign_fast.envelope.trust import TrustAnchors
 from dmsign_fast.errors import FormatError, VerificationError
@@ -33,6 +35,7 @@ __all__ = [
     "SignatureVerdict",
     "Trust",
     "judge",
+    "judge_root_hash",
     "trust_by_policy",
     "trust_files",
 ]
@@ -107,9 +110,15 @@ class SignatureVerdict:
         return "; ".join(wrong) or None
 
 
-def trust_files(anchors: TrustAnchors, tsa_anchors: TrustAnchors | None = None) -> Trust:
-    """Trust these certificates, without a policy: strict, but that revocation is only logged."""
-    actions = {**LEVELS["strict"], Validation.REVOCATION: Action.LOG}
+def trust_files(
+    anchors: TrustAnchors, tsa_anchors: TrustAnchors | None = None, *, revocation: bool = False
+) -> Trust:
+    """Trust these certificates, without a policy: strict, ``revocation`` only if it is asked for.
+
+    Otherwise it is logged.
+    """
+    enforced = Action.ENFORCE if revocation else Action.LOG
+    actions = {**LEVELS["strict"], Validation.REVOCATION: enforced}
     return Trust("given certificates", "strict", actions, anchors, tsa_anchors)
 
 
@@ -197,6 +206,32 @@ def judge(
         agent=envelope.agent,
         timestamp=_text(timestamp.time if timestamp else None),
     )
+
+
+def judge_root_hash(
+    signature: bytes, root_hash: bytes, trust: Trust, *, revocation: Checker | None = None
+) -> Verdict:
+    """Verify the signature of a root hash, by a signer whom the policy trusts.
+
+    The identities count as for an artifact, and revocation where the policy enforces it; the rest
+    is enforced at every level, since a kernel knows no levels.
+
+    Raises:
+        FormatError: no signature of the kernel's form.
+        VerificationError: it does not hold, or its signer is not trusted.
+    """
+    if trust.anchors is None:
+        raise VerificationError(
+            f"{trust.name!r}, level {trust.level}, trusts no certificate for layers"
+        )
+    verdict = verify_root_hash(signature, root_hash, trust.anchors)
+    known = (*trust.anchors.certificates, *parse_signed_data(signature).certificates)
+    path = tuple(next(one for one in known if facts_of(one) == facts) for facts in verdict.path)
+    problem = identity_problem(path[0], trust.identities) if trust.identities else None
+    finding = _revocation([path], trust, revocation)
+    if problem is not None or finding.refuses:
+        raise VerificationError(problem or f"{finding.validation}: {finding.evidence}")
+    return verdict
 
 
 def _finding(trust: Trust, validation: Validation, outcome: Outcome, evidence: str) -> Finding:

@@ -81,7 +81,7 @@ def _task(
     def hash_one(stop: threading.Event) -> CheckedLayer:
         try:
             return hash_layer(
-                read_pieces(path),
+                read_pieces(path, stop),
                 made_by,
                 expected,
                 how,
