@@ -336,8 +336,8 @@ def run_all(tasks: Sequence[Callable[[threading.Event], T]], jobs: int) -> list[
     if jobs <= 1:
         return [task(stop) for task in tasks]
     with ThreadPoolExecutor(jobs) as pool:
-        futures = [pool.submit(task, stop) for task in tasks]
         try:
+            futures = [pool.submit(task, stop) for task in tasks]
             for future in as_completed(futures):
                 future.result()
         except BaseException:
