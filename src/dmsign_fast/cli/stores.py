@@ -27,9 +27,9 @@ def add_image_options(parser: argparse.ArgumentParser) -> None:
         metavar="REF",
         help="REGISTRY/REPOSITORY:TAG or @DIGEST; with --oci-layout PATH:TAG or @DIGEST",
     )
-    where = parser.add_argument_group("image").add_argument
-    where("--oci-layout", action="store_true", help="REF is in an OCI image layout")
-    which = parser.add_mutually_exclusive_group().add_argument
+    group = parser.add_argument_group("image")
+    group.add_argument("--oci-layout", action="store_true", help="REF is in an OCI image layout")
+    which = group.add_mutually_exclusive_group().add_argument
     which("--platform", metavar="OS/ARCH[/VARIANT]", help="of an index: this manifest")
     which("--recursive", action="store_true", help="of an index: all manifests and itself")
     registry = parser.add_argument_group("registry").add_argument
