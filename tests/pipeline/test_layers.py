@@ -33,13 +33,13 @@ from dmsign_fast.erofs.layer import no_hash_area
 from dmsign_fast.erofs.mkfs import MkfsErofs
 from dmsign_fast.erofs.recipe import RECIPES, Recipe
 from dmsign_fast.errors import FormatError, ParameterError, StorageError, VerificationError
+from dmsign_fast.pipeline.jobs import run_all
 from dmsign_fast.pipeline.layers import (
     BUFFERS,
     Conversion,
     Expected,
     hash_layer,
     read_pieces,
-    run_all,
 )
 from dmsign_fast.verity.params import VerityParams
 

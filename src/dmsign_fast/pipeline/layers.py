@@ -10,9 +10,9 @@ import os
 import re
 import select
 import threading
-from concurrent.futures import CancelledError, ThreadPoolExecutor, as_completed
+from concurrent.futures import CancelledError
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, BinaryIO, Protocol, TypeVar, cast
+from typing import TYPE_CHECKING, BinaryIO, Protocol, cast
 
 from dmsign_fast.erofs.compression import Compression, compression_of, decompress
 from dmsign_fast.erofs.image import ImageHasher, is_erofs
@@ -23,7 +23,7 @@ from dmsign_fast.outputs import storage_errors
 from dmsign_fast.pipeline.stages import BUFFERS, side_by_side
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator
     from pathlib import Path
 
     from typing_extensions import Buffer
@@ -31,14 +31,12 @@ if TYPE_CHECKING:
     from dmsign_fast.erofs.layer import HashArea, HashedLayer
     from dmsign_fast.erofs.mkfs import MkfsErofs
 
-__all__ = ["CheckedLayer", "Conversion", "Expected", "hash_layer", "read_pieces", "run_all"]
+__all__ = ["CheckedLayer", "Conversion", "Expected", "hash_layer", "read_pieces"]
 
 _PIECE = 2 << 20
 _HEAD = 4096
 _PAUSE = 0.1  # seconds between two looks at ``stop`` while a pipe is silent
 _DIGEST = re.compile(r"(sha256:[0-9a-f]{64}|sha384:[0-9a-f]{96}|sha512:[0-9a-f]{128})")
-
-T = TypeVar("T")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -324,24 +322,3 @@ def hash_layer(
         diff_id = tar.check()
         hashed = hasher.finalize(digest=digest, diff_id=diff_id, hash_area=hash_area)
     return CheckedLayer(digest, diff_id, blob.size, tar.size, compression, hashed)
-
-
-def run_all(tasks: Sequence[Callable[[threading.Event], T]], jobs: int) -> list[T]:
-    """Run tasks, up to ``jobs`` at a time; their results in the order of the tasks.
-
-    Each is given an event that tells it to stop. The first error stops the others, and comes out
-    when none is left running.
-    """
-    stop = threading.Event()
-    if jobs <= 1:
-        return [task(stop) for task in tasks]
-    with ThreadPoolExecutor(jobs) as pool:
-        try:
-            futures = [pool.submit(task, stop) for task in tasks]
-            for future in as_completed(futures):
-                future.result()
-        except BaseException:
-            stop.set()
-            pool.shutdown(cancel_futures=True)
-            raise
-    return [future.result() for future in futures]

@@ -98,7 +98,7 @@ def _task(
 
 def run(args: argparse.Namespace) -> int:
     """Run the command; its exit status."""
-    from dmsign_fast.pipeline.layers import run_all
+    from dmsign_fast.pipeline.jobs import run_all
 
     with work(args, "hashing", total_size(args.layers)) as done:
         tasks = [
