@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 from container_images import push_artifact, push_attestation, push_image, push_index, tars
 from helpers import DMSIGN, cli, dmsign, wait_until, write
+from images import layer as layer_of
 from notation import SCOPE, Notation
 from pipeline import conftest as pipeline
 from pki import DAY, make_expired_leaf, make_intermediate, make_leaf, make_root, pem
@@ -640,12 +641,15 @@ EXIT_CODES = {signal.SIGINT: 130, signal.SIGTERM: 143, signal.SIGKILL: -signal.S
 
 
 class Stall:
-    """Stops at a request, until it is let go."""
+    """Stops at a request, or in the middle of the answer, until it is let go."""
 
-    def __init__(self):
+    def __init__(self, size=None):
+        self.size = size
         self.reached, self.go = threading.Event(), threading.Event()
 
     def __call__(self, handler):
+        if self.size:
+            cut_after(self.size)(handler)
         self.reached.set()
         self.go.wait(60)
         handler.close_connection = True
@@ -654,15 +658,21 @@ class Stall:
 @pytest.mark.parametrize("number", EXIT_CODES, ids=lambda number: number.name)
 @pytest.mark.parametrize(
     ("method", "path", "jobs"),
-    [("GET", "layer", 1), ("GET", "layer", 4), ("PUT", "/uploads/", 1), ("PUT", "/manifests/", 1)],
-    ids=["reading", "reading four", "pushing a blob", "pushing a manifest"],
+    [
+        ("GET", "layer", 1),
+        ("GET", "layer", 4),
+        ("GET", "half a layer", 4),
+        ("PUT", "/uploads/", 1),
+        ("PUT", "/manifests/", 1),
+    ],
+    ids=["reading", "reading four", "reading on", "pushing a blob", "pushing a manifest"],
 )
 def test_a_signal_at_a_registry_that_says_nothing(method, path, jobs, number, make_home, key):
     home = make_home("tag schema")
-    image = push_image(home.store, "v1")
-    path = image.layers[1].digest if path == "layer" else path
+    image = push_image(home.store, "v1", [tars(1)[0], layer_of(8 << 20)])
+    stall = Stall(5 << 20 if path.startswith("half") else None)
+    path = image.layers[1].digest if path.endswith("layer") else path
     before = home.contents
-    stall = Stall()
     home.server.fail(method, path, stall)
     process = subprocess.Popen(
         [*DMSIGN, "sign", *name(home), *map(str, key), "--jobs", str(jobs)],
@@ -688,9 +698,7 @@ def test_a_signal_at_a_registry_that_says_nothing(method, path, jobs, number, ma
 
 
 def test_a_signal_while_a_layer_is_hashed(home, key):
-    from images import layer
-
-    image = push_image(home.store, "v1", [layer(64 << 20), *tars(1)])
+    image = push_image(home.store, "v1", [layer_of(64 << 20), *tars(1)])
     before = home.contents
     process = subprocess.Popen(
         [*DMSIGN, "sign", *name(home), *map(str, key), "--jobs", "2", "--threads", "1"],
