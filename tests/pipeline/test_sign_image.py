@@ -1,10 +1,10 @@
 """Images signed in layouts and registries, before openssl, mkfs.erofs and ourselves."""
 
+import _thread
 import io
 import json
 import sys
 import threading
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import timedelta
 
@@ -51,7 +51,8 @@ from dmsign_fast.pipeline.artifact import (
     read_dm_verity,
     recipe_of,
 )
-from dmsign_fast.pipeline.layers import Expected, hash_layer, run_all
+from dmsign_fast.pipeline.jobs import run_all
+from dmsign_fast.pipeline.layers import Expected, hash_layer
 from dmsign_fast.pipeline.sign_image import SignOptions, sign_image
 from dmsign_fast.signing.local import LocalSigner
 
@@ -322,17 +323,17 @@ def test_thirty_layers_four_at_a_time(make_home, leaf, monkeypatch):
     assert [layer.digest for layer in signed.layers] == [layer.digest for layer in image.layers]
 
 
-def test_an_interruption_while_layers_are_begun_stops_those_that_run(monkeypatch):
-    submit, stopped = ThreadPoolExecutor.submit, []
+def test_an_interruption_while_threads_are_started_stops_those_that_run(monkeypatch):
+    start, started, stopped = _thread.start_new_thread, [], []
 
-    def interrupted(pool, function, stop):
-        if function:
-            return submit(pool, function, stop)
-        raise KeyboardInterrupt
+    def interrupted(*arguments):
+        if started:
+            raise KeyboardInterrupt
+        started.append(start(*arguments))
 
-    monkeypatch.setattr(ThreadPoolExecutor, "submit", interrupted)
+    monkeypatch.setattr(_thread, "start_new_thread", interrupted)
     with pytest.raises(KeyboardInterrupt):
-        run_all([lambda stop: stopped.append(stop.wait(30)), None], 2)
+        run_all([lambda stop: stopped.append(stop.wait(30))] * 2, 2)
     assert stopped == [True]
 
 
