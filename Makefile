@@ -52,8 +52,9 @@ sanitize:
 		-Wl,--wrap=malloc,--wrap=calloc,--wrap=realloc,--wrap=free -o build/test_layer.asan
 	build/test_layer.asan
 	clang $(SANITIZE) -fsanitize=fuzzer $(EROFS) csrc/fuzz_layer.c -o build/fuzz_layer
-	build/fuzz_layer -dict=tests/erofs/tar.dict -max_len=40000 -max_total_time=60 -print_final_stats=1 \
-		build/corpus tests/erofs/corpus
+	tar xzf tests/erofs/corpus.tar.gz -C build/corpus
+	build/fuzz_layer -dict=tests/erofs/tar.dict -max_len=40000 -max_total_time=60 -verbosity=0 \
+		-print_final_stats=1 -artifact_prefix=build/ build/corpus
 
 # Implementations that this processor lacks, under emulators.
 cross:

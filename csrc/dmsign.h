@@ -95,7 +95,7 @@ dmsign_layer *dmsign_layer_new(const char *mkfs_version, int index, int lossy,
                                const dmsign_block_hash *hash, uint64_t seed, int fd);
 void dmsign_layer_free(dmsign_layer *layer);
 
-/* More of the tar, in pieces of any size. After an error the layer can only be asked for it. */
+/* More of the tar, in pieces of any size. After an error every call repeats it. */
 int dmsign_layer_update(dmsign_layer *layer, const uint8_t *tar, size_t size, unsigned threads);
 /* Ends the tar. Data that does not end on a block boundary is hashed as if zeros followed. */
 int dmsign_layer_final(dmsign_layer *layer, const uint8_t *uuid, unsigned threads);

@@ -48,6 +48,7 @@ struct dmsign_layer {
     uint64_t head_end; /* metadata that the writer gives below this is the head */
     unsigned threads;
     int write_error;
+    int failed; /* the first error: what is noted then is lost */
     struct layer_info info;
 };
 
@@ -260,23 +261,26 @@ void dmsign_layer_free(dmsign_layer *l)
 
 int dmsign_layer_update(dmsign_layer *l, const uint8_t *tar, size_t size, unsigned threads)
 {
-    int error;
-
     l->threads = threads;
-    error = layer_update(l->layer, tar, size);
-    return error ? error : flush(l);
+    if (!l->failed)
+        l->failed = layer_update(l->layer, tar, size);
+    if (!l->failed)
+        l->failed = flush(l);
+    return l->failed;
 }
 
 int dmsign_layer_final(dmsign_layer *l, const uint8_t *uuid, unsigned threads)
 {
     static const uint8_t zeros[4096];
-    int error;
 
     l->threads = threads;
-    error = layer_final(l->layer, uuid, &l->info);
-    if (!error && l->staged)
-        error = on_data(l, 0, zeros, l->block_size - l->staged);
-    return error ? error : flush(l);
+    if (!l->failed)
+        l->failed = layer_final(l->layer, uuid, &l->info);
+    if (!l->failed && l->staged)
+        l->failed = on_data(l, 0, zeros, l->block_size - l->staged);
+    if (!l->failed)
+        l->failed = flush(l);
+    return l->failed;
 }
 
 const uint8_t *dmsign_layer_leaves(const dmsign_layer *l, size_t *size)

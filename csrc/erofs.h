@@ -87,8 +87,8 @@ enum {
     NODE_EXTENDED = 4,
     NODE_TAIL = 8, /* tail of the data behind the inode */
     NODE_VISITED = 16,
-    NODE_GONE = 64,      /* taken off the tree */
     NODE_NO_PARENT = 32, /* ".." had no number when the directory was written */
+    NODE_GONE = 64,      /* taken off the tree */
 };
 
 struct erofs_node {
@@ -133,7 +133,8 @@ struct erofs_tree {
     uint32_t *buckets, *xattr_buckets; /* heads of hash chains */
     uint32_t bucket_mask, xattr_mask;
     uint32_t max_entries; /* inodes, names, and uses of xattrs */
-    uint32_t max_text;
+    uint32_t max_text;    /* bytes of text, and of xattrs as often as they are used */
+    uint64_t xattr_bytes;
     struct erofs_walk path, link;
     uint64_t seed; /* of the hashes: hostile names must not collide at will */
 };

@@ -69,8 +69,7 @@ struct window {
 /* Gives away whole blocks below `to`. */
 static int give_until(struct window *w, uint64_t to)
 {
-    const uint64_t block = UINT64_C(1) << w->im->space->bits, gap = (uint64_t)(w->im->data_end - 1)
-                                                                    << w->im->space->bits;
+    const uint64_t block = UINT64_C(1) << w->im->space->bits, gap = (w->im->data_end - 1) * block;
     int ret = 0;
 
     while (w->at < to && !ret) {
@@ -98,7 +97,9 @@ static int window_at(struct window *w, uint64_t offset, uint32_t len, uint8_t **
     int ret = 0;
 
     if (offset >= block)
-        offset -= (uint64_t)(w->im->data_end - 1) << w->im->space->bits;
+        offset -= (w->im->data_end - 1) * block;
+    if (offset < w->at + w->used)
+        return -EPROTO; /* no archive may bring us here, but nothing would be safe behind it */
     if (offset + len > w->at + WINDOW)
         ret = give_until(w, offset & ~(block - 1));
     if (ret)

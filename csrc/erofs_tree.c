@@ -73,12 +73,14 @@ int erofs_text_add(struct erofs_tree *t, const void *bytes, size_t len, uint32_t
 uint64_t erofs_hash(uint64_t seed, const void *bytes, size_t len)
 {
     const uint8_t *p = bytes;
+    /* small seeds too must give a factor with bits everywhere: 1 or -1 would mix nothing */
+    const uint64_t factor = (seed ^ UINT64_C(0xe7037ed1a0b428db)) | 1;
     uint64_t h = seed ^ len * UINT64_C(0x9e3779b97f4a7c15), word;
 
     for (; len; p += len < 8 ? len : 8, len -= len < 8 ? len : 8) {
         word = 0;
         memcpy(&word, p, len < 8 ? len : 8);
-        const unsigned __int128 m = (unsigned __int128)(h ^ word) * (seed | 1);
+        const unsigned __int128 m = (unsigned __int128)(h ^ word) * factor;
 
         h = (uint64_t)m ^ (uint64_t)(m >> 64) ^ UINT64_C(0xa0761d6478bd642f);
     }

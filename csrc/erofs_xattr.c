@@ -138,6 +138,9 @@ int erofs_xattr_add(struct erofs_tree *t, uint32_t node, const void *name, size_
         return -ERANGE;
     if (t->use_count > t->max_entries) /* a global header could multiply them at will */
         return -E2BIG;
+    t->xattr_bytes += erofs_xattr_entry_size(name, name_len, value_len);
+    if (t->xattr_bytes > t->max_text)
+        return -EFBIG;
     ret = erofs_text_add(t, name, name_len, &kv);
     if (!ret)
         ret = erofs_text_add(t, "", 1, &at);

@@ -157,6 +157,8 @@ static const char *final_reason(int code)
         return "too many extended attributes";
     case -EFBIG:
         return "too much metadata";
+    case -EPROTO:
+        return "internal error";
     default:
         return "out of memory";
     }

@@ -21,6 +21,10 @@
 #define MAX_TAIL ((MAX_SALT + 1 + 8 + SHA256_BLOCK - 1) / SHA256_BLOCK * SHA256_BLOCK)
 #define BATCH_BYTES ((size_t)256 << 10)
 
+/* The edges of a message: the head, a block for what is copied too much, the tail. */
+#define TAIL (2 * SHA256_BLOCK)
+#define EDGES (TAIL + MAX_TAIL)
+
 /* Best first: measured on Zen 3 (shani before avx2), Zen 4 and Zen 5. */
 static const struct sha256_impl *const impls[] = {
 #if defined(__x86_64__)
@@ -43,12 +47,11 @@ static struct choice {
 struct dmsign_block_hash {
     struct choice impl;
     size_t block_size;
-    size_t head_salt;          /* bytes of salt in the head; 0: there is no head */
-    size_t tail_data;          /* bytes of data in the tail */
-    size_t tail_size;          /* a multiple of 64 */
-    uint32_t start[8];         /* the state after the whole blocks of salt */
-    uint8_t head[SHA256_BLOCK]; /* the salt's bytes at its front */
-    uint8_t tail[MAX_TAIL];    /* all but the data, which comes first */
+    size_t head_salt;            /* bytes of salt in the head; 0: there is no head */
+    size_t tail_data;            /* bytes of data in the tail */
+    size_t counts[SHA256_PARTS]; /* of 64-byte blocks in head, body and tail */
+    uint32_t start[8];           /* the state after the whole blocks of salt */
+    uint8_t edges[EDGES];        /* all but the data */
     uint8_t zero_digest[DIGEST_SIZE];
 };
 
@@ -76,7 +79,8 @@ int dmsign_impl_select(const char *name)
         }
         if (!best.wide)
             best.wide = best.narrow = impls[i];
-        else if (impls[i]->lanes < best.narrow->lanes && best.narrow == best.wide)
+        else if (best.narrow == best.wide && impls[i]->lanes < best.wide->lanes &&
+                 impls[i] != &sha256_portable) /* its calls cost more than spare lanes */
             best.narrow = impls[i];
     }
     if (!best.wide)
@@ -92,95 +96,56 @@ const char *dmsign_impl(void)
     return chosen.wide->name;
 }
 
-static void store_be32(uint8_t *p, uint32_t x)
-{
-    p[0] = (uint8_t)(x >> 24);
-    p[1] = (uint8_t)(x >> 16);
-    p[2] = (uint8_t)(x >> 8);
-    p[3] = (uint8_t)x;
-}
-
-/* Up to 32 messages, of the blocks at data[i]; their digests go to digests[i]. */
+/* Messages that wait for as many as the implementation hashes together. */
 struct lanes {
-    uint8_t heads[SHA256_MAX_LANES][SHA256_BLOCK];
-    uint8_t tails[SHA256_MAX_LANES][MAX_TAIL];
-    const uint8_t *data[SHA256_MAX_LANES];
-    uint8_t *digests[SHA256_MAX_LANES];
+    _Alignas(SHA256_BLOCK) uint8_t edges[SHA256_MAX_LANES][EDGES];
+    struct sha256_message messages[SHA256_MAX_LANES];
     unsigned used;
 };
 
 static void lanes_init(struct lanes *lanes, const dmsign_block_hash *hash)
 {
-    for (unsigned i = 0; i < hash->impl.wide->lanes; i++) {
-        memcpy(lanes->heads[i], hash->head, SHA256_BLOCK);
-        memcpy(lanes->tails[i], hash->tail, hash->tail_size);
-    }
+    for (unsigned i = 0; i < hash->impl.wide->lanes; i++)
+        memcpy(lanes->edges[i], hash->edges, TAIL + hash->counts[2] * SHA256_BLOCK);
     lanes->used = 0;
 }
 
-/* Hashes lanes first to first + count - 1; with fewer than the implementation has, the spare ones
- * repeat the first. */
-static void lanes_hash(struct lanes *lanes, const dmsign_block_hash *hash,
-                       const struct sha256_impl *impl, unsigned first, unsigned count)
+static void lanes_hash(struct lanes *lanes, const dmsign_block_hash *hash)
 {
-    _Alignas(64) uint32_t state[8 * SHA256_MAX_LANES];
-    const uint8_t *at[SHA256_MAX_LANES];
-    const size_t head_data = hash->head_salt ? SHA256_BLOCK - hash->head_salt : 0;
-    const size_t body = (hash->block_size - head_data) / SHA256_BLOCK;
-
-    for (unsigned w = 0; w < 8; w++)
-        for (unsigned l = 0; l < impl->lanes; l++)
-            state[w * impl->word_stride + l * impl->lane_stride] = hash->start[w];
-#define EACH_LANE(lane, pointer)                                                                   \
-    for (unsigned l = 0, lane; lane = first + (l < count ? l : 0), l < impl->lanes; l++)           \
-        at[l] = (pointer)
-    if (head_data) {
-        for (unsigned lane = first; lane < first + count; lane++)
-            memcpy(lanes->heads[lane] + hash->head_salt, lanes->data[lane], head_data);
-        EACH_LANE(lane, lanes->heads[lane]);
-        impl->compress(state, at, 1);
-    }
-    EACH_LANE(lane, lanes->data[lane] + head_data);
-    impl->compress(state, at, body);
-    for (unsigned lane = first; lane < first + count; lane++)
-        memcpy(lanes->tails[lane], lanes->data[lane] + hash->block_size - hash->tail_data,
-               hash->tail_data);
-    EACH_LANE(lane, lanes->tails[lane]);
-    impl->compress(state, at, hash->tail_size / SHA256_BLOCK);
-#undef EACH_LANE
-    for (unsigned l = 0; l < count; l++)
-        for (unsigned w = 0; w < 8; w++)
-            store_be32(lanes->digests[first + l] + 4 * w,
-                       state[w * impl->word_stride + l * impl->lane_stride]);
-}
-
-static void lanes_flush(struct lanes *lanes, const dmsign_block_hash *hash)
-{
-    const struct sha256_impl *wide = hash->impl.wide, *narrow = hash->impl.narrow;
-    unsigned first = 0;
-
     /* Half full, a wide call is faster than several narrow ones. */
-    if (wide == narrow || lanes->used > wide->lanes / 2) {
-        if (lanes->used)
-            lanes_hash(lanes, hash, wide, 0, lanes->used);
-        first = lanes->used;
-    }
-    while (first < lanes->used) {
-        unsigned left = lanes->used - first;
-        unsigned count = left < narrow->lanes ? left : narrow->lanes;
+    const struct sha256_impl *impl =
+        lanes->used > hash->impl.wide->lanes / 2 ? hash->impl.wide : hash->impl.narrow;
 
-        lanes_hash(lanes, hash, narrow, first, count);
-        first += count;
+    for (unsigned first = 0; first < lanes->used; first += impl->lanes) {
+        /* Spare lanes repeat a message. */
+        for (unsigned i = lanes->used; i < first + impl->lanes; i++)
+            lanes->messages[i] = lanes->messages[first];
+        impl->hash(hash->start, hash->counts, lanes->messages + first);
     }
     lanes->used = 0;
+}
+
+static void lanes_add(struct lanes *lanes, const dmsign_block_hash *hash, const uint8_t *block,
+                      uint8_t *digest)
+{
+    uint8_t *edges = lanes->edges[lanes->used];
+
+    /* Always a whole block, which takes no call: the rest is overwritten or never read. */
+    memcpy(edges + hash->head_salt, block, SHA256_BLOCK);
+    memcpy(edges + TAIL + hash->tail_data - SHA256_BLOCK, block + hash->block_size - SHA256_BLOCK,
+           SHA256_BLOCK);
+    lanes->messages[lanes->used] = (struct sha256_message){
+        {edges, block + hash->counts[0] * SHA256_BLOCK - hash->head_salt, edges + TAIL}, digest};
+    if (++lanes->used == hash->impl.wide->lanes)
+        lanes_hash(lanes, hash);
 }
 
 static int is_zero(const uint8_t *block, size_t size)
 {
-    static const uint8_t zeros[16];
+    uint64_t first;
 
-    return !memcmp(block, zeros, sizeof zeros) &&
-           !memcmp(block, block + sizeof zeros, size - sizeof zeros);
+    memcpy(&first, block, sizeof first);
+    return !first && !memcmp(block, block + sizeof first, size - sizeof first);
 }
 
 /* Where the blocks are: one behind another from `first`, or each on its own. */
@@ -198,16 +163,12 @@ static void hash_all(const dmsign_block_hash *hash, struct places places, size_t
     for (size_t i = start; i < start + count; i++, digests += DIGEST_SIZE) {
         const uint8_t *block = places.each ? places.each[i] : places.first + i * hash->block_size;
 
-        if (!zeros_too && is_zero(block, hash->block_size)) {
+        if (!zeros_too && is_zero(block, hash->block_size))
             memcpy(digests, hash->zero_digest, DIGEST_SIZE);
-            continue;
-        }
-        lanes.data[lanes.used] = block;
-        lanes.digests[lanes.used] = digests;
-        if (++lanes.used == hash->impl.wide->lanes)
-            lanes_flush(&lanes, hash);
+        else
+            lanes_add(&lanes, hash, block, digests);
     }
-    lanes_flush(&lanes, hash);
+    lanes_hash(&lanes, hash);
 }
 
 dmsign_block_hash *dmsign_block_hash_new(unsigned hash_type, const uint8_t *salt, size_t salt_size,
@@ -217,7 +178,6 @@ dmsign_block_hash *dmsign_block_hash_new(unsigned hash_type, const uint8_t *salt
                                         0x510e527f, 0x9b05688c, 0x1f83d9ab, 0x5be0cd19};
     static const uint8_t no_salt[1];
     const uint64_t bits = 8 * (uint64_t)(salt_size + block_size);
-    const struct sha256_impl *one = &sha256_portable;
     dmsign_block_hash *hash;
     uint8_t *zeros;
     size_t used;
@@ -239,25 +199,28 @@ dmsign_block_hash *dmsign_block_hash_new(unsigned hash_type, const uint8_t *salt
     dmsign_impl();
     hash->impl = chosen;
     hash->block_size = block_size;
-    memcpy(hash->start, initial, sizeof initial);
     if (hash_type == 1) {
         const size_t whole = salt_size / SHA256_BLOCK;
-        _Alignas(64) uint32_t state[8];
+        uint8_t state[DIGEST_SIZE];
 
-        memcpy(state, initial, sizeof initial);
-        one->compress(state, &salt, whole);
-        memcpy(hash->start, state, sizeof state);
+        sha256_portable.hash(initial, (size_t[SHA256_PARTS]){whole},
+                             &(struct sha256_message){{salt}, state});
+        for (unsigned i = 0; i < 8; i++)
+            hash->start[i] = load_be32(state + 4 * i);
         /* A block of data is whole blocks: what the head takes from it, the tail has left. */
         hash->head_salt = hash->tail_data = salt_size % SHA256_BLOCK;
-        memcpy(hash->head, salt + whole * SHA256_BLOCK, hash->head_salt);
+        memcpy(hash->edges, salt + whole * SHA256_BLOCK, hash->head_salt);
         used = hash->tail_data;
     } else {
-        memcpy(hash->tail, salt, salt_size);
+        memcpy(hash->start, initial, sizeof initial);
+        memcpy(hash->edges + TAIL, salt, salt_size);
         used = salt_size;
     }
-    hash->tail[used] = 0x80;
-    hash->tail_size = (used + 1 + 8 + SHA256_BLOCK - 1) / SHA256_BLOCK * SHA256_BLOCK;
-    store_be32(hash->tail + hash->tail_size - 4, (uint32_t)bits);
+    hash->counts[0] = hash->head_salt != 0;
+    hash->counts[1] = block_size / SHA256_BLOCK - hash->counts[0];
+    hash->counts[2] = (used + 1 + 8 + SHA256_BLOCK - 1) / SHA256_BLOCK;
+    hash->edges[TAIL + used] = 0x80;
+    store_be32(hash->edges + TAIL + hash->counts[2] * SHA256_BLOCK - 4, (uint32_t)bits);
     hash_all(hash, (struct places){zeros, NULL}, 0, 1, hash->zero_digest, 1);
     free(zeros);
     return hash;

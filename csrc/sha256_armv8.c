@@ -43,35 +43,41 @@ TARGET static inline __attribute__((always_inline)) void rounds(struct stream *s
     s->efgh = vsha256h2q_u32(s->efgh, abcd, wk);
 }
 
-TARGET static void compress(uint32_t *state, const uint8_t *const *data, size_t count)
+TARGET static inline void store_digest(const struct stream *s, uint8_t *digest)
 {
-    const uint8_t *pa = data[0], *pb = data[1];
-    struct stream a = {.abcd = vld1q_u32(state), .efgh = vld1q_u32(state + 4)};
-    struct stream b = {.abcd = vld1q_u32(state + 8), .efgh = vld1q_u32(state + 12)};
+    vst1q_u8(digest, vrev32q_u8(vreinterpretq_u8_u32(s->abcd)));
+    vst1q_u8(digest + 16, vrev32q_u8(vreinterpretq_u8_u32(s->efgh)));
+}
 
-    while (count--) {
-        const struct stream a0 = a, b0 = b;
+TARGET static void hash(const uint32_t *start, const size_t *counts,
+                        const struct sha256_message *messages)
+{
+    struct stream a = {.abcd = vld1q_u32(start), .efgh = vld1q_u32(start + 4)}, b = a;
 
-        for (unsigned i = 0; i < 4; i++) {
-            a.w[i] = load_be(pa + 16 * i);
-            b.w[i] = load_be(pb + 16 * i);
-        }
+    for (unsigned part = 0; part < SHA256_PARTS; part++) {
+        const uint8_t *pa = messages[0].parts[part], *pb = messages[1].parts[part];
+
+        for (size_t left = counts[part]; left--; pa += SHA256_BLOCK, pb += SHA256_BLOCK) {
+            const struct stream a0 = a, b0 = b;
+
+#pragma GCC unroll 4
+            for (unsigned i = 0; i < 4; i++) {
+                a.w[i] = load_be(pa + 16 * i);
+                b.w[i] = load_be(pb + 16 * i);
+            }
 #pragma GCC unroll 16
-        for (unsigned four = 0; four < 16; four++) {
-            rounds(&a, four);
-            rounds(&b, four);
+            for (unsigned four = 0; four < 16; four++) {
+                rounds(&a, four);
+                rounds(&b, four);
+            }
+            a.abcd = vaddq_u32(a.abcd, a0.abcd);
+            a.efgh = vaddq_u32(a.efgh, a0.efgh);
+            b.abcd = vaddq_u32(b.abcd, b0.abcd);
+            b.efgh = vaddq_u32(b.efgh, b0.efgh);
         }
-        a.abcd = vaddq_u32(a.abcd, a0.abcd);
-        a.efgh = vaddq_u32(a.efgh, a0.efgh);
-        b.abcd = vaddq_u32(b.abcd, b0.abcd);
-        b.efgh = vaddq_u32(b.efgh, b0.efgh);
-        pa += SHA256_BLOCK;
-        pb += SHA256_BLOCK;
     }
-    vst1q_u32(state, a.abcd);
-    vst1q_u32(state + 4, a.efgh);
-    vst1q_u32(state + 8, b.abcd);
-    vst1q_u32(state + 12, b.efgh);
+    store_digest(&a, messages[0].digest);
+    store_digest(&b, messages[1].digest);
 }
 
 static int supported(void)
@@ -86,10 +92,8 @@ static int supported(void)
 const struct sha256_impl sha256_armv8 = {
     .name = "armv8",
     .lanes = 2,
-    .word_stride = 1,
-    .lane_stride = 8,
     .supported = supported,
-    .compress = compress,
+    .hash = hash,
 };
 
 #endif

@@ -11,6 +11,8 @@
 #define TARGET __attribute__((target("avx2")))
 #define INLINE TARGET static inline __attribute__((always_inline))
 
+#define LANES 8
+
 #define ADD(x, y) _mm256_add_epi32(x, y)
 #define XOR3(x, y, z) _mm256_xor_si256(x, _mm256_xor_si256(y, z))
 #define SHR(x, n) _mm256_srli_epi32(x, n)
@@ -74,31 +76,43 @@ INLINE void round1(__m256i *s, const __m256i *w, const uint32_t *k, unsigned t)
     *h = ADD(t1, ADD(maj, XOR3(ROR(a, 2), ROR(a, 13), ROR(a, 22))));
 }
 
-TARGET static void compress(uint32_t *state, const uint8_t *const *data, size_t count)
+TARGET static void hash(const uint32_t *start, const size_t *counts,
+                        const struct sha256_message *messages)
 {
-    __m256i *const state8 = (__m256i *)state;
-    __m256i s[8], w[16];
+    const uint8_t *at[LANES];
+    __m256i state[8], s[8], w[16];
 
 #pragma GCC unroll 8
     for (unsigned i = 0; i < 8; i++)
-        s[i] = state8[i];
-    for (size_t at = 0; count--; at += SHA256_BLOCK) {
-        load_words(w, data, at);
-        load_words(w + 8, data, at + 32);
-        for (unsigned group = 0; group < 48; group += 16) {
+        state[i] = s[i] = _mm256_set1_epi32((int)start[i]);
+    for (unsigned part = 0; part < SHA256_PARTS; part++) {
+        for (unsigned l = 0; l < LANES; l++)
+            at[l] = messages[l].parts[part];
+        for (size_t i = 0; i < counts[part]; i++) {
+            load_words(w, at, i * SHA256_BLOCK);
+            load_words(w + 8, at, i * SHA256_BLOCK + 32);
+            for (unsigned group = 0; group < 48; group += 16) {
 #pragma GCC unroll 16
-            for (unsigned t = 0; t < 16; t++) {
-                round1(s, w, sha256_k + group, t);
-                extend(w, t);
+                for (unsigned t = 0; t < 16; t++) {
+                    round1(s, w, sha256_k + group, t);
+                    extend(w, t);
+                }
             }
-        }
 #pragma GCC unroll 16
-        for (unsigned t = 0; t < 16; t++)
-            round1(s, w, sha256_k + 48, t);
+            for (unsigned t = 0; t < 16; t++)
+                round1(s, w, sha256_k + 48, t);
 #pragma GCC unroll 8
-        for (unsigned i = 0; i < 8; i++)
-            state8[i] = s[i] = ADD(s[i], state8[i]);
+            for (unsigned j = 0; j < 8; j++)
+                state[j] = s[j] = ADD(s[j], state[j]);
+        }
     }
+    /* Transposed back, word i of every lane becomes the digest of lane i. */
+    for (unsigned i = 0; i < 8; i++)
+        at[i] = (const uint8_t *)&state[i];
+    load_words(w, at, 0);
+#pragma GCC unroll 8
+    for (unsigned l = 0; l < LANES; l++)
+        _mm256_storeu_si256((__m256i *)messages[l].digest, w[l]);
 }
 
 static int supported(void)
@@ -108,11 +122,9 @@ static int supported(void)
 
 const struct sha256_impl sha256_avx2 = {
     .name = "avx2",
-    .lanes = 8,
-    .word_stride = 8,
-    .lane_stride = 1,
+    .lanes = LANES,
     .supported = supported,
-    .compress = compress,
+    .hash = hash,
 };
 
 #endif

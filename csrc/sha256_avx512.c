@@ -88,42 +88,55 @@ INLINE void round1(__m512i *s, const __m512i *w, __m512i k, unsigned t)
     *h = ADD(t1, ADD(MAJ(a, b, c), XOR3(ROR(a, 2), ROR(a, 13), ROR(a, 22))));
 }
 
-TARGET static void compress(uint32_t *state, const uint8_t *const *data, size_t count)
+TARGET static void hash(const uint32_t *start, const size_t *counts,
+                        const struct sha256_message *messages)
 {
-    __m512i *const state16 = (__m512i *)state;
-    __m512i x[8], y[8], wx[16], wy[16];
+    const uint8_t *at[LANES];
+    __m512i state[16], x[8], y[8], wx[16], wy[16];
 
 #pragma GCC unroll 8
-    for (unsigned i = 0; i < 8; i++) {
-        x[i] = state16[2 * i];
-        y[i] = state16[2 * i + 1];
-    }
-    for (size_t at = 0; count--; at += SHA256_BLOCK) {
-        load_words(wx, data, at);
-        load_words(wy, data + GROUP, at);
-        for (unsigned group = 0; group < 48; group += 16) {
+    for (unsigned i = 0; i < 8; i++)
+        state[i] = state[8 + i] = x[i] = y[i] = _mm512_set1_epi32((int)start[i]);
+    for (unsigned part = 0; part < SHA256_PARTS; part++) {
+        for (unsigned l = 0; l < LANES; l++)
+            at[l] = messages[l].parts[part];
+        for (size_t i = 0; i < counts[part]; i++) {
+            load_words(wx, at, i * SHA256_BLOCK);
+            load_words(wy, at + GROUP, i * SHA256_BLOCK);
+            for (unsigned group = 0; group < 48; group += 16) {
+#pragma GCC unroll 16
+                for (unsigned t = 0; t < 16; t++) {
+                    const __m512i k = _mm512_set1_epi32((int)sha256_k[group + t]);
+
+                    round1(x, wx, k, t);
+                    extend(wx, t);
+                    round1(y, wy, k, t);
+                    extend(wy, t);
+                }
+            }
 #pragma GCC unroll 16
             for (unsigned t = 0; t < 16; t++) {
-                const __m512i k = _mm512_set1_epi32((int)sha256_k[group + t]);
+                const __m512i k = _mm512_set1_epi32((int)sha256_k[48 + t]);
 
                 round1(x, wx, k, t);
-                extend(wx, t);
                 round1(y, wy, k, t);
-                extend(wy, t);
+            }
+#pragma GCC unroll 8
+            for (unsigned j = 0; j < 8; j++) {
+                state[j] = x[j] = ADD(x[j], state[j]);
+                state[8 + j] = y[j] = ADD(y[j], state[8 + j]);
             }
         }
+    }
+    /* Transposed back, wx[l] is the digest of lane l of x, then that of lane l of y. */
+    for (unsigned i = 0; i < 16; i++)
+        at[i] = (const uint8_t *)&state[i];
+    load_words(wx, at, 0);
 #pragma GCC unroll 16
-        for (unsigned t = 0; t < 16; t++) {
-            const __m512i k = _mm512_set1_epi32((int)sha256_k[48 + t]);
-
-            round1(x, wx, k, t);
-            round1(y, wy, k, t);
-        }
-#pragma GCC unroll 8
-        for (unsigned i = 0; i < 8; i++) {
-            state16[2 * i] = x[i] = ADD(x[i], state16[2 * i]);
-            state16[2 * i + 1] = y[i] = ADD(y[i], state16[2 * i + 1]);
-        }
+    for (unsigned l = 0; l < GROUP; l++) {
+        _mm256_storeu_si256((__m256i *)messages[l].digest, _mm512_castsi512_si256(wx[l]));
+        _mm256_storeu_si256((__m256i *)messages[GROUP + l].digest,
+                            _mm512_extracti64x4_epi64(wx[l], 1));
     }
 }
 
@@ -135,10 +148,8 @@ static int supported(void)
 const struct sha256_impl sha256_avx512 = {
     .name = "avx512",
     .lanes = LANES,
-    .word_stride = LANES,
-    .lane_stride = 1,
     .supported = supported,
-    .compress = compress,
+    .hash = hash,
 };
 
 #endif

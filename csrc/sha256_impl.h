@@ -10,17 +10,36 @@
 
 #define SHA256_BLOCK 64
 #define SHA256_MAX_LANES 32
+#define SHA256_PARTS 3
+
+/* One of the messages that are hashed together; they differ in nothing but these addresses. */
+struct sha256_message {
+    const uint8_t *parts[SHA256_PARTS]; /* of any alignment */
+    uint8_t *digest;
+};
 
 struct sha256_impl {
     const char *name;
-    unsigned lanes; /* messages that one call advances together */
-    /* Word w of the state of lane l is state[w * word_stride + l * lane_stride]. */
-    unsigned word_stride, lane_stride;
+    unsigned lanes; /* messages that one call hashes */
     int (*supported)(void);
-    /* Advances every lane over `count` blocks of 64 bytes from its own pointer (any alignment).
-     * The state is 8 * lanes words, aligned to 64 bytes. */
-    void (*compress)(uint32_t *state, const uint8_t *const *data, size_t count);
+    /* From the state `start`, over counts[i] blocks of 64 bytes of each part i. The padding is the
+     * caller's. Digests may be the same place if the messages are the same. */
+    void (*hash)(const uint32_t *start, const size_t *counts,
+                 const struct sha256_message *messages);
 };
+
+static inline uint32_t load_be32(const uint8_t *p)
+{
+    return (uint32_t)p[0] << 24 | (uint32_t)p[1] << 16 | (uint32_t)p[2] << 8 | p[3];
+}
+
+static inline void store_be32(uint8_t *p, uint32_t x)
+{
+    p[0] = (uint8_t)(x >> 24);
+    p[1] = (uint8_t)(x >> 16);
+    p[2] = (uint8_t)(x >> 8);
+    p[3] = (uint8_t)x;
+}
 
 extern const uint32_t sha256_k[64];
 

@@ -22,11 +22,6 @@ INLINE uint32_t ror(uint32_t x, unsigned n)
     return x >> n | x << (32 - n);
 }
 
-INLINE uint32_t load_be32(const uint8_t *p)
-{
-    return (uint32_t)p[0] << 24 | (uint32_t)p[1] << 16 | (uint32_t)p[2] << 8 | p[3];
-}
-
 /* Extends the schedule in its ring of 16: W[t] in the place of W[t - 16]. */
 INLINE void extend(uint32_t *w, unsigned t)
 {
@@ -50,28 +45,43 @@ INLINE void round1(uint32_t *s, const uint32_t *w, const uint32_t *k, unsigned t
     *h = t1 + (a & b) + (c & (a ^ b)) + (ror(a, 2) ^ ror(a, 13) ^ ror(a, 22));
 }
 
-static void compress(uint32_t *state, const uint8_t *const *data, size_t count)
+INLINE void compress(uint32_t *state, const uint8_t *p)
 {
-    for (const uint8_t *p = data[0]; count--; p += SHA256_BLOCK) {
-        uint32_t s[8], w[16];
+    uint32_t s[8], w[16];
 
-        for (unsigned i = 0; i < 8; i++)
-            s[i] = state[i];
+#pragma GCC unroll 8
+    for (unsigned i = 0; i < 8; i++)
+        s[i] = state[i];
+#pragma GCC unroll 16
+    for (unsigned t = 0; t < 16; t++) {
+        w[t] = load_be32(p + 4 * t);
+        round1(s, w, sha256_k, t);
+    }
+    for (unsigned group = 16; group < 64; group += 16) {
 #pragma GCC unroll 16
         for (unsigned t = 0; t < 16; t++) {
-            w[t] = load_be32(p + 4 * t);
-            round1(s, w, sha256_k, t);
+            extend(w, t);
+            round1(s, w, sha256_k + group, t);
         }
-        for (unsigned group = 16; group < 64; group += 16) {
-#pragma GCC unroll 16
-            for (unsigned t = 0; t < 16; t++) {
-                extend(w, t);
-                round1(s, w, sha256_k + group, t);
-            }
-        }
-        for (unsigned i = 0; i < 8; i++)
-            state[i] += s[i];
     }
+#pragma GCC unroll 8
+    for (unsigned i = 0; i < 8; i++)
+        state[i] += s[i];
+}
+
+static void hash(const uint32_t *start, const size_t *counts, const struct sha256_message *messages)
+{
+    uint32_t state[8];
+
+#pragma GCC unroll 8
+    for (unsigned i = 0; i < 8; i++)
+        state[i] = start[i];
+    for (unsigned part = 0; part < SHA256_PARTS; part++)
+        for (size_t i = 0; i < counts[part]; i++)
+            compress(state, messages->parts[part] + i * SHA256_BLOCK);
+#pragma GCC unroll 8
+    for (unsigned i = 0; i < 8; i++)
+        store_be32(messages->digest + 4 * i, state[i]);
 }
 
 static int supported(void)
@@ -82,8 +92,6 @@ static int supported(void)
 const struct sha256_impl sha256_portable = {
     .name = "portable",
     .lanes = 1,
-    .word_stride = 1,
-    .lane_stride = 8,
     .supported = supported,
-    .compress = compress,
+    .hash = hash,
 };

@@ -20,11 +20,14 @@ struct stream {
     __m128i abef, cdgh, w[4];
 };
 
+TARGET static inline __m128i bswap32(__m128i x)
+{
+    return _mm_shuffle_epi8(x, _mm_set_epi64x(0x0c0d0e0f08090a0b, 0x0405060700010203));
+}
+
 TARGET static inline __m128i load_be(const uint8_t *p)
 {
-    const __m128i bswap32 = _mm_set_epi64x(0x0c0d0e0f08090a0b, 0x0405060700010203);
-
-    return _mm_shuffle_epi8(_mm_loadu_si128((const __m128i *)p), bswap32);
+    return bswap32(_mm_loadu_si128((const __m128i *)p));
 }
 
 /* Four rounds; from the fifth four on, W is extended first. */
@@ -46,50 +49,53 @@ TARGET static inline __attribute__((always_inline)) void rounds(struct stream *s
 
 TARGET static inline void load_state(struct stream *s, const uint32_t *state)
 {
-    const __m128i cdab = _mm_shuffle_epi32(_mm_load_si128((const __m128i *)state), 0xb1);
-    const __m128i efgh = _mm_shuffle_epi32(_mm_load_si128((const __m128i *)(state + 4)), 0x1b);
+    const __m128i cdab = _mm_shuffle_epi32(_mm_loadu_si128((const __m128i *)state), 0xb1);
+    const __m128i efgh = _mm_shuffle_epi32(_mm_loadu_si128((const __m128i *)(state + 4)), 0x1b);
 
     s->abef = _mm_alignr_epi8(cdab, efgh, 8);
     s->cdgh = _mm_blend_epi16(efgh, cdab, 0xf0);
 }
 
-TARGET static inline void store_state(const struct stream *s, uint32_t *state)
+TARGET static inline void store_digest(const struct stream *s, uint8_t *digest)
 {
     const __m128i feba = _mm_shuffle_epi32(s->abef, 0x1b);
     const __m128i dchg = _mm_shuffle_epi32(s->cdgh, 0xb1);
 
-    _mm_store_si128((__m128i *)state, _mm_blend_epi16(feba, dchg, 0xf0));
-    _mm_store_si128((__m128i *)(state + 4), _mm_alignr_epi8(dchg, feba, 8));
+    _mm_storeu_si128((__m128i *)digest, bswap32(_mm_blend_epi16(feba, dchg, 0xf0)));
+    _mm_storeu_si128((__m128i *)(digest + 16), bswap32(_mm_alignr_epi8(dchg, feba, 8)));
 }
 
-TARGET static void compress(uint32_t *state, const uint8_t *const *data, size_t count)
+TARGET static void hash(const uint32_t *start, const size_t *counts,
+                        const struct sha256_message *messages)
 {
-    const uint8_t *pa = data[0], *pb = data[1];
     struct stream a, b;
 
-    load_state(&a, state);
-    load_state(&b, state + 8);
-    while (count--) {
-        const struct stream a0 = a, b0 = b;
+    load_state(&a, start);
+    b = a;
+    for (unsigned part = 0; part < SHA256_PARTS; part++) {
+        const uint8_t *pa = messages[0].parts[part], *pb = messages[1].parts[part];
 
-        for (unsigned i = 0; i < 4; i++) {
-            a.w[i] = load_be(pa + 16 * i);
-            b.w[i] = load_be(pb + 16 * i);
-        }
+        for (size_t left = counts[part]; left--; pa += SHA256_BLOCK, pb += SHA256_BLOCK) {
+            const struct stream a0 = a, b0 = b;
+
+#pragma GCC unroll 4
+            for (unsigned i = 0; i < 4; i++) {
+                a.w[i] = load_be(pa + 16 * i);
+                b.w[i] = load_be(pb + 16 * i);
+            }
 #pragma GCC unroll 16
-        for (unsigned four = 0; four < 16; four++) {
-            rounds(&a, four);
-            rounds(&b, four);
+            for (unsigned four = 0; four < 16; four++) {
+                rounds(&a, four);
+                rounds(&b, four);
+            }
+            a.abef = _mm_add_epi32(a.abef, a0.abef);
+            a.cdgh = _mm_add_epi32(a.cdgh, a0.cdgh);
+            b.abef = _mm_add_epi32(b.abef, b0.abef);
+            b.cdgh = _mm_add_epi32(b.cdgh, b0.cdgh);
         }
-        a.abef = _mm_add_epi32(a.abef, a0.abef);
-        a.cdgh = _mm_add_epi32(a.cdgh, a0.cdgh);
-        b.abef = _mm_add_epi32(b.abef, b0.abef);
-        b.cdgh = _mm_add_epi32(b.cdgh, b0.cdgh);
-        pa += SHA256_BLOCK;
-        pb += SHA256_BLOCK;
     }
-    store_state(&a, state);
-    store_state(&b, state + 8);
+    store_digest(&a, messages[0].digest);
+    store_digest(&b, messages[1].digest);
 }
 
 static int supported(void)
@@ -104,10 +110,8 @@ static int supported(void)
 const struct sha256_impl sha256_shani = {
     .name = "shani",
     .lanes = 2,
-    .word_stride = 1,
-    .lane_stride = 8,
     .supported = supported,
-    .compress = compress,
+    .hash = hash,
 };
 
 #endif

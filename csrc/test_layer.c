@@ -262,6 +262,11 @@ static void test_entry_bounds(enum layer_layout layout)
         add_entry('2', (char[]){'s', (char)('0' + i), 0}, "");
     }
     refuses(&r, -EFBIG, "too much metadata", "s3");
+    add_pax('g', "SCHILY.xattr.user.a=", filled('v', 6000), 6000);
+    for (int i = 0; i < 5; i++)
+        add_entry('0', "file", "");
+    add_entry('0', "last", "");
+    refuses(&r, -EFBIG, "too much metadata", "file");
 }
 
 static void test_name_bounds(enum layer_layout layout)

@@ -257,3 +257,12 @@ def test_an_error_of_the_system_says_what_to_which_file():
     wanted = r"^cannot burn x: Permission denied$"
     with pytest.raises(StorageError, match=wanted), storage_errors("burn", "x"):
         raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+
+
+def test_a_device_or_pipe_is_not_replaced(tmp_path):
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    with pytest.raises(StorageError, match="which a file would replace"), Outputs() as outputs:
+        outputs.write(pipe, b"data")
+    assert stat.S_ISFIFO(pipe.stat().st_mode)
+    assert list(tmp_path.iterdir()) == [pipe]

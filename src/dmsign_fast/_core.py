@@ -1,4 +1,8 @@
-"""The one door to the C core (csrc/dmsign.h): buffers in, errno values out as exceptions."""
+"""The one door to the C core (csrc/dmsign.h): buffers in, errno values out as exceptions.
+
+Buffers of callers are released before an exception leaves: the garbage collector of CPython before
+3.12.7 crashes on a memoryview that a traceback holds exported (CPython issue 77894).
+"""
 
 from __future__ import annotations
 
@@ -109,15 +113,15 @@ class BlockHash:
 
     def hash_blocks(self, blocks: Buffer, threads: int = 1) -> bytearray:
         """Digests, 32 bytes each, of contiguous whole blocks."""
-        data = ffi.from_buffer("uint8_t[]", blocks)
-        count, rest = divmod(len(data), self.block_size)
-        if rest:
-            raise ParameterError(
-                f"{len(data)} bytes are not a multiple of the block size, {self.block_size}"
-            )
-        digests = bytearray(count * DIGEST_SIZE)
-        out = ffi.from_buffer("uint8_t[]", digests)
-        _check(lib.dmsign_hash_blocks(self._hash, data, count, out, threads))
+        with ffi.from_buffer("uint8_t[]", blocks) as data:
+            count, rest = divmod(len(data), self.block_size)
+            if rest:
+                raise ParameterError(
+                    f"{len(data)} bytes are not a multiple of the block size, {self.block_size}"
+                )
+            digests = bytearray(count * DIGEST_SIZE)
+            out = ffi.from_buffer("uint8_t[]", digests)
+            _check(lib.dmsign_hash_blocks(self._hash, data, count, out, threads))
         return digests
 
     def hash_file(self, fd: int, offset: int, count: int, threads: int = 1) -> bytearray:
@@ -162,8 +166,8 @@ class Tree:
 
     def update(self, data: Buffer, threads: int) -> None:
         """Append bytes of any number."""
-        view = ffi.from_buffer("uint8_t[]", data)
-        _check(lib.dmsign_tree_update(self._tree, view, len(view), threads))
+        with ffi.from_buffer("uint8_t[]", data) as view:
+            _check(lib.dmsign_tree_update(self._tree, view, len(view), threads))
 
     def update_file(self, fd: int, offset: int, count: int, threads: int) -> None:
         """Append ``count`` data blocks of a file; StorageError as BlockHash.hash_file."""
@@ -176,9 +180,9 @@ class Tree:
 
     def update_digests(self, digests: Buffer, threads: int) -> None:
         """Append data blocks of which only the digests, 32 bytes each, are known."""
-        view = ffi.from_buffer("uint8_t[]", digests)
-        count = len(view) // DIGEST_SIZE
-        _check(lib.dmsign_tree_update_digests(self._tree, view, count, threads))
+        with ffi.from_buffer("uint8_t[]", digests) as view:
+            count = len(view) // DIGEST_SIZE
+            _check(lib.dmsign_tree_update_digests(self._tree, view, count, threads))
 
     def final(self, threads: int) -> bytes:
         """End the data; the root hash. The data must be one or more whole blocks."""
@@ -246,8 +250,8 @@ class Layer:
             FormatError: an entry cannot be what it says, or mkfs.erofs would fail or lose it.
             StorageError: the file of the data cannot be written.
         """
-        view = ffi.from_buffer("uint8_t[]", tar)
-        self._check(lib.dmsign_layer_update(self._layer, view, len(view), threads))
+        with ffi.from_buffer("uint8_t[]", tar) as view:
+            self._check(lib.dmsign_layer_update(self._layer, view, len(view), threads))
 
     def final(self, uuid: bytes, threads: int) -> None:
         """End the tar; errors as update."""

@@ -53,6 +53,8 @@ class _Output:
         self._named = self._placed = self._replaces = False
         if self.path.is_dir():
             raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
+        if self.path.exists() and not self.path.is_file():
+            raise OSError(errno.EINVAL, "a device or pipe, which a file would replace")
         self._directory = os.open(self.path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
             self.fd = self._create()

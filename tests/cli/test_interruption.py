@@ -30,13 +30,20 @@ def large(tmp_path_factory):
     path.unlink()
 
 
-SMALL_STEPS = (
-    "import sys\n"
-    "from dmsign_fast.cli import main\n"
-    "from dmsign_fast.verity import format\n"
-    "format._SPAN = 8 << 20\n"
-    "sys.exit(main())"
-)
+# Small steps with a rest after each, so that a signal finds it at work on the fastest machine.
+SMALL_STEPS = """
+import sys, time
+from dmsign_fast.cli import main
+from dmsign_fast.verity import format
+from dmsign_fast.verity.tree import VerityHasher
+format._SPAN = 8 << 20
+drain = VerityHasher.drain
+def rest(hasher):
+    time.sleep(0.1)
+    return drain(hasher)
+VerityHasher.drain = rest
+sys.exit(main())
+"""
 
 
 @contextmanager

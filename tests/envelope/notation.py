@@ -77,11 +77,22 @@ class Layout:
         image = self.image | {"annotations": {"org.opencontainers.image.ref.name": "v1"}}
         self._index([image, self.blob(json.dumps(manifest).encode(), MANIFEST_TYPE)])
 
-    def signature(self) -> tuple[bytes, str]:
-        """Return the envelope of the last signature, and its media type."""
+    def signatures(self, media_type: str = "application/") -> list[tuple[bytes, str]]:
+        """Return the envelopes of that media type, each with its type."""
         index = json.loads((self.root / "index.json").read_text())
-        layer = json.loads(self.read(index["manifests"][-1]))["layers"][0]
-        return self.read(layer), layer["mediaType"]
+        # notation lists manifests in the order of a map of Go, which is another every time
+        manifests = [json.loads(self.read(one)) for one in index["manifests"]]
+        layers = [layer for one in manifests if "subject" in one for layer in one["layers"]]
+        return [
+            (self.read(layer), layer["mediaType"])
+            for layer in layers
+            if layer["mediaType"].startswith(media_type)
+        ]
+
+    def signature(self, media_type: str = "application/") -> tuple[bytes, str]:
+        """Return the only one."""
+        (found,) = self.signatures(media_type)
+        return found
 
     def _index(self, manifests: list[dict]) -> None:
         index = {"schemaVersion": 2, "manifests": manifests}

@@ -105,7 +105,9 @@ def test_a_self_signed_certificate_alone(media_type, layout, tmp_path):
     notation = Notation(tmp_path / "home")
     notation.use_key(entity)
     assert notation.sign(layout, media_type).exit_code == 0
-    check_envelope(parse_envelope(*layout.signature()), target=layout.image)
+    assert len(layout.signatures()) == 2
+    for signature in layout.signatures():
+        check_envelope(parse_envelope(*signature), target=layout.image)
 
 
 def test_the_protected_header_is_byte_for_byte_that_of_notation(layout, tmp_path):
@@ -114,7 +116,7 @@ def test_the_protected_header_is_byte_for_byte_that_of_notation(layout, tmp_path
     notation.use_key(entity)
     for media_type in FORMATS:
         assert notation.sign(layout, media_type, "--expiry", "24h").exit_code == 0
-        theirs, _ = layout.signature()
+        theirs, _ = layout.signature(media_type)
         found = parse_envelope(theirs, media_type)
         ours = sign_manifest(
             layout.image,

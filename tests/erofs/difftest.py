@@ -26,6 +26,7 @@ DELIBERATE = (
     "NUL in a PAX path",
     "attribute name with NUL",
     "truncated archive",
+    "extension header too large",
     "data on a device",
     "whiteout of nothing",
 )

@@ -76,6 +76,16 @@ ENTRIES: dict[str, bytes] = {
     "link counts below zero, kept": b"".join(
         H(b"p/%d" % i, b"5") + H(b"p/%d" % i, b"0") for i in range(5)
     ),
+    "up and down, twice": H(b"a/b/../x", b"0") + H(b"a/b/../y", b"0") + H(b"a/b/z", b"0"),
+    "names alike for long": b"".join(
+        pax([(b"path", b"n" * n + bytes([c]) + b"m" * (n % 3))]) + H(b"-", b"0")
+        for n in (7, 8, 9, 15, 16, 17, 100, 247, 248, 249, 252)
+        for c in (0x80, 0x6E, 0x01, 0xFF, 0x2D)
+    ),
+    "names before and after the dots": b"".join(
+        H(b"d/" + name, b"0")
+        for name in (b"...", b".-", b".a", b"-", b"..a", b"..-", b"/0", b"!", b"\xff", b".\x01")
+    ),
     "path of slashes": H(b"///", b"5", mode=0o711),
     "empty name": H(b"", b"5", mode=0o711, mtime=9),
     "name with a slash through a GNU header": gnu_long(b"dir/", b"L")

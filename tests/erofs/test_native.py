@@ -40,7 +40,7 @@ def test_mutant(harness: Harness, seed: int) -> None:
 
 @pytest.mark.parametrize("mtime", [0, 7])
 def test_much_metadata(harness: Harness, mtime: int) -> None:
-    assert not harness.compare(special.much_metadata(60, mtime), "much metadata")
+    assert not harness.compare(special.much_metadata(30, mtime), "much metadata")
 
 
 @pytest.mark.parametrize(

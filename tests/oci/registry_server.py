@@ -152,6 +152,7 @@ class RegistryServer(ThreadingHTTPServer):
 
 class Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
+    disable_nagle_algorithm = True  # each answer is written in two pieces
     cut = change = None
 
     def log_message(self, *_):

@@ -36,7 +36,11 @@ def add_group(
     """Add a command of several commands."""
     group = commands.add_parser(name, help=about)
     actions = group.add_subparsers(
-        title="commands", metavar="COMMAND", required=True, parser_class=Parser
+        title="commands",
+        metavar="COMMAND",
+        required=True,
+        parser_class=Parser,
+        prog=group.prog,
     )
     for command in modules:
         add_command(actions, command)

@@ -95,7 +95,10 @@ def signer_of(args: argparse.Namespace) -> Signer:
     from dmsign_fast.trust.keys import LocalKey, load_signing_keys
     from dmsign_fast.trust.store import config_directory
 
-    named = load_signing_keys(config_directory()).get(args.key)
+    known = load_signing_keys(config_directory())
+    if args.key not in known.keys and args.key and Path(args.key).is_file():
+        raise ParameterError(f"{args.key} is a file: give its certificate too, with --cert")
+    named = known.get(args.key)
     if not isinstance(named, LocalKey):
         raise ParameterError(
             f"the key {named.name} is one of the plugin {named.plugin}, and plugins are not "

@@ -46,7 +46,7 @@ def _terminated(number: int, _: object) -> NoReturn:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="dmsign-fast",
-        description="dm-verity hash trees at the speed of memory, signed for the Linux kernel",
+        description="container images and dm-verity devices, signed for the Linux kernel",
         epilog=_EXIT_CODES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
@@ -54,7 +54,12 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--verbose", action="store_true", help="with --version: what runs here, and which SHA-256"
     )
-    commands = parser.add_subparsers(title="commands", metavar="COMMAND", parser_class=Parser)
+    commands = parser.add_subparsers(
+        title="commands",
+        metavar="COMMAND",
+        parser_class=Parser,
+        prog=parser.prog,  # given, it need not be made from a help text
+    )
     for command in (sign, verify, inspect, list):
         add_command(commands, command)
     layer.add_commands(commands)

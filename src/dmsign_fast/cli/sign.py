@@ -31,6 +31,7 @@ examples:
 """
 _MEDIA_TYPES = {"jws": "application/jose+json", "cose": "application/cose"}
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
+_LONGEST = 36525 * 86400
 
 
 def _duration(text: str) -> timedelta:
@@ -38,7 +39,11 @@ def _duration(text: str) -> timedelta:
     if not number.isdecimal() or unit not in _UNITS or not int(number):
         message = f"{text!r} is not a duration: give a number and s, m, h or d, such as 24h"
         raise argparse.ArgumentTypeError(message)
-    return timedelta(seconds=int(number) * _UNITS[unit])
+    seconds = int(number) * _UNITS[unit]
+    if seconds > _LONGEST:
+        message = f"{text!r} is longer than 100 years"
+        raise argparse.ArgumentTypeError(message)
+    return timedelta(seconds=seconds)
 
 
 def name_and_value(text: str) -> tuple[str, str]:
@@ -83,16 +88,25 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _timestamp(args: argparse.Namespace) -> Callable[[bytes], bytes] | None:
+    if bool(args.timestamp_url) != bool(args.timestamp_root_cert):
+        raise ParameterError(
+            "--timestamp-url and --timestamp-root-cert, which checks the answer, need each other"
+        )
     if not args.timestamp_url:
         return None
-    if not args.timestamp_root_cert:
-        raise ParameterError("--timestamp-url needs --timestamp-root-cert, to check the answer")
     from dmsign_fast.envelope.timestamp import over_http, request_timestamp
     from dmsign_fast.envelope.trust import load_trust_anchors
 
     anchors = load_trust_anchors(args.timestamp_root_cert)
     ask = over_http(args.timestamp_url)
     return lambda signature: request_timestamp(signature, ask, anchors)
+
+
+def _metadata(args: argparse.Namespace) -> dict[str, str]:
+    metadata = dict(args.user_metadata)
+    if len(metadata) != len(args.user_metadata):
+        raise ParameterError("--user-metadata gives a value to the same name twice")
+    return metadata
 
 
 def _options(args: argparse.Namespace) -> SignOptions:
@@ -104,7 +118,7 @@ def _options(args: argparse.Namespace) -> SignOptions:
         media_type=_MEDIA_TYPES[args.signature_format],
         legacy=args.manifest_form == "legacy",
         expiry=datetime.now(UTC) + args.expiry if args.expiry else None,
-        user_metadata=dict(args.user_metadata),
+        user_metadata=_metadata(args),
         timestamp=_timestamp(args),
         agent=f"dmsign-fast/{__version__}",
         dm_verity=not args.no_dm_verity,

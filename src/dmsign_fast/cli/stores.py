@@ -27,10 +27,11 @@ def add_image_options(parser: argparse.ArgumentParser) -> None:
         metavar="REF",
         help="REGISTRY/REPOSITORY:TAG or @DIGEST; with --oci-layout PATH:TAG or @DIGEST",
     )
-    where = parser.add_argument_group("image").add_argument
-    where("--oci-layout", action="store_true", help="REF is in an OCI image layout")
-    where("--platform", metavar="OS/ARCH[/VARIANT]", help="of an index: this manifest")
-    where("--recursive", action="store_true", help="of an index: all manifests and itself")
+    group = parser.add_argument_group("image")
+    group.add_argument("--oci-layout", action="store_true", help="REF is in an OCI image layout")
+    which = group.add_mutually_exclusive_group().add_argument
+    which("--platform", metavar="OS/ARCH[/VARIANT]", help="of an index: this manifest")
+    which("--recursive", action="store_true", help="of an index: all manifests and itself")
     registry = parser.add_argument_group("registry").add_argument
     registry("--plain-http", action="store_true", help="HTTP; always for loopback addresses")
     registry("--ca-file", type=Path, metavar="FILE", help="certificates that its own may be from")
@@ -45,6 +46,8 @@ def _credentials(args: argparse.Namespace) -> Credentials | None:
     username = args.username or os.environ.get("NOTATION_USERNAME")
     if args.password_stdin:
         password = sys.stdin.readline().rstrip("\r\n")
+    if not username and args.password_stdin:
+        raise ParameterError("--password-stdin needs --username, or NOTATION_USERNAME set")
     if not username:
         return None
     if not password:

@@ -21,6 +21,7 @@ __all__ = ["ImageHasher", "is_erofs"]
 _SUPERBLOCK = 1024
 _MAGIC = 0xE0F5E1E2
 _BLOCK_BITS = _SUPERBLOCK + 12
+_TAR_MAGIC = 257
 
 
 def is_erofs(media_type: str | None, head: bytes) -> bool:
@@ -29,7 +30,8 @@ def is_erofs(media_type: str | None, head: bytes) -> bool:
     Linux: fs/erofs/erofs_fs.h; containerd: internal/erofsutils, IsErofsMediaType.
     """
     if media_type is None:
-        return _has_magic(head)
+        # a tar has the first file's contents there
+        return _has_magic(head) and not head.startswith(b"ustar", _TAR_MAGIC)
     return media_type.startswith("application/vnd.erofs.layer")
 
 
@@ -78,7 +80,7 @@ class ImageHasher:
                 the recipe's block size.
         """
         block = self.recipe.params.data_block_size
-        if not _has_magic(self._head):
+        if not _has_magic(self._head) or len(self._head) <= _BLOCK_BITS:
             raise FormatError("the layer is not an EROFS image: its superblock is missing")
         image_block = 1 << min(self._head[_BLOCK_BITS], 63)
         if image_block < block:

@@ -68,19 +68,21 @@ class _Spool:
 
     def __init__(self) -> None:
         self._file: IO[bytes] | None = None
+        self._size = 0
 
     def append(self, digests: memoryview) -> None:
         with storage_errors("write a temporary file in", tempfile.gettempdir()):
             if not self._file:
                 self._file = tempfile.TemporaryFile()  # noqa: SIM115
-            self._file.write(digests)
+            write_all(self._file.fileno(), digests, self._size)
+        self._size += len(digests)
 
     def take(self) -> Iterator[bytes]:
-        if self._file:
+        for at in range(0, self._size, _TAKEN):
+            assert self._file  # noqa: S101
             with storage_errors("read a temporary file in", tempfile.gettempdir()):
-                self._file.seek(0)
-                while digests := self._file.read(_TAKEN):
-                    yield digests
+                digests = os.pread(self._file.fileno(), _TAKEN, at)
+            yield digests
 
     def close(self) -> None:
         if self._file:
@@ -179,7 +181,7 @@ class LayerHasher:
             else None
         )
         self._memory = memory
-        self._unspooled = 0
+        self._spooled = 0  # bytes of the tar whose digests went to the spool
         self._spool = _Spool()
         self._layer: _core.Layer | None = _core.Layer(
             recipe.mkfs_version,
@@ -204,13 +206,12 @@ class LayerHasher:
             StorageError: the image or a temporary file cannot be written.
         """
         self._growing.update(data, self.threads)
-        size = memoryview(data).nbytes
-        self._tar_size += size
-        self._unspooled += size // self.recipe.params.data_block_size * _core.DIGEST_SIZE
-        if self._unspooled > self._memory:
+        self._tar_size += memoryview(data).nbytes
+        kept = (self._tar_size - self._spooled) // self.recipe.params.data_block_size
+        if kept * _core.DIGEST_SIZE > self._memory:
             for leaves in self._growing.take_leaves():
                 self._spool.append(leaves)
-            self._unspooled = 0
+            self._spooled = self._tar_size
 
     def finalize(
         self,
@@ -303,4 +304,6 @@ def _move_up(fd: int, size: int, by: int) -> None:
     """Move the first ``size`` bytes of a file, last ones first, since both places overlap."""
     for end in range(size, 0, -_PIECE):
         start = max(0, end - _PIECE)
-        write_all(fd, os.pread(fd, end - start, start), start + by)
+        piece = os.pread(fd, end - start, start)
+        if piece != os.pread(fd, end - start, start + by):  # zeros over a hole leave it one
+            write_all(fd, piece, start + by)

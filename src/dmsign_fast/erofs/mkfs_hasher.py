@@ -25,7 +25,7 @@ _PIECE = 1 << 20
 
 
 class MkfsHasher:
-    """Keeps the tar in a nameless file, and at its end lets mkfs.erofs convert it."""
+    """Keeps the tar in a temporary file, and at its end lets mkfs.erofs convert it."""
 
     def __init__(
         self,
@@ -61,7 +61,8 @@ class MkfsHasher:
         self._options = options
         self._threads = threads
         self._time_limit = time_limit
-        self._tar = tempfile.TemporaryFile()  # noqa: SIM115
+        # with a name, since mkfs.erofs before 1.9 asks for it (realpath of its source)
+        self._tar = tempfile.NamedTemporaryFile(prefix=".dmsign-")  # noqa: SIM115
         self._scratch = tempfile.TemporaryFile() if image is None else None  # noqa: SIM115
         self._image = self._scratch.fileno() if image is None and self._scratch else image or 0
         self._size = 0
@@ -150,7 +151,8 @@ class TwinHasher:
 def _difference(native: HashedLayer, mkfs: HashedLayer) -> str:
     if native.image_size != mkfs.image_size:
         return f"images of {native.image_size} and {mkfs.image_size} bytes"
-    if not native.tree.hash_blocks:
+    try:
+        first = native.tree.differences(mkfs.tree)[0]
+    except ParameterError:  # its hash blocks were taken out while it grew
         return "images of one size"
-    first = native.tree.differences(mkfs.tree)[0]
     return f"images differ first in data block {first}"

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import queue
+import threading
+from concurrent.futures import CancelledError
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -12,7 +15,6 @@ from dmsign_fast.pipeline.layers import Expected, hash_layer
 from dmsign_fast.strict_json import Members, read_object
 
 if TYPE_CHECKING:
-    import threading
     from collections.abc import Callable, Iterator
 
     from dmsign_fast.erofs.recipe import Recipe
@@ -27,6 +29,8 @@ _CONFIG_TYPES = (
     "application/vnd.oci.image.config.v1+json",
     "application/vnd.docker.container.image.v1+json",
 )
+_AHEAD = 2  # pieces
+_LOOK = 0.2  # seconds after which somebody who waits for a piece sees that he should stop
 # What buildkit puts beside images in an index: no files to mount.
 _IN_TOTO = "application/vnd.in-toto+json"
 
@@ -52,7 +56,7 @@ def manifests_of(
     recursive: bool = False,
     whole: bool = False,
 ) -> list[Manifest | Index]:
-    """The manifests that a tag or digest stands for; an index last, after those in it.
+    """The manifests that a tag or digest stands for, each once; an index after those in it.
 
     Args:
         store: where they are.
@@ -83,16 +87,21 @@ def manifests_of(
             f"{reference} is an index of {len(found.manifests)} manifests ({', '.join(listed)}): "
             "give --platform for one of them, or --recursive for all"
         )
-    return [*(_within(store, found, depth=4)), found]
+    return [*_within(store, found, 4, {found.descriptor.digest}), found]
 
 
-def _within(store: Store, index: Index, depth: int) -> Iterator[Manifest | Index]:
+def _within(
+    store: Store, index: Index, depth: int, seen: set[Digest]
+) -> Iterator[Manifest | Index]:
     if not depth:
         raise FormatError(f"index {index.descriptor.digest} nests more than 4 deep")
     for descriptor in index.manifests:
+        if descriptor.digest in seen:
+            continue
+        seen.add(descriptor.digest)
         manifest = store.fetch_manifest(descriptor)
         if isinstance(manifest, Index):
-            yield from _within(store, manifest, depth - 1)
+            yield from _within(store, manifest, depth - 1, seen)
         yield manifest
 
 
@@ -134,6 +143,46 @@ def image_layers(store: Store, manifest: Manifest) -> tuple[ImageLayer, ...]:
     return tuple(ImageLayer(layer, Digest(diff_id)) for layer, diff_id in pairs)
 
 
+def _read_ahead(pieces: Iterator[bytes], stop: threading.Event) -> Iterator[bytes]:
+    """The same pieces, read by a thread that nobody waits for.
+
+    A registry that says nothing would otherwise hold up whoever sets ``stop``, for minutes.
+    """
+    ahead: queue.SimpleQueue[bytes | BaseException | None] = queue.SimpleQueue()
+    room = threading.Semaphore(_AHEAD)
+    end = threading.Event()
+
+    def read() -> None:
+        try:
+            for piece in pieces:
+                ahead.put(piece)
+                room.acquire()
+                if end.is_set():
+                    return
+            ahead.put(None)
+        except BaseException as error:  # noqa: BLE001
+            ahead.put(error)
+
+    threading.Thread(target=read, name="dmsign-read", daemon=True).start()
+    try:
+        while True:
+            try:
+                piece = ahead.get(timeout=_LOOK)
+            except queue.Empty:
+                if stop.is_set():
+                    raise CancelledError from None
+                continue
+            if isinstance(piece, BaseException):
+                raise piece
+            if piece is None:
+                return
+            yield piece
+            room.release()
+    finally:
+        end.set()
+        room.release()
+
+
 def hash_image_layer(
     store: Store,
     layer: ImageLayer,
@@ -156,7 +205,7 @@ def hash_image_layer(
     )
     try:
         return hash_layer(
-            store.fetch(described),
+            _read_ahead(store.fetch(described), stop or threading.Event()),
             recipe,
             expected,
             conversion,

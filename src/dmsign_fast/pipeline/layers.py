@@ -8,10 +8,11 @@ import itertools
 import mmap
 import os
 import re
+import select
 import threading
-from concurrent.futures import CancelledError, ThreadPoolExecutor, as_completed
+from concurrent.futures import CancelledError
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, BinaryIO, Protocol, TypeVar, cast
+from typing import TYPE_CHECKING, BinaryIO, Protocol, cast
 
 from dmsign_fast.erofs.compression import Compression, compression_of, decompress
 from dmsign_fast.erofs.image import ImageHasher, is_erofs
@@ -22,7 +23,7 @@ from dmsign_fast.outputs import storage_errors
 from dmsign_fast.pipeline.stages import BUFFERS, side_by_side
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator
     from pathlib import Path
 
     from typing_extensions import Buffer
@@ -30,13 +31,12 @@ if TYPE_CHECKING:
     from dmsign_fast.erofs.layer import HashArea, HashedLayer
     from dmsign_fast.erofs.mkfs import MkfsErofs
 
-__all__ = ["CheckedLayer", "Conversion", "Expected", "hash_layer", "read_pieces", "run_all"]
+__all__ = ["CheckedLayer", "Conversion", "Expected", "hash_layer", "read_pieces"]
 
 _PIECE = 2 << 20
 _HEAD = 4096
+_PAUSE = 0.1  # seconds between two looks at ``stop`` while a pipe is silent
 _DIGEST = re.compile(r"(sha256:[0-9a-f]{64}|sha384:[0-9a-f]{96}|sha512:[0-9a-f]{128})")
-
-T = TypeVar("T")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -168,21 +168,28 @@ def _buffer() -> memoryview:
     return memoryview(mmap.mmap(-1, _PIECE + mmap.PAGESIZE))[32 : 32 + _PIECE]
 
 
-def read_pieces(path: Path) -> Iterator[memoryview]:
+def read_pieces(path: Path, stop: threading.Event | None = None) -> Iterator[memoryview]:
     """The bytes of a file, or of standard input for ``-``, for hash_layer.
 
     A piece can be used until BUFFERS more were taken: fresh memory for each would cost more than
-    reading it.
+    reading it. Once ``stop`` is set, waiting for a pipe ends with CancelledError.
 
     Raises:
         StorageError: it cannot be read.
     """
+
+    def read(fd: int, buffer: memoryview) -> int:
+        while stop and not select.select([fd], [], [], _PAUSE)[0]:
+            if stop.is_set():
+                raise CancelledError
+        return os.readv(fd, [buffer])
+
     with storage_errors("read", path):
         fd = os.dup(0) if str(path) == "-" else os.open(path, os.O_RDONLY | os.O_CLOEXEC)
         try:
             for buffer in itertools.cycle([_buffer() for _ in range(BUFFERS)]):
                 have = 0
-                while have < _PIECE and (got := os.readv(fd, [buffer[have:]])):
+                while have < _PIECE and (got := read(fd, buffer[have:])):
                     have += got
                 if have:
                     yield buffer[:have]
@@ -214,31 +221,32 @@ def _hasher(
 ) -> _Hasher:
     if native_image:
         return ImageHasher(recipe, threads=conversion.threads, image=image)
-    from dmsign_fast.erofs.mkfs import MkfsErofs
-    from dmsign_fast.erofs.mkfs_hasher import MkfsHasher, TwinHasher
-
-    def ours(image: int | None) -> LayerHasher:
-        return LayerHasher(
+    mkfs = conversion.converter == "mkfs"
+    ours = (
+        None
+        if mkfs
+        else LayerHasher(
             recipe,
             threads=conversion.threads,
             lossy=conversion.lossy,
             memory=conversion.memory,
             image=image,
         )
+    )
+    if conversion.converter == "native" and ours:
+        return ours
+    from dmsign_fast.erofs.mkfs import MkfsErofs
+    from dmsign_fast.erofs.mkfs_hasher import MkfsHasher, TwinHasher
 
-    def theirs(image: int | None) -> MkfsHasher:
-        return MkfsHasher(
-            recipe,
-            conversion.mkfs or MkfsErofs.find(),
-            options=conversion.mkfs_options,
-            threads=conversion.threads,
-            time_limit=conversion.time_limit,
-            image=image,
-        )
-
-    if conversion.converter == "mkfs":
-        return theirs(image)
-    return TwinHasher(ours(image), theirs(None)) if conversion.converter == "both" else ours(image)
+    theirs = MkfsHasher(
+        recipe,
+        conversion.mkfs or MkfsErofs.find(),
+        options=conversion.mkfs_options,
+        threads=conversion.threads,
+        time_limit=conversion.time_limit,
+        image=image if mkfs else None,
+    )
+    return TwinHasher(ours, theirs) if ours else theirs
 
 
 def hash_layer(
@@ -263,7 +271,7 @@ def hash_layer(
         image: a new file, open for reading and writing, that the image is written to.
         hash_area: takes the hash blocks as they are finished, instead of the tree; see LayerHasher.
         progress: called with the number of bytes read since its last call.
-        stop: once it is set, the work ends with InterruptedError.
+        stop: once it is set, the work ends with concurrent.futures.CancelledError.
 
     Raises:
         VerificationError: a digest or the size is not the expected one.
@@ -314,24 +322,3 @@ def hash_layer(
         diff_id = tar.check()
         hashed = hasher.finalize(digest=digest, diff_id=diff_id, hash_area=hash_area)
     return CheckedLayer(digest, diff_id, blob.size, tar.size, compression, hashed)
-
-
-def run_all(tasks: Sequence[Callable[[threading.Event], T]], jobs: int) -> list[T]:
-    """Run tasks, up to ``jobs`` at a time; their results in the order of the tasks.
-
-    Each is given an event that tells it to stop. The first error stops the others, and comes out
-    when none is left running.
-    """
-    stop = threading.Event()
-    if jobs <= 1:
-        return [task(stop) for task in tasks]
-    with ThreadPoolExecutor(jobs) as pool:
-        futures = [pool.submit(task, stop) for task in tasks]
-        try:
-            for future in as_completed(futures):
-                future.result()
-        except BaseException:
-            stop.set()
-            pool.shutdown(cancel_futures=True)
-            raise
-    return [future.result() for future in futures]

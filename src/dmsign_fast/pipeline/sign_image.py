@@ -12,6 +12,7 @@ from dmsign_fast.envelope.pkcs7 import sign_root_hash, verify_root_hash
 from dmsign_fast.envelope.trust import TrustAnchors
 from dmsign_fast.errors import FormatError, NotFoundError, ParameterError, VerificationError
 from dmsign_fast.oci.manifest import Manifest
+from dmsign_fast.oci.store import refers_to
 from dmsign_fast.pipeline.artifact import (
     NOTARY_TYPE,
     Artifact,
@@ -24,7 +25,9 @@ from dmsign_fast.pipeline.artifact import (
     recipe_of,
 )
 from dmsign_fast.pipeline.image import hash_image_layer, image_layers, is_image, manifests_of
-from dmsign_fast.pipeline.layers import Conversion, run_all
+from dmsign_fast.pipeline.jobs import run_all
+from dmsign_fast.pipeline.layers import Conversion
+from dmsign_fast.signing.scheme import pkcs7_scheme
 
 if TYPE_CHECKING:
     import threading
@@ -135,7 +138,7 @@ def sign_image(
 
     Raises:
         ParameterError: an index without a choice in it, or nothing to sign.
-        VerificationError: a layer or manifest is not what its digest says.
+        VerificationError: a layer or manifest is not what its digest or diff ID says.
         SigningError: the key cannot sign, or its signature does not hold.
         FormatError, StorageError, RegistryError: as hash_layer and Store have them.
     """
@@ -154,7 +157,8 @@ def sign_image(
             "manifest alone with --no-dm-verity"
         )
     hashed = _hash_layers(store, images, shared, progress, found) if options.dm_verity else {}
-    return [_sign_one(store, manifest, signer, shared, hashed) for manifest in manifests]
+    made = [_sign_one(store, manifest, signer, shared, hashed) for manifest in manifests]
+    return [_push(store, signed, artifacts) for signed, artifacts in made]
 
 
 def _hash_layers(
@@ -169,7 +173,12 @@ def _hash_layers(
     for image in images:
         assert isinstance(image, Manifest)  # noqa: S101
         for layer in image_layers(store, image):
-            layers.setdefault(layer.descriptor.digest, layer)
+            known = layers.setdefault(layer.descriptor.digest, layer)
+            if known.diff_id != layer.diff_id:
+                raise VerificationError(
+                    f"layer {layer.descriptor.digest} should have the diff ID {known.diff_id} and "
+                    f"also the diff ID {layer.diff_id}: push the image again"
+                )
     found(sum(layer.descriptor.size for layer in layers.values()))
 
     def task(layer: ImageLayer) -> Callable[[threading.Event], tuple[CheckedLayer, float]]:
@@ -192,7 +201,8 @@ def _sign_one(
     signer: Signer,
     options: SignOptions,
     hashed: _Hashed,
-) -> SignedImage:
+) -> tuple[SignedImage, list[Artifact]]:
+    """Sign one manifest; the artifacts are those that are not there yet."""
     subject = manifest.descriptor
     known = [] if options.force else store.referrers(subject)
     began = time.monotonic()
@@ -206,25 +216,32 @@ def _sign_one(
         hashing = sum(hashed[digest][1] for digest in layers)
         roots = [(digest, layers[digest].image.root_hash) for digest in digests]
         dm_verity = _find(
-            store, known, lambda one: _same_layers(store, one, roots, signer, options)
+            store, subject, known, lambda one: _same_layers(store, one, roots, signer, options)
         )
         if dm_verity is None:
             artifacts.append(_sign_layers(subject, roots, signer, options))
             dm_verity = artifacts[-1].manifest.descriptor
     if options.manifest_signature:
-        notary = _find(store, known, lambda one: _same_claims(store, one, subject, signer, options))
+        notary = _find(
+            store, subject, known, lambda one: _same_claims(store, one, subject, signer, options)
+        )
         if notary is None:
             artifacts.append(_sign_manifest(subject, signer, options))
             notary = artifacts[-1].manifest.descriptor
-    signed = time.monotonic()
+    seconds = {"hash": hashing, "sign": time.monotonic() - began}
+    added = tuple(artifact.manifest.descriptor for artifact in artifacts)
+    signed = SignedImage(subject, tuple(layers.values()), dm_verity, notary, added, seconds)
+    return signed, artifacts
+
+
+def _push(store: Store, signed: SignedImage, artifacts: Sequence[Artifact]) -> SignedImage:
+    began = time.monotonic()
     for artifact in artifacts:
         for descriptor, content in artifact.blobs:
             store.push(descriptor, content)
     if artifacts:
-        store.attach(subject, [artifact.manifest for artifact in artifacts])
-    seconds = {"hash": hashing, "sign": signed - began, "push": time.monotonic() - signed}
-    added = tuple(artifact.manifest.descriptor for artifact in artifacts)
-    return SignedImage(subject, tuple(layers.values()), dm_verity, notary, added, seconds)
+        store.attach(signed.manifest, [artifact.manifest for artifact in artifacts])
+    return replace(signed, seconds={**signed.seconds, "push": time.monotonic() - began})
 
 
 def _sign_layers(
@@ -257,13 +274,16 @@ def _sign_manifest(subject: Descriptor, signer: Signer, options: SignOptions) ->
 
 
 def _find(
-    store: Store, known: list[Descriptor], same: Callable[[Manifest], bool]
+    store: Store,
+    subject: Descriptor,
+    known: list[Descriptor],
+    same: Callable[[Manifest], bool],
 ) -> Descriptor | None:
-    """The first of the referrers that is the same; what is broken or gone is none."""
+    """The first of the referrers that is the same; what is broken, gone or foreign is none."""
     for descriptor in known:
         try:
             manifest = store.fetch_manifest(descriptor)
-            if isinstance(manifest, Manifest) and same(manifest):
+            if isinstance(manifest, Manifest) and refers_to(manifest, subject) and same(manifest):
                 return manifest.descriptor
         except (FormatError, VerificationError, NotFoundError, ParameterError):
             continue
@@ -277,7 +297,7 @@ def _same_layers(
     signer: Signer,
     options: SignOptions,
 ) -> bool:
-    """Whether an artifact has good signatures of this key over these root hashes."""
+    """Whether an artifact has good signatures of this key and kind over these root hashes."""
     form = form_of(options.form)
     if manifest.artifact_type != form.artifact_type or recipe_of(manifest) != options.recipe:
         return False
@@ -285,8 +305,14 @@ def _same_layers(
     wanted = dict(roots)
     digests = [layer for layer, _ in roots]
     signatures = read_dm_verity(store, manifest, digests)
+    form_of_each = (
+        pkcs7_scheme(signer.key_spec, options.pkcs7_digest).name,
+        len(signer.certificate_chain) if options.certificates else 0,
+    )
     for one in signatures:
-        verify_root_hash(one.signature, wanted[one.layer], anchors)
+        verdict = verify_root_hash(one.signature, wanted[one.layer], anchors)
+        if (verdict.scheme, verdict.embedded) != form_of_each:
+            return False
     return all(one.root_hash == wanted[one.layer] for one in signatures)
 
 

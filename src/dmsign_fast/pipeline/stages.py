@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import _thread
 import contextlib
 import queue
-import threading
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -26,19 +26,27 @@ BUFFERS = _DEPTH + 3
 class _Stage:
     """A thread that consumes pieces in order.
 
-    After an error it takes pieces and drops them, so that nobody waits for it.
+    After an error it takes pieces and drops them, so that nobody waits for it. Made of what a
+    signal leaves whole at any time, which Queue and Thread are not (CPython issue 90882).
     """
 
     def __init__(self, consume: Consumer) -> None:
         self._consume = consume
-        self._pieces: queue.Queue[Buffer | None] = queue.Queue(_DEPTH)
+        self._pieces: queue.SimpleQueue[Buffer | None] = queue.SimpleQueue()
+        self._room: queue.SimpleQueue[None] = queue.SimpleQueue()
+        for _ in range(_DEPTH):
+            self._room.put(None)
         self._error: BaseException | None = None
         self._dropping = False
-        self._thread = threading.Thread(target=self._run, name="dmsign-stage")
-        self._thread.start()
+        self._ended: queue.SimpleQueue[None] = queue.SimpleQueue()
+        self._running = False
+
+    def start(self) -> None:
+        self._running = bool(_thread.start_new_thread(self._run, ()))
 
     def _run(self) -> None:
         while (piece := self._pieces.get()) is not None:
+            self._room.put(None)
             if self._dropping:
                 continue
             try:
@@ -46,9 +54,12 @@ class _Stage:
             except BaseException as error:  # noqa: BLE001
                 self._error = error
                 self._dropping = True
+        self._running = False
+        self._ended.put(None)
 
     def put(self, piece: Buffer) -> None:
         self.check()
+        self._room.get()
         self._pieces.put(piece)
 
     def check(self) -> None:
@@ -60,7 +71,20 @@ class _Stage:
         self._pieces.put(None)
 
     def join(self) -> None:
-        self._thread.join()
+        while self._running:
+            self._ended.get()
+
+
+def _end(stages: list[_Stage], *, drop: bool) -> None:
+    """Wait for all; after a signal too, since consumers hold what the caller is about to close."""
+    try:
+        for stage in stages:
+            stage.end(drop=drop)
+        for stage in stages:
+            stage.join()
+    except BaseException:
+        _end(stages, drop=True)
+        raise
 
 
 @contextlib.contextmanager
@@ -72,7 +96,7 @@ def side_by_side(*consumers: Consumer) -> Iterator[Callable[[Buffer], None]]:
     after it, or an error in the block, the other consumers get no more pieces, and no thread is
     left.
     """
-    stages: list[_Stage] = []
+    stages = [_Stage(consume) for consume in consumers]
 
     def put(piece: Buffer) -> None:
         for stage in stages:
@@ -80,14 +104,11 @@ def side_by_side(*consumers: Consumer) -> Iterator[Callable[[Buffer], None]]:
 
     failed = True
     try:
-        for consume in consumers:
-            stages.append(_Stage(consume))
+        for stage in stages:
+            stage.start()
         yield put
         failed = False
     finally:
-        for stage in stages:
-            stage.end(drop=failed)
-        for stage in stages:
-            stage.join()
+        _end(stages, drop=failed)
     for stage in stages:
         stage.check()

@@ -24,7 +24,8 @@ from dmsign_fast.pipeline.artifact import (
     recipe_of,
 )
 from dmsign_fast.pipeline.image import hash_image_layer, image_layers, is_image, manifests_of
-from dmsign_fast.pipeline.layers import Conversion, run_all
+from dmsign_fast.pipeline.jobs import run_all
+from dmsign_fast.pipeline.layers import Conversion
 from dmsign_fast.trust.policy import Action, Validation
 from dmsign_fast.trust.verdict import SignatureVerdict, Trust, judge, judge_root_hash
 

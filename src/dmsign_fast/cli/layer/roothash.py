@@ -81,7 +81,7 @@ def _task(
     def hash_one(stop: threading.Event) -> CheckedLayer:
         try:
             return hash_layer(
-                read_pieces(path),
+                read_pieces(path, stop),
                 made_by,
                 expected,
                 how,
@@ -98,7 +98,7 @@ def _task(
 
 def run(args: argparse.Namespace) -> int:
     """Run the command; its exit status."""
-    from dmsign_fast.pipeline.layers import run_all
+    from dmsign_fast.pipeline.jobs import run_all
 
     with work(args, "hashing", total_size(args.layers)) as done:
         tasks = [

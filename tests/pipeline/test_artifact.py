@@ -1,0 +1,330 @@
+"""The artifacts by the letter of their specifications, and those that are refused."""
+
+import base64
+import json
+from dataclasses import replace
+from datetime import UTC, datetime
+
+import pytest
+from container_images import push_image
+from hypothesis import given
+from hypothesis import strategies as st
+from pki import der, make_intermediate, make_leaf, make_root
+
+from dmsign_fast.erofs.recipe import RECIPES, Recipe, UuidRule
+from dmsign_fast.errors import FormatError, NotFoundError, ParameterError, VerificationError
+from dmsign_fast.oci.descriptor import Descriptor, Digest
+from dmsign_fast.oci.layout import Layout
+from dmsign_fast.oci.manifest import make_manifest
+from dmsign_fast.pipeline.artifact import (
+    FORMS,
+    LayerSignature,
+    fetch_blob,
+    form_of,
+    make_dm_verity,
+    make_notary,
+    read_dm_verity,
+    recipe_of,
+)
+
+RECIPE = Recipe.parse("containerd@1.8.6")
+SUBJECT = Descriptor.of(b"image", "application/vnd.oci.image.manifest.v1+json")
+EMPTY = {
+    "mediaType": "application/vnd.oci.empty.v1+json",
+    "digest": "sha256:44136fa355b3678a1146ad16f7e8649e94fb4fc21fe77e8310c060f61caaff8a",
+    "size": 2,
+}
+RECORD = {
+    "dmsign-fast.recipe.name": "containerd",
+    "dmsign-fast.recipe.layout": "full",
+    "dmsign-fast.recipe.uuid": "digest",
+    "dmsign-fast.recipe.mkfs-version": "1.8.6",
+    "dmsign-fast.recipe.data-block-size": "4096",
+    "dmsign-fast.recipe.hash-block-size": "4096",
+    "dmsign-fast.recipe.salt": "00" * 32,
+}
+SIGNATURES = [
+    LayerSignature(Digest.of(b"layer %d" % number), bytes([number]) * 32, b"signature %d" % number)
+    for number in range(3)
+]
+LAYERS = [one.layer for one in SIGNATURES]
+forms = pytest.mark.parametrize("form", FORMS, ids=lambda form: form.name)
+
+
+@pytest.fixture
+def layout(tmp_path):
+    return Layout.create(tmp_path / "layout")
+
+
+def put(store, artifact):
+    for descriptor, content in artifact.blobs:
+        store.push(descriptor, content)
+    return artifact.manifest
+
+
+def read(store, manifest, layers=LAYERS):
+    return list(read_dm_verity(store, manifest, layers))
+
+
+def expected(**members):
+    whole = {
+        "schemaVersion": 2,
+        "mediaType": "application/vnd.oci.image.manifest.v1+json",
+        "subject": SUBJECT.to_json(),
+    }
+    return whole | members
+
+
+def described(data, media_type, **annotations):
+    return Descriptor.of(data, media_type, annotations=annotations).to_json()
+
+
+def test_the_artifact_of_the_proposal():
+    """notaryproject/notation, specs/proposals/dm-verity.md."""
+    artifact = make_dm_verity(form_of("notation"), SUBJECT, SIGNATURES, RECIPE)
+    layers = [
+        described(
+            one.signature,
+            "application/pkcs7-signature",
+            **{
+                "io.cncf.notary.layer.digest": one.layer,
+                "io.cncf.notary.dm-verity.root-hash": one.root_hash.hex(),
+                "org.opencontainers.image.title": f"layer-{number}.pkcs7.sig",
+            },
+        )
+        for number, one in enumerate(SIGNATURES)
+    ]
+    assert json.loads(artifact.manifest.raw) == expected(
+        artifactType="application/vnd.cncf.notary.signature.dm-verity",
+        config=EMPTY,
+        layers=layers,
+        annotations={"io.cncf.notary.dm-verity.signature": "true"} | RECORD,
+    )
+
+
+def test_the_artifact_of_the_prototype():
+    artifact = make_dm_verity(form_of("osguard"), SUBJECT, SIGNATURES, RECIPE)
+    layers = [
+        described(
+            one.signature,
+            "application/vnd.oci.image.layer.v1.erofs.sig",
+            **{
+                "image.layer.digest": one.layer,
+                "image.layer.root_hash": one.root_hash.hex(),
+                "image.layer.signature": base64.b64encode(one.signature).decode(),
+                "signature.blob.name": f"signature_for_layer_{one.layer[7:]}.json",
+            },
+        )
+        for one in SIGNATURES
+    ]
+    assert json.loads(artifact.manifest.raw) == expected(
+        artifactType="application/vnd.oci.mt.pkcs7",
+        config=EMPTY,
+        layers=layers,
+        annotations=RECORD,
+    )
+
+
+@forms
+def test_the_blobs_are_all_that_the_manifest_names_once(form):
+    twice = [*SIGNATURES, replace(SIGNATURES[0], layer=Digest.of(b"other"))]
+    artifact = make_dm_verity(form, SUBJECT, twice, RECIPE)
+    named = {one.digest for one in (artifact.manifest.config, *artifact.manifest.layers)}
+    assert [Digest.of(content) for _, content in artifact.blobs] == [
+        descriptor.digest for descriptor, _ in artifact.blobs
+    ]
+    assert sorted(named) == sorted(descriptor.digest for descriptor, _ in artifact.blobs)
+    assert len(artifact.manifest.layers) == 4
+
+
+@forms
+def test_what_is_written_is_read(form, layout):
+    manifest = put(layout, make_dm_verity(form, SUBJECT, SIGNATURES, RECIPE))
+    assert read(layout, manifest) == SIGNATURES
+    assert recipe_of(manifest) == RECIPE
+
+
+def test_the_forms_have_names():
+    assert [form_of(form.name) for form in FORMS] == list(FORMS)
+    with pytest.raises(ParameterError, match="'other': use one of notation, osguard"):
+        form_of("other")
+
+
+@pytest.fixture(scope="module")
+def chain():
+    return make_leaf(make_intermediate(make_root())).chain
+
+
+@pytest.mark.parametrize("legacy", [True, False])
+def test_the_manifest_of_a_notary_signature(legacy, chain):
+    kind = "application/vnd.cncf.notary.signature"
+    when = datetime(2026, 2, 3, 4, 5, 6, tzinfo=UTC)
+    artifact = make_notary(SUBJECT, b"envelope", "application/cose", chain, when, legacy=legacy)
+    thumbprints = [Digest.of(der(one)).encoded for one in chain]
+    assert len(thumbprints) == 3
+    form = (
+        {"config": EMPTY | {"mediaType": kind}}
+        if legacy
+        else {"config": EMPTY, "artifactType": kind}
+    )
+    assert json.loads(artifact.manifest.raw) == expected(
+        **form,
+        layers=[described(b"envelope", "application/cose")],
+        annotations={
+            "io.cncf.notary.x509chain.thumbprint#S256": json.dumps(
+                thumbprints, separators=(",", ":")
+            ),
+            "org.opencontainers.image.created": "2026-02-03T04:05:06Z",
+        },
+    )
+    assert [content for _, content in artifact.blobs] == [b"{}", b"envelope"]
+    assert artifact.manifest.referrer.artifact_type == kind
+
+
+# what others may have pushed
+
+
+def change(manifest, **members):
+    """The same artifact with other annotations or another type of one layer."""
+    layers = list(manifest.layers)
+    layers[1] = replace(layers[1], **members)
+    return make_manifest(
+        layers=layers, artifact_type=manifest.artifact_type, subject=manifest.subject
+    )
+
+
+@forms
+@pytest.mark.parametrize(
+    ("value", "words"),
+    [
+        (None, "signature 1 of .* has no annotation"),
+        ("", "is not a root hash"),
+        ("xyz", "'xyz' is not a root hash"),
+        ("AB" * 32, "not a root hash in lower-case hex digits"),
+        ("ab " * 32, "not a root hash in lower-case hex digits"),
+        ("abc", "'abc' is not a root hash"),
+    ],
+)
+def test_a_root_hash_that_is_none(form, value, words, layout):
+    manifest = put(layout, make_dm_verity(form, SUBJECT, SIGNATURES, RECIPE))
+    annotations = dict(manifest.layers[1].annotations)
+    del annotations[form.root_hash_key]
+    if value is not None:
+        annotations[form.root_hash_key] = value
+    with pytest.raises(FormatError, match=words):
+        read(layout, change(manifest, annotations=annotations))
+
+
+@forms
+@pytest.mark.parametrize("value", [None, "", "latest", "sha256:00", LAYERS[1].upper()])
+def test_a_layer_digest_that_is_none(form, value, layout):
+    manifest = put(layout, make_dm_verity(form, SUBJECT, SIGNATURES, RECIPE))
+    annotations = dict(manifest.layers[1].annotations)
+    del annotations[form.digest_key]
+    if value is not None:
+        annotations[form.digest_key] = value
+    with pytest.raises(FormatError):
+        read(layout, change(manifest, annotations=annotations))
+
+
+@forms
+def test_a_layer_of_another_type(form, layout):
+    manifest = put(layout, make_dm_verity(form, SUBJECT, SIGNATURES, RECIPE))
+    with pytest.raises(FormatError, match=r"signature 1 of .* is of type text/plain, not "):
+        read(layout, change(manifest, media_type="text/plain"))
+
+
+def test_an_artifact_of_another_type(layout):
+    with pytest.raises(FormatError, match="is not the type of a dm-verity artifact"):
+        read(layout, push_image(layout))
+
+
+@forms
+def test_a_signature_that_is_not_there(form, layout):
+    artifact = make_dm_verity(form, SUBJECT, SIGNATURES, RECIPE)
+    for descriptor, content in artifact.blobs[:-1]:
+        layout.push(descriptor, content)
+    with pytest.raises(NotFoundError):
+        read(layout, artifact.manifest)
+
+
+FOREIGN = Digest.of(b"foreign")
+
+
+@forms
+@pytest.mark.parametrize(
+    ("signed", "layers", "words"),
+    [
+        ((0, 1), LAYERS, f"no signature for layer {LAYERS[2]}"),
+        ((), LAYERS[:1], f"no signature for layer {LAYERS[0]}"),
+        ((0, 1, 2), LAYERS[:2], f"a signature for {LAYERS[2]}, which is no layer"),
+        ((0, 1), [LAYERS[0], FOREIGN], f"no signature for layer {FOREIGN}; a signature for"),
+        ((0, 1, 1), LAYERS[:2], "several signatures for one layer"),
+        ((0, 0, 1), [LAYERS[0], LAYERS[1], LAYERS[1]], "several signatures for one layer"),
+        ((0, 0), [LAYERS[0]] * 3, "several signatures for one layer"),
+    ],
+)
+def test_one_signature_for_each_layer(form, signed, layers, words, layout):
+    chosen = [SIGNATURES[number] for number in signed]
+    manifest = put(layout, make_dm_verity(form, SUBJECT, chosen, RECIPE))
+    with pytest.raises(VerificationError, match=words):
+        read(layout, manifest, layers)
+
+
+@forms
+@pytest.mark.parametrize("signed", [(0, 1), (0, 1, 0), (1, 0, 0)])
+def test_equal_layers_may_share_a_signature(form, signed, layout):
+    chosen = [SIGNATURES[number] for number in signed]
+    manifest = put(layout, make_dm_verity(form, SUBJECT, chosen, RECIPE))
+    assert read(layout, manifest, [LAYERS[0], LAYERS[1], LAYERS[0]]) == chosen
+
+
+def test_a_blob_that_is_too_large_is_not_fetched(layout):
+    with pytest.raises(FormatError, match="has 1048577 bytes, a signature at most 1048576"):
+        fetch_blob(layout, replace(SUBJECT, size=(1 << 20) + 1))
+    data = bytes(1 << 20)
+    largest = Descriptor.of(data, "application/cose")
+    layout.push(largest, data)
+    assert fetch_blob(layout, largest) == data
+
+
+# the record of the recipe
+
+
+recipes = st.builds(
+    lambda base, version, rule, salt: replace(
+        base, mkfs_version=version, uuid=rule, params=replace(base.params, salt=salt)
+    ),
+    st.sampled_from(RECIPES),
+    st.sampled_from(["1.8.6", "1.9.4"]),
+    st.one_of(st.sampled_from(UuidRule), st.uuids()),
+    st.binary(max_size=256),
+)
+
+
+@given(recipes)
+def test_every_recipe_is_recorded_whole(recipe):
+    assert recipe_of(make_dm_verity(FORMS[0], SUBJECT, SIGNATURES, recipe).manifest) == recipe
+
+
+def record(annotations):
+    return make_manifest(layers=[], subject=SUBJECT, annotations=annotations)
+
+
+def test_an_artifact_of_others_records_none():
+    assert recipe_of(record({"io.cncf.notary.dm-verity.signature": "true"})) is None
+
+
+MALFORMED = [
+    (name, value)
+    for name in RECORD
+    for value in (None, "", "x", "-1", "4096 blocks")
+    if value is None or not (name.endswith("name") or (name.endswith("salt") and not value))
+]
+
+
+@pytest.mark.parametrize(("name", "value"), MALFORMED)
+def test_a_record_that_is_malformed(name, value):
+    fields = {**RECORD, name: value}
+    with pytest.raises(FormatError, match="recipe that the artifact records is malformed"):
+        recipe_of(record({name: one for name, one in fields.items() if one is not None}))
