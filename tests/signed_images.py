@@ -383,3 +383,20 @@ def push_empty(store, tag=None):
     if tag:
         store.tag(manifest, tag)
     return manifest
+
+
+def remove(store, *descriptors):
+    """Take artifacts out of the index of a layout."""
+    path = store.path / "index.json"
+    index = json.loads(path.read_text())
+    gone = {one.digest for one in descriptors}
+    index["manifests"] = [one for one in index["manifests"] if one["digest"] not in gone]
+    path.write_text(json.dumps(index))
+
+
+def accepted(verdict):
+    return {one.digest for one in verdict.referrers if one.accepted}
+
+
+def refused(verdict):
+    return [one for one in verdict.referrers if not one.accepted]

@@ -1,13 +1,16 @@
 """Registries, and the homes that an image can have."""
 
+import shutil
+
 import pytest
-from container_images import Home
+from container_images import Home, push_image, tars
 from oci.conftest import (  # noqa: F401
     connect,
     docker_registry,
     no_logins_of_this_machine,
     serve,
 )
+from signed_images import sign
 
 from dmsign_fast.oci.layout import Layout
 
@@ -29,3 +32,20 @@ def make_home(request, tmp_path, serve, connect):  # noqa: F811
         return Home(connect(server, repository, **options), server)
 
     return make
+
+
+@pytest.fixture(scope="session")
+def signed_layout(tmp_path_factory):
+    """A layout with an image, signed by the leaf, and what sign said."""
+    path = tmp_path_factory.mktemp("signed") / "layout"
+    store = Layout.create(path)
+    push_image(store, "v1", tars())
+    return path, sign(store, "v1")[0]
+
+
+@pytest.fixture
+def signed(signed_layout, tmp_path):
+    """A copy of it to change."""
+    path, image = signed_layout
+    shutil.copytree(path, tmp_path / "signed")
+    return Layout(tmp_path / "signed"), image

@@ -228,7 +228,7 @@ def _verify_one(
     subject = manifest.descriptor
     found = []
     for described in store.referrers(subject):
-        listed = _kind(described.artifact_type)
+        kind = _kind(described.artifact_type)  # as the store says, until the manifest does
         try:
             referrer = store.fetch_manifest(described)
             kind = kind_of(referrer)
@@ -241,8 +241,8 @@ def _verify_one(
             else:
                 found.append(_judge_layers(store, referrer, manifest, options, hashes))
         except _UNUSABLE as error:
-            if listed in wanted:
-                found.append(ReferrerVerdict(described.digest, listed, False, str(error)))
+            if kind in wanted:
+                found.append(ReferrerVerdict(described.digest, kind, False, str(error)))
     return ImageVerdict(subject.digest, tuple(wanted), tuple(found), skipped)
 
 
