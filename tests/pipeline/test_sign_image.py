@@ -324,16 +324,21 @@ def test_thirty_layers_four_at_a_time(make_home, leaf, monkeypatch):
 
 
 def test_an_interruption_while_threads_are_started_stops_those_that_run(monkeypatch):
-    start, started, stopped = _thread.start_new_thread, [], []
+    start, runs, stopped = _thread.start_new_thread, threading.Event(), []
 
     def interrupted(*arguments):
-        if started:
+        if runs.is_set():
             raise KeyboardInterrupt
-        started.append(start(*arguments))
+        start(*arguments)
+        assert runs.wait(30)
+
+    def task(stop):
+        runs.set()
+        stopped.append(stop.wait(30))
 
     monkeypatch.setattr(_thread, "start_new_thread", interrupted)
     with pytest.raises(KeyboardInterrupt):
-        run_all([lambda stop: stopped.append(stop.wait(30))] * 2, 2)
+        run_all([task, task], 2)
     assert stopped == [True]
 
 
