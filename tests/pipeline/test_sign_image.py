@@ -18,7 +18,7 @@ from container_images import (
     tars,
 )
 from erofs import mkfs_twin
-from helpers import run, veritysetup
+from helpers import run, veritysetup, wait_until
 from helpers_pkcs7 import OpenSSL, signer_of
 from pki import DAY, KEY_SPECS, NOW, make_expired_leaf, make_intermediate, make_leaf, make_root
 from registry_server import hang_up, status
@@ -339,6 +339,7 @@ def test_an_interruption_while_threads_are_started_stops_those_that_run(monkeypa
     monkeypatch.setattr(_thread, "start_new_thread", interrupted)
     with pytest.raises(KeyboardInterrupt):
         run_all([task, task], 2)
+    wait_until(lambda: stopped, "the end of the one that runs")
     assert stopped == [True]
 
 
