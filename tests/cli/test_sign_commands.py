@@ -9,17 +9,23 @@ import subprocess
 import sys
 import termios
 import threading
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
 from container_images import push_artifact, push_attestation, push_image, push_index, tars
 from helpers import DMSIGN, cli, dmsign, wait_until, write
+from images import layer as layer_of
 from notation import SCOPE, Notation
 from pipeline import conftest as pipeline
-from pki import make_expired_leaf, make_intermediate, make_leaf, make_root, pem
+from pki import DAY, make_expired_leaf, make_intermediate, make_leaf, make_root, pem
 from registry_server import cut_after, status
 from tsa import Authority, make_tsa
 from tsa import serve as serve_tsa
+
+from dmsign_fast import __version__
+from dmsign_fast.envelope.notary import parse_envelope
+from dmsign_fast.envelope.signed_data import parse_signed_data
 
 make_home = pipeline.make_home
 NOTARY = "application/vnd.cncf.notary.signature"
@@ -126,6 +132,12 @@ def test_notation_accepts(
     assert types(home, image) == sorted([NOTARY, DM_VERITY if artifact == "notation" else OSGUARD])
     if home.server:
         assert home.server.complaints == []
+    manifest = home.store.fetch_manifest(only(home, image, NOTARY))
+    assert manifest.artifact_type == (NOTARY if form == "artifact-type" else None)
+    (layer,) = manifest.layers
+    said = parse_envelope(home.read(layer), layer.media_type)
+    assert said.expiry - said.signing_time in (DAY, DAY - timedelta(seconds=1))
+    assert said.agent == f"dmsign-fast/{__version__}"
     notation = configuration
     notation.trust(pem(leaf.root))
     verified = judge(notation, home, image)
@@ -147,6 +159,7 @@ def test_notation_accepts_a_timestamp(envelope, home, key, leaf, configuration, 
     authority = Authority(make_tsa(), tmp_path / "tsa")
     root = write(tmp_path / "tsa.pem", pem(authority.entity.root))
     image = push_image(home.store, "v1", tars(1))
+    assert cli("sign", *name(home), *key, "--no-manifest-signature").exit_code == 0
     with serve_tsa(authority.answer) as url:
         options = ("--timestamp-url", url, "--timestamp-root-cert", root)
         for _ in range(2):  # once is enough
@@ -159,6 +172,17 @@ def test_notation_accepts_a_timestamp(envelope, home, key, leaf, configuration, 
     done = judge(notation, home, image, "--debug")
     assert done.exit_code == 0, done.err
     assert "Timestamp verification: Success" in done.err
+
+
+def test_a_signature_without_a_timestamp_is_another(home, key, tmp_path):
+    authority = Authority(make_tsa(), tmp_path / "tsa")
+    root = write(tmp_path / "tsa.pem", pem(authority.entity.root))
+    image = push_image(home.store, "v1", tars(1))
+    sign = ("sign", *name(home), *key, "--no-dm-verity")
+    with serve_tsa(authority.answer) as url:
+        for options in ((), ("--timestamp-url", url, "--timestamp-root-cert", root)) * 2:
+            assert cli(*sign, *options).exit_code == 0
+    assert types(home, image) == [NOTARY, NOTARY]
 
 
 def test_beside_signatures_of_notation(home, key, leaf, configuration):
@@ -373,6 +397,22 @@ def test_keys_by_their_names(home, leaf, configuration, tmp_path):
     assert_fails(cli("sign", *name(home)), 2, "no default key", "--key")
     config.write_text("{")
     assert_fails(cli("sign", *name(home)), 3, "signingkeys.json")
+
+
+def test_what_root_hash_signatures_are_like(home, tmp_path):
+    leaf = make_leaf(make_root(), key="RSA-2048")
+    files = leaf.write(tmp_path / "pki")
+    image = push_image(home.store, "v1", tars(1))
+    arguments = ("sign", *name(home), "--key", files.key, "--cert", files.chain)
+    found = []
+    for options in ((), ("--digest", "sha512"), ("--no-certs",)):
+        done = cli(*arguments, *options, "--output", "json")
+        (signed,) = json.loads(done.out)["images"]
+        of_digest = {one.digest: one for one in home.store.referrers(image.descriptor)}
+        artifact = home.store.fetch_manifest(of_digest[signed["dm_verity_artifact"]])
+        parsed = parse_signed_data(home.read(artifact.layers[0]))
+        found.append((parsed.digest, len(parsed.certificates)))
+    assert found == [("sha256", 2), ("sha512", 2), ("sha256", 0)]
 
 
 def test_a_key_in_a_file_needs_its_certificate(home, leaf, tmp_path):
@@ -601,12 +641,15 @@ EXIT_CODES = {signal.SIGINT: 130, signal.SIGTERM: 143, signal.SIGKILL: -signal.S
 
 
 class Stall:
-    """Stops at a request, until it is let go."""
+    """Stops at a request, or in the middle of the answer, until it is let go."""
 
-    def __init__(self):
+    def __init__(self, size=None):
+        self.size = size
         self.reached, self.go = threading.Event(), threading.Event()
 
     def __call__(self, handler):
+        if self.size:
+            cut_after(self.size)(handler)
         self.reached.set()
         self.go.wait(60)
         handler.close_connection = True
@@ -615,15 +658,21 @@ class Stall:
 @pytest.mark.parametrize("number", EXIT_CODES, ids=lambda number: number.name)
 @pytest.mark.parametrize(
     ("method", "path", "jobs"),
-    [("GET", "layer", 1), ("GET", "layer", 4), ("PUT", "/uploads/", 1), ("PUT", "/manifests/", 1)],
-    ids=["reading", "reading four", "pushing a blob", "pushing a manifest"],
+    [
+        ("GET", "layer", 1),
+        ("GET", "layer", 4),
+        ("GET", "half a layer", 4),
+        ("PUT", "/uploads/", 1),
+        ("PUT", "/manifests/", 1),
+    ],
+    ids=["reading", "reading four", "reading on", "pushing a blob", "pushing a manifest"],
 )
 def test_a_signal_at_a_registry_that_says_nothing(method, path, jobs, number, make_home, key):
     home = make_home("tag schema")
-    image = push_image(home.store, "v1")
-    path = image.layers[1].digest if path == "layer" else path
+    image = push_image(home.store, "v1", [tars(1)[0], layer_of(8 << 20)])
+    stall = Stall(5 << 20 if path.startswith("half") else None)
+    path = image.layers[1].digest if path.endswith("layer") else path
     before = home.contents
-    stall = Stall()
     home.server.fail(method, path, stall)
     process = subprocess.Popen(
         [*DMSIGN, "sign", *name(home), *map(str, key), "--jobs", str(jobs)],
@@ -649,9 +698,7 @@ def test_a_signal_at_a_registry_that_says_nothing(method, path, jobs, number, ma
 
 
 def test_a_signal_while_a_layer_is_hashed(home, key):
-    from images import layer
-
-    image = push_image(home.store, "v1", [layer(64 << 20), *tars(1)])
+    image = push_image(home.store, "v1", [layer_of(64 << 20), *tars(1)])
     before = home.contents
     process = subprocess.Popen(
         [*DMSIGN, "sign", *name(home), *map(str, key), "--jobs", "2", "--threads", "1"],

@@ -44,7 +44,9 @@ RECORD = {
     "dmsign-fast.recipe.salt": "00" * 32,
 }
 SIGNATURES = [
-    LayerSignature(Digest.of(b"layer %d" % number), bytes([number]) * 32, b"signature %d" % number)
+    LayerSignature(
+        Digest.of(b"layer %d" % number), bytes([0xA0 + number]) * 32, b"\xff\xfe%d" % number
+    )
     for number in range(3)
 ]
 LAYERS = [one.layer for one in SIGNATURES]

@@ -1,5 +1,6 @@
 """Images signed in layouts and registries, before openssl, mkfs.erofs and ourselves."""
 
+import _thread
 import io
 import json
 import sys
@@ -23,7 +24,7 @@ from pki import DAY, KEY_SPECS, NOW, make_expired_leaf, make_intermediate, make_
 from registry_server import hang_up, status
 
 from dmsign_fast.envelope.media import FORMATS
-from dmsign_fast.envelope.notary import check_envelope, parse_envelope
+from dmsign_fast.envelope.notary import check_envelope, parse_envelope, sign_manifest
 from dmsign_fast.envelope.pkcs7 import verify_root_hash
 from dmsign_fast.envelope.trust import TrustAnchors
 from dmsign_fast.erofs.recipe import RECIPES, Recipe
@@ -46,9 +47,11 @@ from dmsign_fast.pipeline.artifact import (
     LayerSignature,
     form_of,
     make_dm_verity,
+    make_notary,
     read_dm_verity,
     recipe_of,
 )
+from dmsign_fast.pipeline.jobs import run_all
 from dmsign_fast.pipeline.layers import Expected, hash_layer
 from dmsign_fast.pipeline.sign_image import SignOptions, sign_image
 from dmsign_fast.signing.local import LocalSigner
@@ -320,6 +323,25 @@ def test_thirty_layers_four_at_a_time(make_home, leaf, monkeypatch):
     assert [layer.digest for layer in signed.layers] == [layer.digest for layer in image.layers]
 
 
+def test_an_interruption_while_threads_are_started_stops_those_that_run(monkeypatch):
+    start, runs, stopped = _thread.start_new_thread, threading.Event(), []
+
+    def interrupted(*arguments):
+        if runs.is_set():
+            raise KeyboardInterrupt
+        start(*arguments)
+        assert runs.wait(30)
+
+    def task(stop):
+        runs.set()
+        stopped.append(stop.wait(30))
+
+    monkeypatch.setattr(_thread, "start_new_thread", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        run_all([task, task], 2)
+    assert stopped == [True]
+
+
 def test_progress_is_of_the_bytes_of_different_layers(home, leaf):
     one, two = tars(2)
     image = push_image(home.store, "v1", [one, two, two])
@@ -477,6 +499,27 @@ def test_what_is_broken_is_not_taken_for_a_signature(what, make_home, leaf):
     assert again.notary == first.notary
     assert again.added == (again.dm_verity,)
     assert again.dm_verity != bad.descriptor
+
+
+@pytest.mark.parametrize("what", ["over another image", "with another signature"])
+def test_what_is_broken_is_not_taken_for_a_signature_of_the_manifest(what, home, leaf):
+    """Its manifest says that it is of this image."""
+    image = push_image(home.store, "v1", tars(1))
+    target = push_image(home.store, seed=7) if what == "over another image" else image
+    data = sign_manifest(
+        target.descriptor.to_json(), signer_of(leaf), media_type="application/jose+json"
+    )
+    if target == image:
+        value = json.loads(data)
+        value["signature"] = value["signature"][:-2] + "AA"
+        data = json.dumps(value).encode()
+    bad = make_notary(image.descriptor, data, "application/jose+json", leaf.chain, NOW, legacy=True)
+    for descriptor, content in bad.blobs:
+        home.store.push(descriptor, content)
+    home.store.attach(image.descriptor, [bad.manifest])
+    (signed,) = sign(home, leaf)
+    assert signed.notary in signed.added
+    assert len(referrers(home, image)[NOTARY_TYPE]) == 2
 
 
 EIGHT = """

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import queue
-import threading
-from concurrent.futures import CancelledError
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -15,6 +12,7 @@ from dmsign_fast.pipeline.layers import Expected, hash_layer
 from dmsign_fast.strict_json import Members, read_object
 
 if TYPE_CHECKING:
+    import threading
     from collections.abc import Callable, Iterator
 
     from dmsign_fast.erofs.recipe import Recipe
@@ -29,8 +27,6 @@ _CONFIG_TYPES = (
     "application/vnd.oci.image.config.v1+json",
     "application/vnd.docker.container.image.v1+json",
 )
-_AHEAD = 2  # pieces
-_LOOK = 0.2  # seconds after which somebody who waits for a piece sees that he should stop
 # What buildkit puts beside images in an index: no files to mount.
 _IN_TOTO = "application/vnd.in-toto+json"
 
@@ -143,46 +139,6 @@ def image_layers(store: Store, manifest: Manifest) -> tuple[ImageLayer, ...]:
     return tuple(ImageLayer(layer, Digest(diff_id)) for layer, diff_id in pairs)
 
 
-def _read_ahead(pieces: Iterator[bytes], stop: threading.Event) -> Iterator[bytes]:
-    """The same pieces, read by a thread that nobody waits for.
-
-    A registry that says nothing would otherwise hold up whoever sets ``stop``, for minutes.
-    """
-    ahead: queue.SimpleQueue[bytes | BaseException | None] = queue.SimpleQueue()
-    room = threading.Semaphore(_AHEAD)
-    end = threading.Event()
-
-    def read() -> None:
-        try:
-            for piece in pieces:
-                ahead.put(piece)
-                room.acquire()
-                if end.is_set():
-                    return
-            ahead.put(None)
-        except BaseException as error:  # noqa: BLE001
-            ahead.put(error)
-
-    threading.Thread(target=read, name="dmsign-read", daemon=True).start()
-    try:
-        while True:
-            try:
-                piece = ahead.get(timeout=_LOOK)
-            except queue.Empty:
-                if stop.is_set():
-                    raise CancelledError from None
-                continue
-            if isinstance(piece, BaseException):
-                raise piece
-            if piece is None:
-                return
-            yield piece
-            room.release()
-    finally:
-        end.set()
-        room.release()
-
-
 def hash_image_layer(
     store: Store,
     layer: ImageLayer,
@@ -205,7 +161,7 @@ def hash_image_layer(
     )
     try:
         return hash_layer(
-            _read_ahead(store.fetch(described), stop or threading.Event()),
+            store.fetch(described),
             recipe,
             expected,
             conversion,
