@@ -33,7 +33,7 @@ from dmsign_fast.errors import (
 )
 from dmsign_fast.oci.descriptor import Descriptor, Digest
 from dmsign_fast.oci.layout import Layout
-from dmsign_fast.oci.manifest import make_manifest
+from dmsign_fast.oci.manifest import make_index, make_manifest
 from dmsign_fast.pipeline.artifact import LayerSignature
 from dmsign_fast.pipeline.verify_image import VerifyOptions, verify_image
 
@@ -346,19 +346,18 @@ def test_a_manifest_under_another_media_type_is_another_one(layout):
     assert "mediaType" in refused(verdict)[0].problem
 
 
-def test_a_list_that_lies_about_types_changes_nothing(signed):
-    store, made = signed
-    path = store.path / "index.json"
-    index = json.loads(path.read_text())
-    for one in index["manifests"]:
-        one["artifactType"] = "application/vnd.example"
-    path.write_text(json.dumps(index))
-    assert verify(store, "v1").verified
-    bad = attach_notary(store, made.manifest, None, lambda one: one["layers"].clear())
-    index = json.loads(path.read_text())
-    del index["manifests"][-1]["artifactType"]
-    path.write_text(json.dumps(index))
-    assert [one.digest for one in refused(verify(store, "v1"))] == [bad.descriptor.digest]
+@pytest.mark.parametrize("listed", ["application/vnd.example", None])
+def test_a_list_that_lies_about_types_changes_nothing(listed, make_home):
+    store = make_home("tag schema").store
+    image = push_image(store, "v1")
+    sign(store, "v1")
+    bad = attach_notary(store, image.descriptor, None, lambda one: one["layers"].clear())
+    found = [replace(one, artifact_type=listed) for one in store.referrers(image.descriptor)]
+    store.tag(make_index(found), image.descriptor.digest.referrers_tag)
+    assert {one.artifact_type for one in store.referrers(image.descriptor)} == {listed}
+    verdict = verify(store, "v1")
+    assert verdict.verified
+    assert [one.digest for one in refused(verdict)] == [bad.descriptor.digest]
 
 
 def test_an_embedded_certificate_is_no_reason_to_trust(signed):

@@ -129,6 +129,16 @@ def _strangers():
     return trust_files(TrustAnchors((STRANGER.root,)))
 
 
+def test_a_signer_may_be_trusted_by_the_certificate_itself(layout):
+    """Then the signatures of layers need not bring it along."""
+    push_image(layout, "v1")
+    sign(layout, "v1", certificates=False)
+    assert verify(layout, "v1", trust=trust_files(TrustAnchors((LEAF.certificate,)))).verified
+    verdict = verify(layout, "v1")
+    assert verdict.missing == ("dm-verity",)
+    assert "give that certificate as a trust anchor" in refused(verdict)[0].problem
+
+
 def test_without_signatures(layout):
     push_image(layout, "v1")
     verdict = verify(layout, "v1")
