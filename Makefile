@@ -10,7 +10,7 @@ WARN := -std=c11 -Wall -Wextra -Werror
 SANITIZE := $(WARN) -g -O1 -fsanitize=address,undefined -fno-sanitize-recover=all
 export PATH := $(PATH):/usr/sbin:/sbin
 
-.PHONY: demo test bench check sanitize kernel cross bochs clean
+.PHONY: demo test bench check sanitize test-kernel kernel-table cross bochs clean
 
 $(READY): pyproject.toml setup.py csrc/build_core.py $(CORE) $(wildcard csrc/*.h)
 	.ci/packages test
@@ -24,7 +24,11 @@ demo: $(READY)
 	DMSIGN_FAST=$(CURDIR)/$(BIN)/dmsign-fast docs/demo.sh demo
 
 test: $(READY)
-	$(BIN)/pytest -q -n auto
+	$(BIN)/pytest -q -n auto --dist loadgroup
+
+# Of these only what a Linux kernel, in a virtual machine, says to signed images, good and bad.
+test-kernel: $(READY)
+	$(BIN)/pytest -v --tb=short tests/kernel
 
 # A Markdown table on the terminal; JSON and a plot in bench/results.
 bench: $(READY)
@@ -62,10 +66,9 @@ cross:
 	tests/cross/aarch64.sh
 	tests/cross/avx512.sh
 
-# A real Linux kernel in a virtual machine judges signed images, good and bad.
-kernel: $(READY)
-	.ci/packages kernel
-	cd tests && ../$(BIN)/python -m kernel.run
+# The verdicts of several kernels, for docs/kernel-compatibility.md.
+kernel-table: $(READY)
+	cd tests && PYTHONPATH=envelope ../$(BIN)/python -m kernel.table ../docs/kernel-compatibility.md
 
 # AVX-512 instructions one by one in Bochs 3, which Debian 13 has.
 bochs:

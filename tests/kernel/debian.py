@@ -1,4 +1,4 @@
-"""The newest Linux of Debian sid for clouds, unpacked and not installed.
+"""The newest Linux of a suite of Debian for clouds, unpacked and not installed.
 
 Packages come through a private apt: the machine's settings and its mirror of Debian, but lists,
 cache and an empty status of our own.
@@ -6,6 +6,7 @@ cache and an empty status of our own.
 
 from __future__ import annotations
 
+import fcntl
 import os
 import re
 import shutil
@@ -13,15 +14,17 @@ import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 
+CACHE = Path(
+    os.environ.get("DMSIGN_KERNEL_CACHE", Path(__file__).resolve().parents[2] / ".cache" / "kernel")
+)
 _META = "linux-image-cloud-amd64"
 _KEYRING = Path("/usr/share/keyrings/debian-archive-keyring.gpg")
-_FIRST_WITH_KEYRING = (7, 0)
 _HOUR = 3600
 
 _SOURCES = """\
 Types: deb
 URIs: {mirror}
-Suites: sid
+Suites: {suite}
 Components: main
 Architectures: amd64
 Targets: Packages
@@ -34,7 +37,7 @@ APT::Architecture "amd64";
 APT::Sandbox::User "{user}";
 APT::Update::Error-Mode "any";
 Acquire::Languages "none";
-Dir::Etc::sourcelist "{directory}/sid.sources";
+Dir::Etc::sourcelist "{directory}/suite.sources";
 Dir::Etc::sourceparts "/dev/null";
 Dir::State "{directory}/state";
 Dir::State::status "{directory}/status";
@@ -55,45 +58,42 @@ class Kernel:
 
     @property
     def image(self) -> Path:
-        return self.modules / "vmlinuz"
+        image = self.modules / "vmlinuz"
+        return image if image.exists() else self.root / f"boot/vmlinuz-{self.version}"
 
 
-def kernel(cache: Path, *, update: bool = False) -> Kernel:
-    """Return the kernel in the cache, which is filled first if it is empty or to be updated."""
-    root = cache / "root"
-    if update or not root.exists():
-        _fetch(cache / "apt", root)
-    version = next((root / "usr/lib/modules").iterdir()).name
-    if tuple(int(part) for part in re.findall(r"\d+", version)[:2]) < _FIRST_WITH_KEYRING:
-        message = f"Linux {version} has no keyring .dm-verity, which came with 7.0"
-        raise SystemExit(message)
-    return Kernel(version, root)
+def kernel(suite: str) -> Kernel:
+    """Return the kernel in the cache, which is filled first if it is empty."""
+    root = CACHE / suite
+    CACHE.mkdir(parents=True, exist_ok=True)
+    with (CACHE / f".{suite}.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not root.exists():
+            _fetch(CACHE / f"apt-{suite}", root, suite)
+    return Kernel(next((root / "usr/lib/modules").iterdir()).name, root)
 
 
-def _fetch(apt: Path, root: Path) -> None:
+def _fetch(apt: Path, root: Path, suite: str) -> None:
     shutil.rmtree(apt, ignore_errors=True)
     for directory in ("state/lists/partial", "cache/archives/partial", "debs"):
         (apt / directory).mkdir(parents=True)
     if not _KEYRING.exists():
         message = f"{_KEYRING} is missing: apt-get install debian-archive-keyring"
-        raise SystemExit(message)
+        raise AssertionError(message)
     (apt / "status").touch()
-    (apt / "sid.sources").write_text(_SOURCES.format(mirror=_mirror(), keyring=_KEYRING))
+    sources = _SOURCES.format(mirror=_mirror(), suite=suite, keyring=_KEYRING)
+    (apt / "suite.sources").write_text(sources)
     configuration = apt / "apt.conf"
     user = "root" if os.getuid() == 0 else ""
     configuration.write_text(_CONFIGURATION.format(directory=apt.absolute(), user=user))
     private = ("-c", str(configuration.absolute()))
 
-    print("fetching the newest kernel of Debian sid", flush=True)
     _run("apt-get", *private, "-qq", "update")
     packages = _closure(private)
-    print(*packages, sep="\n", flush=True)
     _run("apt-get", *private, "-qq", "download", *packages, cwd=apt / "debs")
-    fresh = root.with_suffix(".new")
-    shutil.rmtree(fresh, ignore_errors=True)
+    fresh = apt / "root"
     for package in sorted((apt / "debs").iterdir()):
         _run("dpkg-deb", "-x", str(package), str(fresh))
-    shutil.rmtree(root, ignore_errors=True)
     fresh.rename(root)
     shutil.rmtree(apt)
 
@@ -107,7 +107,7 @@ def _mirror() -> str:
     found = re.search(r"'(\S+/debian)/?/dists/[^/']+/InRelease'", uris)
     if not found:
         message = "the apt sources of this machine name no mirror of Debian: set DEBIAN_MIRROR=URL"
-        raise SystemExit(message)
+        raise AssertionError(message)
     return found[1]
 
 
@@ -132,8 +132,8 @@ def _run(*command: str, cwd: Path | None = None) -> str:
         )
     except FileNotFoundError:
         message = f"{command[0]} is missing: kernels are fetched by the programs of Debian"
-        raise SystemExit(message) from None
+        raise AssertionError(message) from None
     if done.returncode:
         message = f"{' '.join(command)}: exit status {done.returncode}\n{done.stderr}"
-        raise SystemExit(message)
+        raise AssertionError(message)
     return done.stdout
