@@ -12,7 +12,7 @@ export PATH := $(PATH):/usr/sbin:/sbin
 
 .PHONY: demo test bench check sanitize test-kernel kernel-table cross bochs clean
 
-$(READY): pyproject.toml setup.py csrc/build_core.py $(CORE) $(wildcard csrc/*.h)
+$(READY): pyproject.toml setup.py .ci/packages csrc/build_core.py $(CORE) $(wildcard csrc/*.h)
 	.ci/packages test
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make PYTHON=python3.11 ...")'
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
@@ -68,7 +68,8 @@ cross:
 
 # The verdicts of several kernels, for docs/kernel-compatibility.md.
 kernel-table: $(READY)
-	cd tests && PYTHONPATH=envelope ../$(BIN)/python -m kernel.table ../docs/kernel-compatibility.md
+	.ci/packages kernel-table
+	cd tests && ../$(BIN)/python -m kernel.table ../docs/kernel-compatibility.md
 
 # AVX-512 instructions one by one in Bochs 3, which Debian 13 has.
 bochs:
