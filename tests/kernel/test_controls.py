@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from kernel.cases import CASES
-from kernel.guest import Answer, GuestError, read_console
+from kernel.guest import Answer, GuestError, programs, read_console
 from kernel.test_verdicts import check
 
 CONSOLE = """\
@@ -40,6 +40,12 @@ def test_the_console_is_read():
 def test_a_machine_that_does_not_come_to_its_end_is_an_error(old, new):
     with pytest.raises(GuestError):
         read_console(CONSOLE.replace(old, new), "7.2.13")
+
+
+def test_missing_programs_are_named_with_their_packages(monkeypatch):
+    monkeypatch.setattr("shutil.which", lambda *_, **__: None)
+    with pytest.raises(GuestError, match=r"apt-get install busybox-static .*qemu-system-x86"):
+        programs()
 
 
 def _named(name):
