@@ -19,7 +19,7 @@ from .guest import Answer, boot, build
 from .images import Case
 from .people import make_people
 
-_KEYRINGS = {"sid": ".dm-verity", "trixie-backports": ".dm-verity", "trixie": ".platform"}
+_KEYRINGS = {"trixie": ".platform", "sid": ".dm-verity", "trixie-backports": ".dm-verity"}
 _OURS = {*itertools.product(RSA, DIGESTS), *zip(EC, DIGESTS, strict=True)}
 _ATTRIBUTES = ("cms", "-nosmimecap")
 _SHAPES = {
@@ -32,18 +32,20 @@ _SHAPES = {
 _TEXT = """\
 # Kernels and signatures
 
-What Linux {versions} say to signatures of root hashes: `ok`, or the error with which the device
-is not opened. Made on {date} by `make kernel-table`, which boots Debian's kernels under QEMU;
-`make test-kernel` does the same with the first of them, on any machine.
+What kernels of Debian say to signatures of root hashes: `ok`, or the error with which the device is
+not opened. Made on {date} by `make kernel-table`, which boots them under QEMU:
 
-The certificates were in the keyring that the table names. Linux has `.dm-verity` from 7.0 on; older
+{kernels}
+`make test-kernel` asks the newest kernel of Debian sid the same, and more, on your machine.
+
+The keyring is where the certificates were. Linux has `.dm-verity` from 7.0 on; older
 kernels take those of the firmware (`.platform`: the UEFI variable db), if they were built with
 `CONFIG_DM_VERITY_VERIFY_ROOTHASH_SIG_PLATFORM_KEYRING`. All had `dm_verity.require_signatures=1`.
 
 ## Keys, digests and forms
 
-Plain is what dmsign-fast makes: detached PKCS#7 without signed attributes. What it does not make
-(marked *) is by openssl.
+Plain is what dmsign-fast makes: detached PKCS#7 without signed attributes. What it does not make,
+with a *, is by openssl.
 
 {keys}
 ## Everything else
@@ -53,16 +55,16 @@ By an RSA-2048 or P-256 key. `stricter-` is what Linux takes and `dmsign-fast ve
 {forms}"""
 
 
-def _keys() -> Iterator[tuple[tuple[str, str, str], Case]]:
-    for key, digest, shape in itertools.product((*RSA, *EC), DIGESTS, _SHAPES):
+def _keys() -> Iterator[tuple[str, str, str, Case]]:
+    for key, shape, digest in itertools.product((*RSA, *EC), _SHAPES, DIGESTS):
         name = f"{key}-{digest}-{shape.replace(' ', '-').replace('/', '')}"
         if (key, digest) in _OURS and shape.startswith("plain"):
-            bare = ("--no-certs",) if "no" in shape else ()
+            bare = ("--no-certs",) if "certificates" in shape else ()
             case = Case(name, signer=key, sign=("--digest", digest, *bare))
-            yield (key, digest, shape), case
+            yield key, shape, digest, case
         else:
             case = foreign(name, *_SHAPES[shape], signer=key, digest=digest)
-            yield (key, digest, f"{shape} *"), case
+            yield key, shape, f"{digest}*", case
 
 
 def _judge(suite: str, cases: Iterable[Case], directory: Path) -> tuple[str, dict[str, Answer]]:
@@ -92,24 +94,33 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="kernel.table", description=__doc__)
     parser.add_argument("page", type=Path)
     page = parser.parse_args().page
-    keys = dict(_keys())
-    cases = (*keys.values(), *FORMS)
+    keys = tuple(_keys())
+    cases = (*(case for *_, case in keys), *FORMS)
     kernels = {}
-    for suite, keyring in _KEYRINGS.items():
+    for suite in _KEYRINGS:
         with tempfile.TemporaryDirectory() as directory:
-            version, answers = _judge(suite, cases, Path(directory))
-            kernels[f"{version} (`{keyring}`)"] = answers
+            kernels[suite] = _judge(suite, cases, Path(directory))
 
-    def verdicts(case: Case) -> list[str]:
-        found = (answers[case.name].verdict for answers in kernels.values())
-        return ["ok" if verdict == "reads" else verdict for verdict in found]
+    def verdicts(case: Case) -> tuple[str, ...]:
+        found = (answers[case.name].verdict for _, answers in kernels.values())
+        return tuple("ok" if verdict == "reads" else verdict for verdict in found)
 
-    head = ("key", "digest", "form", *kernels)
+    same = itertools.groupby(
+        ((key, shape, digest, verdicts(case)) for key, shape, digest, case in keys),
+        lambda row: (row[0], row[1], row[3]),
+    )
+    by_key = (
+        (key, shape, ", ".join(digest for _, _, digest, _ in rows), *found)
+        for (key, shape, found), rows in same
+    )
+    versions = {suite: version for suite, (version, _) in kernels.items()}
+    short = [version.partition("+")[0] for version in versions.values()]
+    about = ((one, versions[one], f"`{keyring}`") for one, keyring in _KEYRINGS.items())
     text = _TEXT.format(
-        versions=", ".join(name.split()[0] for name in kernels),
         date=datetime.now(UTC).date(),
-        keys=_table(head, ((*row, *verdicts(case)) for row, case in keys.items())),
-        forms=_table(("case", *kernels), ((case.name, *verdicts(case)) for case in FORMS)),
+        kernels=_table(("suite", "Linux", "keyring"), about),
+        keys=_table(("key", "form", "digests", *short), by_key),
+        forms=_table(("case", *short), ((case.name, *verdicts(case)) for case in FORMS)),
     )
     page.write_text(text)
 
