@@ -38,8 +38,7 @@ for layer; do
     rm image hashes
     printf %s "$root" >root
     openssl cms -sign -binary -noattr -md sha256 -in root -inkey "$KEY" -signer "$CERT" \
-        -certfile "$ISSUERS" \
-        -outform DER -out signature
+        -certfile "$ISSUERS" -outform DER -out signature
     push_blob signature
     layers+="${layers:+,}{$(descriptor signature application/pkcs7-signature),\"annotations\":{
         \"io.$notary.layer.digest\":\"$digest\",\"io.$notary.dm-verity.root-hash\":\"$root\",

@@ -223,9 +223,10 @@ def _layers(cases: Sequence[Case]) -> Iterator[str]:
 def _images(case: ImageCase) -> Iterator[str]:
     yield (
         f"An image of {len(case.layers)} layers, {case.size / 1e6:.0f} MB by gzip, "
-        f"{case.tar_size / 1e6:.0f} MB of tars, in a registry on loopback. Whole processes in turn; "
-        "medians. *by hand*: bench/by_hand.sh. *hash* is the sum over layers, of which --jobs does "
-        "several at a time; *start*: of Python, and its end; *other cores*: the registry's too."
+        f"{case.tar_size / 1e6:.0f} MB of tars, in a registry on loopback. Whole processes in "
+        "turn; medians. *by hand*: bench/by_hand.sh. *hash* is the sum over layers, of which "
+        "--jobs does several at a time; *start*: of Python, and its end; *other cores*: the "
+        "registry's too."
     )
     yield ""
     stages = ("hash", "sign", "push", "start")
@@ -237,14 +238,14 @@ def _images(case: ImageCase) -> Iterator[str]:
                 *_way(ratio.ours, ratio.pairs.ours),
                 f"{statistics.median(found):.2f} ({min(found):.2f} to {max(found):.2f})",
                 "" if ratio.floor is None else f"{ratio.floor:g}",
-                *(f"{of_stages[stage]:.2f}" for stage in stages),
+                *(f"{of_stages.get(stage, 0):.2f}" for stage in stages),
             ]
         )
     rows += [_way(way, runs) + [""] * (2 + len(stages)) for way, runs in case.verifying.items()]
     head = ["what", "s", "CPU s", "other cores", "times as fast", "floor"]
     yield from _table([*head, *(f"{stage} s" for stage in stages)], rows)
     yield (
-        f"What hashing it consists of, each part alone in one thread: {case.binding} binds. Together "
+        f"The work on its layers, each part alone in one thread: {case.binding} binds. Together "
         f"they are {sum(map(cpu, case.parts.values())):.2f} s of processor time."
     )
     yield ""
