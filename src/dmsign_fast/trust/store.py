@@ -242,6 +242,6 @@ def _check_trusted(certificates: Iterable[x509.Certificate], kind: str, what: Pa
 
 
 def _file_name(file: str) -> str:
-    if Path(file).name != file:
+    if file in ("", "..") or Path(file).name != file:
         raise ParameterError(f"{file!r} is not the name of a file in a trust store")
     return file
