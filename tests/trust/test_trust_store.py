@@ -219,8 +219,7 @@ def test_deleting_one_file_and_all(store, tmp_path):
     assert [path.name for path in store.iterdir()] == ["a.pem"]
     (store / "sub").symlink_to(outside.parent)
     assert delete_certificates(tmp_path, "ca", "test") == store
-    assert not list(store.parent.iterdir())
-    assert {path.name for path in tmp_path.iterdir()} == {"given", "truststore"}
+    assert set(tree(tmp_path / "truststore")) == {"x509", "x509/ca"}
     assert outside.exists()
     for file in (None, "a.pem"):
         with pytest.raises(StorageError, match="cannot delete"):

@@ -190,8 +190,8 @@ def delete_certificates(config: Path, kind: str, name: str, file: str | None = N
             path.unlink()
         else:
             _refuse_link(directory)
-            # out of the way first: half a store must not stand
-            away = config / f".dmsign-{os.urandom(8).hex()}"
+            # out of the way first, to where no store is looked for: half of one must not stand
+            away = directory.parents[1] / f".dmsign-{os.urandom(8).hex()}"
             directory.rename(away)
             shutil.rmtree(away)
     return path
