@@ -201,9 +201,10 @@ class TestKeys:
             ("--id", "i"),
             (*pair, "--plugin", "p"),
             (*pair, "--plugin-config", "a=b"),
-            ("--plugin", "p", "--id", "i", "--plugin-config", "a=b", "--plugin-config", "a=c"),
         ):
             refused(2, "give --key and --cert, or --plugin and --id", "key", "add", "b", *wrong)
+        twice = ("--plugin-config", "a=b", "--plugin-config", "a=c")
+        refused(2, "same name twice", "key", "add", "b", "--plugin", "p", "--id", "i", *twice)
 
     def test_an_encrypted_key(self, notation, tmp_path, monkeypatch):
         files = make_leaf(make_root()).write(tmp_path / "pki", b"Pass phrase 42")

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from dmsign_fast.cli.keys import add_passphrase_options, passphrase_of
+from dmsign_fast.cli.keys import secret_of
+from dmsign_fast.cli.options import by_name, name_and_value
 from dmsign_fast.cli.output import print_json, print_line
-from dmsign_fast.cli.sign import name_and_value
 from dmsign_fast.errors import ParameterError
 
 if TYPE_CHECKING:
@@ -33,7 +34,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     local = parser.add_argument_group("a key in a file").add_argument
     local("--key", type=Path, metavar="FILE", help="private key; it stays where it is")
     local("--cert", type=Path, metavar="FILE", help="its certificate and the chain to the root")
-    add_passphrase_options(parser)
+    local("--passphrase-file", type=Path, help="of an encrypted key: first line")
+    local("--passphrase-env", metavar="NAME", help="the environment variable that holds it")
     plugin = parser.add_argument_group("a key of a plugin").add_argument
     plugin("--plugin", metavar="PLUGIN", help="name of the plugin")
     plugin("--id", help="of the key, as the plugin knows it")
@@ -68,10 +70,8 @@ def _key(args: argparse.Namespace) -> LocalKey | PluginKey:
 
     local, plugin = (args.key, args.cert), (args.plugin, args.id)
     if all(local) and not any(plugin) and not args.plugin_config:
-        return checked_local_key(args.name, *local, passphrase_of(args, args.key))
-    config = dict(args.plugin_config)
-    if all(plugin) and not any(local) and len(config) == len(args.plugin_config):
-        return PluginKey(args.name, *plugin, config)
-    raise ParameterError(
-        "give --key and --cert, or --plugin and --id; each name of --plugin-config once"
-    )
+        passphrase = partial(secret_of(args), f"passphrase of {args.key}")
+        return checked_local_key(args.name, *local, passphrase)
+    if all(plugin) and not any(local):
+        return PluginKey(args.name, *plugin, by_name(args.plugin_config, "--plugin-config"))
+    raise ParameterError("give --key and --cert, or --plugin and --id")
