@@ -140,10 +140,6 @@ def parse_signed_data(data: bytes) -> SignedData:
             "the signature is text, and the kernel takes DER; convert PEM with 'openssl pkcs7 "
             "-in FILE -outform DER -out FILE.der', or sign with -outform DER"
         )
-    if data[:2] == b"\x30\x80":
-        raise SignedDataError(
-            "the signature has an indefinite length, which is BER; sign without -stream", ""
-        )
     check_der(data)
     try:
         return _parse(data)
@@ -159,16 +155,13 @@ def _parse(data: bytes) -> SignedData:
     if outer["content_type"].dotted != _ID_SIGNED_DATA:
         raise SignedDataError("the PKCS#7 message is not a SignedData", "EINVAL")
     content = outer["content"]
-    if not isinstance(content, cms.SignedData) or int(content["version"]) != 1:
-        taken = isinstance(content, cms.SignedData) and int(content["version"]) == 3
-        raise SignedDataError(
-            "the SignedData is not of version 1; sign without -keyid", "" if taken else "EINVAL"
-        )
+    if not isinstance(content, cms.SignedData) or int(content["version"]) not in (1, 3):
+        raise SignedDataError("the SignedData is not of version 1", "EINVAL")
     inner = content["encap_content_info"]
     if inner["content_type"].dotted != _ID_DATA:
         raise SignedDataError("the signed content is not of the type id-data", "EINVAL")
-    if not _absent(inner["content"]):
-        raise FormatError("the signature holds its content; make it detached, without -nodetach")
+    if int(content["version"]) != 1:
+        raise SignedDataError("the SignedData is not of version 1; sign without -keyid", "")
     if not _absent(content["crls"]):
         raise FormatError("the signature holds revocation lists, which the kernel cannot parse")
     signers = content["signer_infos"]
@@ -184,7 +177,7 @@ def _parse(data: bytes) -> SignedData:
     digest = _algorithm(signer["digest_algorithm"])
     if [_algorithm(one) for one in content["digest_algorithms"]] != [digest]:
         raise SignedDataError("the digest algorithms of the message and of its signer differ", "")
-    return SignedData(
+    parsed = SignedData(
         certificates=_certificates(content["certificates"]),
         issuer=bytes(signer["sid"].chosen["issuer"].dump()),
         serial=int(signer["sid"].chosen["serial_number"]),
@@ -193,6 +186,9 @@ def _parse(data: bytes) -> SignedData:
         attributes=_attributes(signer["signed_attrs"]),
         signature=bytes(signer["signature"]),
     )
+    if not _absent(inner["content"]):
+        raise FormatError("the signature holds its content; make it detached, without -nodetach")
+    return parsed
 
 
 def _certificates(choices: _Asn1) -> tuple[x509.Certificate, ...]:

@@ -37,7 +37,7 @@ from dmsign_fast.signing.certificates import name_of
 __all__ = ["Judgement", "Outcome", "judge"]
 
 # sinfo->sig->hash_algo in pkcs7_sig_note_digest_algo(), by asn1crypto's names
-_DIGESTS = ("sha1", "sha224", "sha256", "sha384", "sha512", "sha3_256", "sha3_384", "sha3_512")
+_DIGESTS = ("sha1", "sha224", "sha256", "sha384", "sha512")
 
 _SIGN_ANEW = (
     "sign anew: dmsign-fast verity sign, or openssl smime -sign -binary -noattr -outform DER"
@@ -109,6 +109,8 @@ def judge(
         return Judgement(Outcome.REFUSED, "EBADMSG", str(error), _SIGN_ANEW)
     except VerificationError as error:
         return Judgement(Outcome.REFUSED, "EKEYREJECTED", str(error), _SIGN_ANEW)
+    if parsed.digest.startswith("sha3_"):
+        return _unknown("whether Linux has SHA-3 depends on its modules; dmsign-fast takes SHA-2")
     signer = _Message(parsed, message)
     try:
         signer.check()

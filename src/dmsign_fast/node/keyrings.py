@@ -32,6 +32,14 @@ VERITY = ".dm-verity"
 _BUILTIN, _SECONDARY, _PLATFORM = ".builtin_trusted_keys", ".secondary_trusted_keys", ".platform"
 _AS_ROOT = "run as root: /proc/keys shows the keys that the reader may view"
 _SEAL = "keyctl restrict_keyring %:.dm-verity"
+_ENROL = (
+    "boot with dm_verity.keyring_unsealed=1, then: modprobe dm_verity; keyctl padd asymmetric '' "
+    f"%:.dm-verity < CERT.der; {_SEAL}"
+)
+_BUILD_IN = (
+    "use Linux 7.0 or newer, which has .dm-verity, a kernel with the certificate built in, or add "
+    "it to the machine's own keys (mokutil --import)"
+)
 
 # proc_keys_show() in security/keys/proc.c: names of types are cut after nine letters
 _LINE = re.compile(
@@ -124,7 +132,11 @@ def look_at_keyrings(system: System, kernel: Kernel, *, probe_seal: bool) -> Key
     rings = Keyrings(parse_keys(text))
     contents, sealed, unseen = None, None, ""
     try:
-        contents = {name: _read(system, rings, name) for name in _asked(kernel)}
+        contents = {
+            name: _read(system, rings, ring)
+            for name in _asked(kernel)
+            if (ring := rings.named(name))
+        }
     except UnseenError as error:
         unseen = str(error)
     verity = rings.named(VERITY)
@@ -161,7 +173,8 @@ def check_keyrings(rings: Keyrings, kernel: Kernel) -> Iterator[Finding]:
         evidence = "all are in .dm-verity, which counts only when it is sealed"
         yield Finding("certificates", State.UNKNOWN, evidence, _SEAL)
     else:
-        yield Finding("certificates", State.PROBLEM, "no keyring that is asked holds any", _ENROL)
+        advice = _ENROL if kernel.has_keyring else _BUILD_IN
+        yield Finding("certificates", State.PROBLEM, "no keyring that is asked holds any", advice)
 
 
 def check_certificate(rings: Keyrings, certificate: x509.Certificate) -> Finding:
@@ -192,12 +205,6 @@ def check_certificate(rings: Keyrings, certificate: x509.Certificate) -> Finding
     )
 
 
-_ENROL = (
-    "boot with dm_verity.keyring_unsealed=1, then: modprobe dm_verity; keyctl padd asymmetric '' "
-    f"%:.dm-verity < CERT.der; {_SEAL}"
-)
-
-
 def _asked(kernel: Kernel) -> tuple[str, ...]:
     """Return the keyrings in the order in which dm-verity asks them: dm-verity-verify-sig.c."""
 
@@ -216,11 +223,10 @@ def _counts(rings: Keyrings, name: str) -> bool:
     return name != VERITY or rings.sealed is True
 
 
-def _read(system: System, rings: Keyrings, name: str) -> tuple[Key, ...]:
+def _read(system: System, rings: Keyrings, ring: Key) -> tuple[Key, ...]:
     """Return the certificates in a keyring and in those that it has links to."""
     by_serial = {key.serial: key for key in rings.keys}
-    todo = [ring for ring in [rings.named(name)] if ring]
-    seen: dict[int, Key] = {}
+    todo, seen = [ring], dict[int, Key]()
     while todo:
         ring = todo.pop()
         done = system.run("keyctl", "rlist", str(ring.serial))
@@ -253,6 +259,9 @@ def _check_verity(rings: Keyrings, kernel: Kernel) -> Iterator[Finding]:
         if not kernel.has_keyring:
             evidence = f"Linux {kernel.release} has none, which came with 7.0"
             yield Finding(name, State.NOTE, evidence)
+        elif kernel.parameters is not None:
+            advice = "use a kernel with CONFIG_DM_VERITY_VERIFY_ROOTHASH_SIG"
+            yield Finding(name, State.PROBLEM, "not in /proc/keys, though dm_verity is", advice)
         else:
             evidence = "not in /proc/keys: it is there once dm_verity is loaded"
             yield Finding(name, State.PROBLEM, evidence, "modprobe dm_verity")

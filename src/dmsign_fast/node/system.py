@@ -96,7 +96,10 @@ class System:
 
     def _below(self, path: str) -> Path:
         root = self.root.resolve()
-        place = (root / path.lstrip("/")).resolve()
+        try:
+            place = (root / path.lstrip("/")).resolve()
+        except RuntimeError:
+            raise UnseenError(f"{path} is a loop of links") from None
         if not place.is_relative_to(root):
             raise UnseenError(f"{path} leads out of {self.root}")
         return place
