@@ -5,7 +5,7 @@ import os
 
 import pki
 import pytest
-from conftest import CAPTURED, RELEASE, certificate
+from nodes import CAPTURED, RELEASE, certificate
 
 from dmsign_fast.node.doctor import examine
 from dmsign_fast.node.findings import Finding, State, overall
