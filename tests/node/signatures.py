@@ -8,6 +8,7 @@ from __future__ import annotations
 from datetime import timedelta
 
 import pki
+from asn1crypto import cms
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.x509.oid import NameOID
@@ -40,8 +41,31 @@ def _forms(images: Images):
     attributes = ("cms", "-nosmimecap", "-md", "sha256")
     newline = {"slip": lambda text: text + b"\n", "expected": "EKEYREJECTED"}
     yield images.by_openssl("attributes-newline", *attributes, **newline)
+    yield _edited(images, "attributes-repeated", _repeat, "EKEYREJECTED")
+    yield _edited(images, "attributes-short-digest", _shorten, "EBADMSG")
     late = images.trusted["late"] = pki.make_leaf(name="Late", start=pki.NOW + 2 * pki.DAY)
     yield images.by_openssl("attributes-time", *attributes, signer=late, expected="EKEYREJECTED")
+
+
+def _edited(images: Images, name: str, edit, expected: str):
+    """Edit the attributes of a signature, which is then not over them: that is looked at later."""
+    options = ("cms", "-nosmimecap", "-md", "sha256")
+    case = images.by_openssl(name, *options, expected=expected)
+    message = cms.ContentInfo.load(case.signature.read_bytes())
+    attributes = message["content"]["signer_infos"][0]["signed_attrs"]
+    edit(attributes)
+    case.signature.write_bytes(message.dump(force=True))
+    return case
+
+
+def _repeat(attributes) -> None:
+    attributes.append(attributes[0].copy())
+
+
+def _shorten(attributes) -> None:
+    for one in attributes:
+        if one["type"].native == "message_digest":
+            one["values"] = [b"short"]
 
 
 def _algorithms(images: Images):
@@ -103,6 +127,26 @@ def _names(images: Images):
         yield images.by_openssl(f"names-{way}", *_PLAIN, signer=signer, expected=expected)
 
 
+def _self_named() -> pki.Entity:
+    """A self-signed certificate with its own key identifier, and a serial number of another."""
+    key = pki.make_key("EC-256", "Halfway")
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "Halfway")])
+    own = x509.SubjectKeyIdentifier.from_public_key(key.public_key())
+    authority = x509.AuthorityKeyIdentifier(own.digest, [x509.DirectoryName(name)], 7)
+    builder = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(pki.NOW - pki.DAY)
+        .not_valid_after(pki.NOW + pki.DAY)
+        .add_extension(own, critical=False)
+        .add_extension(authority, critical=False)
+    )
+    return pki.Entity(key, builder.sign(key, hashes.SHA256()), ())
+
+
 def _chains(images: Images):
     root = images.trusted["names"]
     # says that the trusted one issued it, and another key did
@@ -117,6 +161,8 @@ def _chains(images: Images):
     yield images.by_openssl(
         "chain-stolen-root", *_PLAIN, *embedded, signer=stolen, expected=expected
     )
+    halfway = {"signer": _self_named(), "expected": "EKEYREJECTED"}
+    yield images.by_openssl("chain-names-itself", *_PLAIN, **halfway)
     yield images.by_openssl("chain-root-itself", *_PLAIN, signer=root)
     rsa = pki.make_root("RSA Root", key="RSA-2048")
     leaf = images.trusted["below-rsa"] = pki.make_leaf(rsa, "Below RSA")

@@ -265,6 +265,8 @@ class TestCertificates:
         assert key.name == "our: signer"
         assert key.is_of(certificate("ec"))
         assert not key.is_of(certificate("rsa"))
+        (other,) = parse_keys(line.replace("our: signer", f"signer: {12 * '00'}9090a056"))
+        assert not other.is_of(certificate("ec"))
 
     def test_what_is_no_certificate_or_keyring_is_passed_over(self):
         keys = parse_keys(captured("keys-loaded").decode() + "nonsense\n\n")

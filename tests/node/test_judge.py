@@ -4,12 +4,16 @@ import random
 
 import pki
 import pytest
+from cryptography import x509
 from kernel.cases import make
 from kernel.images import Images
 from signatures import more
 
 from dmsign_fast.errors import ParameterError
 from dmsign_fast.node.judge import Outcome, judge
+
+# of cryptography, on a serial number that damage made negative
+pytestmark = pytest.mark.filterwarnings("ignore::UserWarning")
 
 # Linux reads these, dmsign-fast does not
 NOT_JUDGED = {"form-keyid", "form-two-signers"}
@@ -80,6 +84,16 @@ def test_each_cause_of_enokey_is_told_from_the_others(images):
     assert judged(case, [root.certificate]).outcome is Outcome.ACCEPTED
     assert judged(bare, [signer.certificate]).outcome is Outcome.ACCEPTED
     assert judged(bare, [root.certificate]).errno == "ENOKEY"
+
+
+def test_a_certificate_that_linux_cannot_load_is_not_trusted(images):
+    signer = images.trust("EC-256")
+    bare = images.signed("unloadable", signer, "--no-certs")
+    damaged = bytearray(pki.der(signer.certificate))
+    damaged[-1] ^= 1  # of its signature of itself
+    certificate = x509.load_der_x509_certificate(bytes(damaged))
+    assert "cannot load the certificate CN=Trusted EC-256" in says(bare, [certificate])
+    assert judged(bare, [signer.certificate]).outcome is Outcome.ACCEPTED
 
 
 @pytest.mark.parametrize("bare", [False, True])
