@@ -4,6 +4,7 @@ import io
 import json
 import os
 import pty
+import re
 import signal
 import subprocess
 import sys
@@ -145,6 +146,7 @@ def test_notation_accepts(
     assert "Successfully verified signature" in verified.out
     assert "who" in verified.out
     assert "<ö&>=" in verified.out
+    assert re.search(r"^dmsign-fast\.root-hashes +sha256:[0-9a-f]{64} *$", verified.out, re.M)
     assert judge(notation, home, image, "--user-metadata", "build=7").exit_code == 0
     assert judge(notation, home, image, "--user-metadata", "build=8").exit_code == 1
     shown = judge(notation, home, image, command="list")
@@ -193,10 +195,13 @@ def test_beside_signatures_of_notation(home, key, leaf, configuration):
     assert judge(notation, home, image, command="sign").exit_code == 0
     assert types(home, image) == [NOTARY]
     assert cli("sign", *name(home), *key).exit_code == 0
-    assert types(home, image) == [NOTARY, DM_VERITY]  # its signature of the manifest is as good
+    # its signature of the manifest says nothing of root hashes
+    assert types(home, image) == [NOTARY, NOTARY, DM_VERITY]
+    assert cli("sign", *name(home), *key, "--no-dm-verity").exit_code == 0
+    assert types(home, image) == [NOTARY, NOTARY, DM_VERITY]  # and here it is as good
     assert cli("sign", *name(home), *key, "--force").exit_code == 0
-    assert types(home, image) == [NOTARY, NOTARY, DM_VERITY, DM_VERITY]
-    assert len(listed(judge(notation, home, image, command="list"))) == 2
+    assert types(home, image) == [NOTARY, NOTARY, NOTARY, DM_VERITY, DM_VERITY]
+    assert len(listed(judge(notation, home, image, command="list"))) == 3
     assert judge(notation, home, image).exit_code == 0
 
 
@@ -269,7 +274,9 @@ def test_json(kind, make_home, key, leaf):
     ]
     assert [layer["digest"] for layer in one["layers"]] == [one.digest for one in image.layers]
     for layer in one["layers"]:
-        assert layer.keys() == {"digest", "diff_id", "root_hash", "size", "uncompressed_size"}
+        assert layer.keys() == {
+            *("digest", "diff_id", "root_hash", "size", "uncompressed_size", "reused")
+        }
     assert "names a tag" in done.err  # not where the JSON is
     again = json.loads(
         cli(
@@ -297,6 +304,30 @@ def test_the_root_hashes_are_those_of_layer_roothash(home, key, tmp_path):
         path = home.store.path / "blobs" / layer.digest.replace(":", "/")
         done = cli("layer", "roothash", path, "--digest", layer.digest, *options)
         assert done.out.split()[0] == line.split()[0]
+
+
+def test_what_is_reused(home, key, leaf, tmp_path):
+    push_image(home.store, "v1", tars(2))
+    sign = ("sign", *name(home), *key)
+    first = json.loads(cli(*sign, "--output", "json").out)["images"][0]
+    push_image(home.store, "v2")
+    again = ("sign", *name(home, "v2"), *key)
+    done = cli(*again, "--reuse")
+    assert done.exit_code == 0, done.err
+    one, two, three, *_ = done.out.splitlines()
+    for line in (one, two):
+        assert line.endswith(f"  reused from {first['dm_verity_artifact']}")
+    assert "reused" not in three
+    assert "signed layers of 5" in done.err  # thousand bytes, of the third
+    found = json.loads(cli(*again, "--reuse-from", "v1", "--force", "--output", "json").out)
+    reused = [layer["reused"] for layer in found["images"][0]["layers"]]
+    assert None not in reused
+    assert [layer["uncompressed_size"] for layer in found["images"][0]["layers"]] == [None] * 3
+    assert found["bytes"] == 0
+    assert_fails(cli(*again, "--reuse-cert", key[3]), 2, "goes with --reuse")
+    other = make_leaf(make_root("Former Root"), "Former").write(tmp_path / "former")
+    done = cli(*sign, "--reuse", "--reuse-cert", other.leaf, "--force")
+    assert done.out.count("  reused from ") == 2
 
 
 def test_an_error_in_json(home, key):

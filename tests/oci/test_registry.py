@@ -206,6 +206,49 @@ def test_all_pages_of_referrers_are_read(serve, connect, count):
     assert "sha256-" + image.descriptor.digest.encoded not in str(server.paths("PUT"))
 
 
+@pytest.mark.parametrize("count", [0, 1, 3, 4, 7])
+def test_all_pages_of_tags_are_read(serve, connect, count):
+    registry = connect(serve(page=3))
+    image = push_image(registry)
+    tags = [f"v{number}" for number in range(count)]
+    for tag in tags:
+        registry.tag(image, tag)
+    assert registry.references() == tags
+
+
+@pytest.mark.parametrize("referrers", [True, False])
+def test_tags_of_referrers_stand_for_their_subjects(serve, connect, referrers):
+    registry = connect(serve(referrers=referrers))
+    assert registry.references() == []
+    image = push_image(registry, "v1")
+    signature = push_signature(registry, image.descriptor)
+    registry.attach(image.descriptor, [signature])
+    registry.tag(image, "sha256-00")
+    expected = ["sha256-00", *([] if referrers else [image.descriptor.digest]), "v1"]
+    assert registry.references() == expected
+
+
+def test_a_list_of_tags_that_is_none(serve, connect):
+    server = serve(page=1)
+    registry = connect(server)
+    push_image(registry, "v1")
+    push_image(registry, "v2")
+    server.fail("GET", "/tags/list", lambda handler: handler.answer(200, b"<html>", "text/html"))
+    with pytest.raises(FormatError, match="the list of tags"):
+        registry.references()
+    server.fail("GET", "/tags/list", status(401))
+    with pytest.raises(RegistryError):
+        registry.references()
+
+    def second_is_missing(handler):
+        handler.serve()
+        server.fail("GET", "/tags/list", status(404))
+
+    server.fail("GET", "/tags/list", second_is_missing)
+    with pytest.raises(RegistryError, match="a further page of tags is missing"):
+        registry.references()
+
+
 def test_a_filter_that_the_registry_does_not_know_is_ours(serve, connect):
     server = serve()
     registry = connect(server)

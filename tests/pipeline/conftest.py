@@ -10,6 +10,7 @@ from oci.conftest import (  # noqa: F401
     no_logins_of_this_machine,
     serve,
 )
+from pki import make_intermediate, make_leaf, make_root
 from signed_images import sign
 
 from dmsign_fast.oci.layout import Layout
@@ -32,6 +33,16 @@ def make_home(request, tmp_path, serve, connect):  # noqa: F811
         return Home(connect(server, repository, **options), server)
 
     return make
+
+
+@pytest.fixture(scope="module")
+def leaf():
+    return make_leaf(make_intermediate(make_root()))
+
+
+@pytest.fixture
+def home(make_home):
+    return make_home("layout")
 
 
 @pytest.fixture(scope="session")

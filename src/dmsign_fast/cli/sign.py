@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from dmsign_fast import __version__
 from dmsign_fast.cli.keys import add_key_options, add_signature_options, signer_of
 from dmsign_fast.cli.layer.options import add_layer_options, conversion, recipe
+from dmsign_fast.cli.options import by_name, name_and_value
 from dmsign_fast.cli.output import note, print_json, print_summary, work
 from dmsign_fast.cli.stores import add_image_options, open_image, repository_of
 from dmsign_fast.cli.verity.options import whole_number
@@ -18,9 +19,9 @@ from dmsign_fast.errors import ParameterError
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from dmsign_fast.pipeline.sign_image import SignedImage, SignOptions
+    from dmsign_fast.pipeline.sign_image import Reuse, SignedImage, SignOptions
 
-__all__ = ["EXAMPLES", "HELP", "add_arguments", "name_and_value", "run"]
+__all__ = ["EXAMPLES", "HELP", "add_arguments", "run"]
 
 HELP = "sign an image: its layers for the kernel, its manifest for the Notary Project"
 EXAMPLES = """\
@@ -44,15 +45,6 @@ def _duration(text: str) -> timedelta:
         message = f"{text!r} is longer than 100 years"
         raise argparse.ArgumentTypeError(message)
     return timedelta(seconds=seconds)
-
-
-def name_and_value(text: str) -> tuple[str, str]:
-    """``NAME=VALUE``; an error of argparse otherwise."""
-    name, equals, value = text.partition("=")
-    if not equals or not name:
-        message = f"{text!r} is not NAME=VALUE"
-        raise argparse.ArgumentTypeError(message)
-    return name, value
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -82,6 +74,20 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     what("--no-dm-verity", action="store_true", help="sign the manifest only")
     what("--no-manifest-signature", action="store_true", help="sign the layers only")
     what("--force", action="store_true", help="also where this key has signed already")
+    what(
+        "--reuse",
+        action="store_true",
+        help="take root hashes that this key has signed before, in the same repository or layout",
+    )
+    what("--reuse-from", metavar="TAG|DIGEST", help="the same, of this image alone")
+    what(
+        "--reuse-cert",
+        type=Path,
+        action="append",
+        default=[],
+        metavar="FILE",
+        help="with --reuse: also those that this certificate's key has signed, PEM",
+    )
     what("--jobs", type=whole_number, default=1, metavar="N", help="layers at a time; default: 1")
     add_signature_options(parser)
     add_layer_options(parser)
@@ -102,11 +108,16 @@ def _timestamp(args: argparse.Namespace) -> Callable[[bytes], bytes] | None:
     return lambda signature: request_timestamp(signature, ask, anchors)
 
 
-def _metadata(args: argparse.Namespace) -> dict[str, str]:
-    metadata = dict(args.user_metadata)
-    if len(metadata) != len(args.user_metadata):
-        raise ParameterError("--user-metadata gives a value to the same name twice")
-    return metadata
+def _reuse(args: argparse.Namespace) -> Reuse | None:
+    if not args.reuse and not args.reuse_from:
+        if args.reuse_cert:
+            raise ParameterError("--reuse-cert goes with --reuse or --reuse-from")
+        return None
+    from dmsign_fast.envelope.trust import load_trust_anchors
+    from dmsign_fast.pipeline.sign_image import Reuse
+
+    certificates = load_trust_anchors(*args.reuse_cert).certificates if args.reuse_cert else ()
+    return Reuse(reference=args.reuse_from, certificates=certificates)
 
 
 def _options(args: argparse.Namespace) -> SignOptions:
@@ -118,7 +129,7 @@ def _options(args: argparse.Namespace) -> SignOptions:
         media_type=_MEDIA_TYPES[args.signature_format],
         legacy=args.manifest_form == "legacy",
         expiry=datetime.now(UTC) + args.expiry if args.expiry else None,
-        user_metadata=_metadata(args),
+        user_metadata=by_name(args.user_metadata, "--user-metadata"),
         timestamp=_timestamp(args),
         agent=f"dmsign-fast/{__version__}",
         dm_verity=not args.no_dm_verity,
@@ -130,6 +141,7 @@ def _options(args: argparse.Namespace) -> SignOptions:
         conversion=conversion(args),
         pkcs7_digest=args.digest,
         certificates=not args.no_certs,
+        reuse=_reuse(args),
     )
 
 
@@ -147,9 +159,10 @@ def _json(signed: SignedImage) -> dict[str, Any]:
             {
                 "digest": layer.digest,
                 "diff_id": layer.diff_id,
-                "root_hash": layer.image.root_hash.hex(),
+                "root_hash": layer.root_hash.hex(),
                 "size": layer.size,
                 "uncompressed_size": layer.uncompressed_size,
+                "reused": layer.reused,
             }
             for layer in signed.layers
         ],
@@ -177,7 +190,8 @@ def run(args: argparse.Namespace) -> int:
         name = repository_of(args)
         for one in signed:
             for layer in one.layers:
-                print(f"{layer.image.root_hash.hex()}  {layer.digest}")
+                reused = f"  reused from {layer.reused}" if layer.reused else ""
+                print(f"{layer.root_hash.hex()}  {layer.digest}{reused}")
             verb = "Successfully signed" if one.added else "Already signed"
             print(f"{verb} {name}@{one.manifest.digest}")
             for artifact in one.added:
