@@ -24,7 +24,7 @@ demo: $(READY)
 	DMSIGN_FAST=$(CURDIR)/$(BIN)/dmsign-fast docs/demo.sh demo
 
 test: $(READY)
-	$(BIN)/pytest -q -n auto --dist loadgroup
+	$(BIN)/pytest -q -n auto
 
 # Of these only what a Linux kernel, in a virtual machine, says to signed images, good and bad.
 test-kernel: $(READY)

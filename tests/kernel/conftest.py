@@ -46,7 +46,7 @@ def judged(request, tmp_path_factory) -> Judged:
     directory = base / "kernel"
     answers = directory / "answers.json"
     directory.mkdir(exist_ok=True)
-    # whoever comes first does the work, and the others wait for it
+    # should several workers have tests of it, the first does the work and the others wait
     with (directory / "lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if not answers.exists():
@@ -73,7 +73,7 @@ def _judge(directory: Path, request) -> dict | str:
     except (GuestError, AssertionError) as error:
         return str(error)
     finally:
-        for name in ("bin", "lib", "lib64"):
+        for name in ("bin", "lib", "lib64", "usr"):
             shutil.rmtree(tree / name, ignore_errors=True)
         (directory / "guest.cpio").unlink(missing_ok=True)
     return {name: asdict(answer) for name, answer in done.answers.items()}

@@ -33,7 +33,7 @@ _ERRORS = {os.strerror(number): name for number, name in errno.errorcode.items()
 # 6.12 allocates memory, QEMU 7.2 has flags at random, and the kernel soon dies of it.
 _MACHINE = (
     *("-M", "q35", "-accel", "tcg,thread=multi", "-cpu", "max,la57=off,cx16=off"),
-    *("-smp", "1", "-m", "768"),
+    *("-smp", "1", "-m", "512"),
     *("-nodefaults", "-no-reboot", "-display", "none"),
 )
 # without randomised addresses TCG translates each program once: that halves the time

@@ -52,7 +52,6 @@ def _named(name):
     return next(case for case in CASES if case.name == name)
 
 
-@pytest.mark.xdist_group("kernel")
 @pytest.mark.parametrize(
     ("name", "wrong"),
     [
@@ -70,7 +69,6 @@ def test_a_wrong_expectation_fails(name, wrong, judged):
         check(replace(case, expected=wrong), judged)
 
 
-@pytest.mark.xdist_group("kernel")
 def test_other_contents_fail(judged):
     case = _named("RSA-2048-sha256")
     answers = judged.answers | {case.name: judged.answers["EC-256-sha256"]}
@@ -78,7 +76,6 @@ def test_other_contents_fail(judged):
         check(case, replace(judged, answers=answers))
 
 
-@pytest.mark.xdist_group("kernel")
 def test_a_laxer_dmsign_fast_fails(judged):
     case = _named("RSA-2048-sha256")
     answers = judged.answers | {case.name: Answer("ENOKEY")}

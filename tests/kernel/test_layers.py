@@ -6,8 +6,6 @@ from kernel.contents import listing
 from kernel.images import readable
 from kernel.layers import DAMAGED, LAYERS, LISTED, SIGNINGS, SWAPPED
 
-pytestmark = pytest.mark.xdist_group("kernel")
-
 
 @pytest.mark.parametrize("layer", LAYERS)
 @pytest.mark.parametrize("signing", SIGNINGS, ids=lambda signing: signing.name)

@@ -5,8 +5,6 @@ import pytest
 from kernel.cases import CASES
 from kernel.images import bad_blocks
 
-pytestmark = pytest.mark.xdist_group("kernel")
-
 
 def check(case, judged):
     """The kernel says and reads what it should, and dmsign-fast agrees with it."""
