@@ -14,7 +14,7 @@ for directory in "$docs"/../.cache/debian/notation-*/usr/bin; do # where the tes
     PATH=$PATH:$directory
 done
 registry=
-trap '[ -z "$registry" ] || kill "$registry" || :' EXIT
+trap '[ -z "$registry" ] || kill "$registry" 2>/dev/null' EXIT
 trap 'exit 130' INT
 trap 'exit 143' TERM
 
@@ -94,7 +94,7 @@ if command -v docker-registry >/dev/null && command -v skopeo >/dev/null; then
     registry=$!
     host=
     while [ -z "$host" ]; do
-        kill -0 "$registry" || fail "docker-registry ended: $(cat registry.log)"
+        kill -0 "$registry" 2>/dev/null || fail "docker-registry ended: $(cat registry.log)"
         sleep 0.1
         host=$(sed -n 's/.*listening on \(127\.0\.0\.1:[0-9]*\).*/\1/p' registry.log)
     done

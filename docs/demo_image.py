@@ -3,8 +3,8 @@
 usage: demo_image.py LAYOUT:TAG [MEGABYTES]
 
 The first layer is the base system, the others are more packages, the largest first, until the image
-has so many megabytes when unpacked, or all of them: with their directories, links and modes, without
-what this user cannot read. gzip compresses the layers, and zstd the last.
+has so many megabytes when unpacked, or all there are: with their directories, links and modes,
+without what this user cannot read. gzip compresses the layers, and zstd the last.
 """
 
 import hashlib
@@ -16,6 +16,7 @@ import subprocess
 import sys
 import tarfile
 from pathlib import Path
+from typing import IO
 
 OCI = "application/vnd.oci.image"
 LAYERS = 5
@@ -79,7 +80,7 @@ def files_of(*packages: str) -> set[str]:
     found = set()
     for path in output("dpkg-query", "-L", *packages).splitlines():
         directory, name = os.path.split(path)
-        real = os.path.join(os.path.realpath(directory), name)
+        real = str(Path(os.path.realpath(directory), name))
         if name not in ("", ".") and os.path.lexists(real):
             mode = os.lstat(real).st_mode
             if stat.S_ISDIR(mode) or stat.S_ISLNK(mode) or os.access(real, os.R_OK):
@@ -96,10 +97,11 @@ def size_of(files: set[str]) -> int:
 class Hashed:
     """A file to write on, which hashes what goes by."""
 
-    def __init__(self, file):
+    def __init__(self, file: IO[bytes]) -> None:
         self.file, self.sha256, self.size = file, hashlib.sha256(), 0
 
     def write(self, data: bytes) -> int:
+        """Write and hash."""
         self.sha256.update(data)
         self.size += len(data)
         return self.file.write(data)
@@ -109,12 +111,14 @@ def add_layer(layout: Path, files: set[str], *, last: bool) -> tuple[dict, str]:
     """Return the descriptor of a layer with these files, and its diff ID."""
     words = ["zstd", "-q", "-3"] if last and shutil.which("zstd") else ["gzip", "-1", "-n"]
     blob = layout / "layer"
-    with blob.open("wb") as out:
-        with subprocess.Popen(words, stdin=subprocess.PIPE, stdout=out) as compressor:
-            packed = Hashed(compressor.stdin)
-            with tarfile.open(fileobj=packed, mode="w|", format=tarfile.PAX_FORMAT) as tar:
-                for file in sorted(files):
-                    tar.add(file, recursive=False, filter=whole_seconds)
+    with (
+        blob.open("wb") as out,
+        subprocess.Popen(words, stdin=subprocess.PIPE, stdout=out) as compressor,
+    ):
+        packed = Hashed(compressor.stdin)
+        with tarfile.open(fileobj=packed, mode="w|", format=tarfile.PAX_FORMAT) as tar:
+            for file in sorted(files):
+                tar.add(file, recursive=False, filter=whole_seconds)
     if compressor.returncode:
         sys.exit(f"{words[0]} ended with status {compressor.returncode}")
     with blob.open("rb") as file:
