@@ -21,6 +21,7 @@ from erofs import mkfs_twin
 from helpers import run, veritysetup, wait_until
 from helpers_pkcs7 import OpenSSL, signer_of
 from pki import DAY, KEY_SPECS, NOW, make_expired_leaf, make_intermediate, make_leaf, make_root
+from real_registries import REAL_REGISTRIES
 from registry_server import hang_up, status
 
 from dmsign_fast.envelope.media import FORMATS
@@ -61,7 +62,7 @@ ALGORITHMS = dict(
     zip(KEY_SPECS, ("PS256", "PS384", "PS512", "ES256", "ES384", "ES512"), strict=True)
 )
 DM_VERITY_TYPES = [form.artifact_type for form in FORMS]
-homes = pytest.mark.parametrize("kind", ["layout", "api", "tag schema", "docker-registry"])
+homes = pytest.mark.parametrize("kind", ["layout", "api", "tag schema", *REAL_REGISTRIES])
 ours = pytest.mark.parametrize("kind", ["layout", "api", "tag schema"])
 
 
@@ -368,7 +369,7 @@ def test_signing_again_adds_nothing_but_by_force(kind, make_home, leaf):
     image = push_image(home.store, "v1", tars(1))
     (first,) = sign(home, leaf, "v1")
     before = referrers(home, image)
-    contents = None if kind == "docker-registry" else home.contents
+    contents = None if kind in REAL_REGISTRIES else home.contents
     for _ in range(2):
         (again,) = sign(home, leaf, "v1")
         assert again == replace(first, added=(), layers=again.layers, seconds=again.seconds)
