@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import os
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
+from urllib.parse import quote
 
+from dmsign_fast.cli.options import by_name, name_and_value
 from dmsign_fast.errors import ParameterError, SigningError
 from dmsign_fast.outputs import storage_errors
 
@@ -18,18 +21,10 @@ if TYPE_CHECKING:
 
 __all__ = [
     "add_key_options",
-    "add_passphrase_options",
     "add_signature_options",
-    "passphrase_of",
+    "secret_of",
     "signer_of",
 ]
-
-
-def add_passphrase_options(parser: argparse.ArgumentParser) -> None:
-    """Where the passphrase of an encrypted key is."""
-    add = parser.add_argument
-    add("--passphrase-file", type=Path, help="of an encrypted key: first line")
-    add("--passphrase-env", metavar="NAME", help="the environment variable that holds it")
 
 
 def add_signature_options(parser: argparse.ArgumentParser) -> None:
@@ -44,22 +39,31 @@ def add_signature_options(parser: argparse.ArgumentParser) -> None:
 
 
 def add_key_options(parser: argparse.ArgumentParser) -> None:
-    """A key of its own, or one of notation's configuration."""
+    """A key of its own, wherever it lives, or one of notation's configuration."""
     add = parser.add_argument_group("key").add_argument
     add(
         "--key",
-        metavar="FILE|NAME",
-        help="private key, PEM or DER, with --cert; or a key in signingkeys.json of notation, by "
-        "default the default key there",
+        metavar="FILE|URI|NAME",
+        help="private key, PEM or DER, with --cert; or the URI of a key elsewhere; or a key in "
+        "signingkeys.json of notation, by default the default key there",
     )
     add("--cert", type=Path, metavar="FILE", help="its certificate and the chain to the root, PEM")
-    add_passphrase_options(parser)
+    add(
+        "--plugin-config",
+        type=name_and_value,
+        action="append",
+        default=[],
+        metavar="NAME=VALUE",
+        help="for the plugin that has the key",
+    )
+    add("--passphrase-file", type=Path, help="of an encrypted key, or a PIN: first line")
+    add("--passphrase-env", metavar="NAME", help="the environment variable that holds it")
 
 
-def passphrase_of(args: argparse.Namespace, key: Path) -> Callable[[], bytes]:
-    """What gives the passphrase of a key: a file, the environment or a person."""
+def secret_of(args: argparse.Namespace) -> Callable[[str], bytes]:
+    """What gives a passphrase or PIN: a file, the environment or a person."""
 
-    def passphrase() -> bytes:
+    def secret(what: str) -> bytes:
         if args.passphrase_file:
             with storage_errors("read", args.passphrase_file):
                 return bytes(args.passphrase_file.read_bytes().partition(b"\n")[0])
@@ -70,38 +74,43 @@ def passphrase_of(args: argparse.Namespace, key: Path) -> Callable[[], bytes]:
             return value
         if not sys.stdin.isatty():
             raise SigningError(
-                f"{key} is encrypted and there is no terminal to ask on: give --passphrase-file "
+                f"the {what} is needed and there is no terminal to ask on: give --passphrase-file "
                 "or --passphrase-env"
             )
         import getpass
 
         try:
-            return getpass.getpass(f"Passphrase of {key}: ").encode()
+            return getpass.getpass(f"{what[0].upper()}{what[1:]}: ").encode()
         except EOFError:
-            raise SigningError(f"no passphrase was given for {key}") from None
+            raise SigningError(f"the {what} was not given") from None
 
-    return passphrase
+    return secret
 
 
 def signer_of(args: argparse.Namespace) -> Signer:
     """The signer that ``--key`` and ``--cert`` name."""
-    from dmsign_fast.signing.local import load_local_signer
+    from dmsign_fast.signing.providers import KeyOptions, is_key_uri, open_signer
 
+    options = KeyOptions(
+        certificates=args.cert,
+        secret=secret_of(args),
+        config=by_name(args.plugin_config, "--plugin-config"),
+    )
+    if args.key and is_key_uri(args.key):
+        return open_signer(args.key, options)
     if args.cert:
         if not args.key:
             raise ParameterError("--cert needs --key, the private key that belongs to it")
-        key = Path(args.key)
-        return load_local_signer(key, args.cert, passphrase_of(args, key))
-    from dmsign_fast.trust.keys import LocalKey, load_signing_keys
+        return open_signer(f"file:{quote(args.key)}", options)
+    from dmsign_fast.trust.keys import PluginKey, load_signing_keys
     from dmsign_fast.trust.store import config_directory
 
     known = load_signing_keys(config_directory())
     if args.key not in known.keys and args.key and Path(args.key).is_file():
         raise ParameterError(f"{args.key} is a file: give its certificate too, with --cert")
     named = known.get(args.key)
-    if not isinstance(named, LocalKey):
-        raise ParameterError(
-            f"the key {named.name} is one of the plugin {named.plugin}, and plugins are not "
-            "supported yet: use a key in a file"
-        )
-    return load_local_signer(named.key, named.certificates, passphrase_of(args, named.key))
+    if isinstance(named, PluginKey):
+        uri = f"plugin:{quote(named.plugin, safe='')}?id={quote(named.id, safe='')}"
+        return open_signer(uri, replace(options, config={**named.config, **options.config}))
+    uri = f"file:{quote(str(named.key))}"
+    return open_signer(uri, replace(options, certificates=named.certificates))

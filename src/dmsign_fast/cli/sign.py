@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from dmsign_fast import __version__
 from dmsign_fast.cli.keys import add_key_options, add_signature_options, signer_of
 from dmsign_fast.cli.layer.options import add_layer_options, conversion, recipe
+from dmsign_fast.cli.options import by_name, name_and_value
 from dmsign_fast.cli.output import note, print_json, print_summary, work
 from dmsign_fast.cli.stores import add_image_options, open_image, repository_of
 from dmsign_fast.cli.verity.options import whole_number
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 
     from dmsign_fast.pipeline.sign_image import SignedImage, SignOptions
 
-__all__ = ["EXAMPLES", "HELP", "add_arguments", "name_and_value", "run"]
+__all__ = ["EXAMPLES", "HELP", "add_arguments", "run"]
 
 HELP = "sign an image: its layers for the kernel, its manifest for the Notary Project"
 EXAMPLES = """\
@@ -44,15 +45,6 @@ def _duration(text: str) -> timedelta:
         message = f"{text!r} is longer than 100 years"
         raise argparse.ArgumentTypeError(message)
     return timedelta(seconds=seconds)
-
-
-def name_and_value(text: str) -> tuple[str, str]:
-    """``NAME=VALUE``; an error of argparse otherwise."""
-    name, equals, value = text.partition("=")
-    if not equals or not name:
-        message = f"{text!r} is not NAME=VALUE"
-        raise argparse.ArgumentTypeError(message)
-    return name, value
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -102,13 +94,6 @@ def _timestamp(args: argparse.Namespace) -> Callable[[bytes], bytes] | None:
     return lambda signature: request_timestamp(signature, ask, anchors)
 
 
-def _metadata(args: argparse.Namespace) -> dict[str, str]:
-    metadata = dict(args.user_metadata)
-    if len(metadata) != len(args.user_metadata):
-        raise ParameterError("--user-metadata gives a value to the same name twice")
-    return metadata
-
-
 def _options(args: argparse.Namespace) -> SignOptions:
     from dmsign_fast.pipeline.sign_image import SignOptions
 
@@ -118,7 +103,7 @@ def _options(args: argparse.Namespace) -> SignOptions:
         media_type=_MEDIA_TYPES[args.signature_format],
         legacy=args.manifest_form == "legacy",
         expiry=datetime.now(UTC) + args.expiry if args.expiry else None,
-        user_metadata=_metadata(args),
+        user_metadata=by_name(args.user_metadata, "--user-metadata"),
         timestamp=_timestamp(args),
         agent=f"dmsign-fast/{__version__}",
         dm_verity=not args.no_dm_verity,

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dmsign_fast.cli.layer.options import add_layer_options, conversion, recipe
+from dmsign_fast.cli.options import name_and_value
 from dmsign_fast.cli.output import print_json, print_line, work
-from dmsign_fast.cli.sign import name_and_value
 from dmsign_fast.cli.stores import add_image_options, open_image, repository_of
 from dmsign_fast.cli.verity.options import whole_number
 from dmsign_fast.errors import ParameterError, UnsignedError, VerificationError

@@ -17,6 +17,7 @@ from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from dmsign_fast.errors import FormatError, ParameterError, SigningError, StorageError
 
 __all__ = [
+    "chain_of_key",
     "check_chain",
     "extension",
     "issued",
@@ -201,6 +202,22 @@ def order_chain(
     return tuple(chain)
 
 
+def chain_of_key(
+    public_key: object, certificates: Iterable[x509.Certificate], at: datetime
+) -> tuple[x509.Certificate, ...]:
+    """Return the certificate of that public key and its issuers, in order and fit to sign.
+
+    Raises SigningError when none has the key, or the chain must not sign at that time.
+    """
+    found = tuple(certificates)
+    leaf = next((one for one in found if _has_key(one, public_key)), None)
+    if leaf is None:
+        raise SigningError("wrong key for the certificate: none of them is of this key")
+    chain = order_chain(leaf, found)
+    check_chain(chain, at)
+    return chain
+
+
 def check_chain(chain: Sequence[x509.Certificate], at: datetime) -> None:
     """Raise SigningError unless this ordered chain may sign a root hash at that time."""
     if not chain:
@@ -226,6 +243,13 @@ def extension(
 def _extension(certificate: x509.Certificate, kind: type[_Extension]) -> _Extension | None:
     found = extension(certificate, kind)
     return None if found is None else found.value
+
+
+def _has_key(certificate: x509.Certificate, public_key: object) -> bool:
+    try:
+        return certificate.public_key() == public_key
+    except (ValueError, UnsupportedAlgorithm):
+        return False
 
 
 def _day(certificate: x509.Certificate, end: str) -> str:

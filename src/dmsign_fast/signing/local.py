@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
+from urllib.parse import parse_qs, unquote
 
 from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
@@ -15,18 +17,18 @@ from cryptography.hazmat.primitives.serialization import (
     load_pem_private_key,
 )
 
-from dmsign_fast.errors import FormatError, SigningError
+from dmsign_fast.errors import FormatError, ParameterError, SigningError
 from dmsign_fast.signing.certificates import (
-    check_chain,
+    chain_of_key,
     load_certificates,
     moment,
-    order_chain,
     read_file,
 )
+from dmsign_fast.signing.providers import KeyOptions
 from dmsign_fast.signing.scheme import KeySpec, Scheme, key_spec_of
 from dmsign_fast.signing.signer import Signer
 
-__all__ = ["LocalSigner", "load_local_signer"]
+__all__ = ["LocalSigner", "load_local_signer", "open_signer"]
 
 _PrivateKey = rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey
 
@@ -69,17 +71,32 @@ def load_local_signer(
     private_key = _load_private_key(key, passphrase)
     public_key = private_key.public_key()
     certificates = load_certificates(chain)
-    leaf = next((one for one in certificates if _same_key(one, public_key)), None)
-    if leaf is None:
-        raise SigningError(
-            f"wrong key for the certificate: {key} belongs to no certificate in {chain}"
-        )
     try:
-        ordered = order_chain(leaf, certificates)
-        check_chain(ordered, moment(at))
+        ordered = chain_of_key(public_key, certificates, moment(at))
     except SigningError as error:
         raise SigningError(f"{chain}: {error}") from None
     return LocalSigner(key_spec_of(public_key), ordered, private_key)
+
+
+def open_signer(uri: str, options: KeyOptions) -> Signer:
+    """Return the signer of ``file:KEY?cert=CHAIN``; both are paths, percent-encoded if need be.
+
+    Without ``cert`` the certificates are those of the options, or stand in the key's own file.
+    """
+    path, _, query = uri.removeprefix("file:").partition("?")
+    try:
+        members = parse_qs(query, keep_blank_values=True, strict_parsing=bool(query))
+    except ValueError:
+        members = {"": []}
+    if not path or set(members) - {"cert"} or len(members.get("cert", [])) > 1:
+        raise ParameterError(f"{uri} is not file:KEY?cert=CHAIN")
+    key = Path(unquote(path))
+    named = [Path(one) for one in members.get("cert", [])]
+    if named and options.certificates:
+        raise ParameterError(f"{uri} names its certificates: leave --cert out")
+    chain = named[0] if named else options.certificates or key
+    ask = functools.partial(options.ask, f"passphrase of {key}")
+    return load_local_signer(key, chain, ask, at=options.at)
 
 
 def _load_private_key(path: Path, passphrase: Callable[[], bytes] | None) -> _PrivateKey:
@@ -117,10 +134,3 @@ def _load_private_key(path: Path, passphrase: Callable[[], bytes] | None) -> _Pr
     except SigningError as error:
         raise SigningError(f"{path}: {error}") from None
     return private_key
-
-
-def _same_key(certificate: x509.Certificate, public_key: object) -> bool:
-    try:
-        return certificate.public_key() == public_key
-    except (ValueError, UnsupportedAlgorithm):
-        return False

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from dmsign_fast.cli.keys import add_passphrase_options, add_signature_options, passphrase_of
+from dmsign_fast.cli.keys import add_key_options, add_signature_options, signer_of
 from dmsign_fast.cli.output import print_json, print_summary, work
 from dmsign_fast.cli.verity.header import formatted_header, print_header
 from dmsign_fast.cli.verity.options import add_data, add_format_options, data_size, format_arguments
@@ -30,12 +30,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "hash", metavar="HASH", type=Path, nargs="?", help="default: DATA.verity (without .raw)"
     )
-    parser.add_argument("--key", type=Path, required=True, help="private key, PEM or DER")
-    parser.add_argument(
-        "--cert", type=Path, required=True, help="its certificate and the chain above it, PEM"
-    )
+    add_key_options(parser)
     add_signature_options(parser)
-    add_passphrase_options(parser)
     parser.add_argument("--signature", type=Path, help="default: DATA.roothash.p7s")
     add_format_options(parser)
 
@@ -43,7 +39,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Run the command; its exit status."""
     from dmsign_fast.pipeline.files import SignedPaths, sign_file
-    from dmsign_fast.signing.local import load_local_signer
 
     beside = SignedPaths.beside(args.data)
     paths = SignedPaths(
@@ -54,7 +49,7 @@ def run(args: argparse.Namespace) -> int:
     if str(args.data) == "-" and not (args.hash and args.root_hash_file and args.signature):
         raise ParameterError("with DATA - give the names of HASH, --root-hash-file and --signature")
     arguments = format_arguments(args)
-    signer = load_local_signer(args.key, args.cert, passphrase_of(args, args.key))
+    signer = signer_of(args)
     with work(args, "hashing", data_size(args)) as done:
         signed = sign_file(
             args.data,
