@@ -24,41 +24,19 @@ fail() { echo "$*" >&2; exit 1; }
 blob() { echo "blobs/sha256/${1#sha256:}"; }
 members() { tr ',' '\n' | sed -n "s/.*\"$1\": *\"\([^\"]*\)\".*/\1/p"; } # of that name, in JSON
 
-test_chain() { # NAME: a root, a key that it certifies, and a policy that trusts the root
-    keys=$NOTATION_CONFIG/localkeys trusted=$NOTATION_CONFIG/truststore/x509/ca/$1
-    [ ! -e "$NOTATION_CONFIG/trustpolicy.json" ] || return 0
-    mkdir -p "$keys" "$trusted"
-    openssl req -x509 -newkey rsa:3072 -nodes -keyout root.key -out "$trusted/root.pem" -days 3650 \
-        -subj "/C=DE/ST=BE/O=Demo/CN=Demo Root" -addext keyUsage=critical,keyCertSign 2>/dev/null
-    openssl req -newkey rsa:3072 -nodes -keyout "$keys/$1.key" -out leaf.csr \
-        -subj "/C=DE/ST=BE/O=Demo/CN=Demo Image Signer" 2>/dev/null
-    printf 'basicConstraints=critical,CA:FALSE\nkeyUsage=critical,digitalSignature\n' >leaf.ext
-    openssl x509 -req -in leaf.csr -CA "$trusted/root.pem" -CAkey root.key -CAserial root.serial \
-        -CAcreateserial -days 365 -extfile leaf.ext -out leaf.pem 2>/dev/null
-    cat leaf.pem "$trusted/root.pem" >"$keys/$1.crt"
-    cat >"$NOTATION_CONFIG/signingkeys.json" <<END
-{"default": "$1", "keys": [
-  {"name": "$1", "keyPath": "$keys/$1.key", "certPath": "$keys/$1.crt"}]}
-END
-    cat >"$NOTATION_CONFIG/trustpolicy.json" <<END
-{"version": "1.0", "trustPolicies": [
-  {"name": "demo", "registryScopes": ["*"], "signatureVerification": {"level": "strict"},
-   "trustStores": ["ca:$1"], "trustedIdentities": ["*"]}]}
-END
-}
-
 say "An image of real packages of this machine: five layers, by gzip and zstd"
 [ -e image ] || "${PYTHON:-python3}" "$docs/demo_image.py" image:1.0
 [ -e unsigned.json ] || cp image/index.json unsigned.json
 cp unsigned.json image/index.json # without the signatures of an earlier run
 du -sh image
 
-say "A test chain, in the configuration of notation (yours comes from your own CA)"
-test_chain demo
-(cd "$NOTATION_CONFIG" && find . -type f | sort)
+say "A test chain and a policy that trusts it, for notation too (yours comes from your own CA)"
+rm -rf notation # of an earlier run
+run "$dmsign_fast" cert generate-test --default demo
+run "$dmsign_fast" policy init --name demo --trust-store ca:demo --trusted-identity '*'
 
 say "Sign: each layer for the kernel, the manifest for the Notary Project"
-run "$dmsign_fast" sign --oci-layout image:1.0 --key demo
+run "$dmsign_fast" sign --oci-layout image:1.0
 
 say "What is attached to the image, and what the signatures say"
 run "$dmsign_fast" list --oci-layout image:1.0
@@ -76,8 +54,10 @@ layer=$(members io.cncf.notary.layer.digest <"image/$(blob "$artifact")" | sed -
 run "$dmsign_fast" layer convert "image/$(blob "$layer")" -o layer.erofs --verity separate
 run veritysetup verify layer.erofs layer.erofs.verity "$(cat layer.erofs.roothash)"
 run openssl smime -verify -binary -inform DER -in "image/$(blob "$signature")" \
-    -content layer.erofs.roothash -CAfile "$NOTATION_CONFIG/truststore/x509/ca/demo/root.pem" \
+    -content layer.erofs.roothash -CAfile "$NOTATION_CONFIG/truststore/x509/ca/demo/demo.crt" \
     -purpose any -out /dev/null
+echo "A kernel that trusts demo.crt opens it by: veritysetup open layer.erofs NAME layer.erofs.verity" \
+    "--root-hash-file layer.erofs.roothash --root-hash-signature image/$(blob "$signature")"
 
 if command -v notation >/dev/null; then
     say "notation agrees"
@@ -99,7 +79,7 @@ if command -v docker-registry >/dev/null && command -v skopeo >/dev/null; then
         host=$(sed -n 's/.*listening on \(127\.0\.0\.1:[0-9]*\).*/\1/p' registry.log)
     done
     run skopeo copy --quiet --dest-tls-verify=false oci:image:1.0 "docker://$host/demo/image:1.0"
-    run "$dmsign_fast" sign "$host/demo/image:1.0" --key demo
+    run "$dmsign_fast" sign "$host/demo/image:1.0"
     run "$dmsign_fast" verify "$host/demo/image:1.0"
     if command -v notation >/dev/null; then
         run notation verify --insecure-registry "$host/demo/image:1.0"
