@@ -49,7 +49,7 @@ static ulong said(const char *name)
 
 static void note(const char *name, ulong argument)
 {
-	FILE *file = fopen(getenv("FAULTS_LOG"), "a");
+	FILE *file = getenv("FAULTS_LOG") ? fopen(getenv("FAULTS_LOG"), "a") : NULL;
 
 	if (file) {
 		fprintf(file, "%s %lx\n", name, argument);

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import subprocess
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,10 +25,10 @@ from cryptography.hazmat.primitives.serialization import (
     PublicFormat,
 )
 from helpers import program, run
-from pki import Entity, der
 from pkcs11 import Attribute, CertificateType, ObjectClass
 from pkcs11.util.ec import decode_ec_private_key, decode_ec_public_key
 from pkcs11.util.rsa import decode_rsa_private_key, decode_rsa_public_key
+from pki import Entity, der
 
 PIN = b"1234 \xc3\xa9"
 
@@ -42,7 +41,22 @@ def module() -> Path:
         *Path("/usr").glob("lib*/**/libsofthsm2.so"),
     ]
     assert found, "libsofthsm2.so is missing: apt install softhsm2"
-    return found[0]
+    return found[0].resolve()
+
+
+def build_faults(directory: Path) -> Path:
+    built, source = directory / "faults.so", Path(__file__).with_name("faults.c")
+    warnings = ("-Wall", "-Wextra", "-Werror")
+    done = run(program("gcc"), "-std=gnu17", "-shared", "-fPIC", "-O1", *warnings, "-o", built, source)
+    assert done.exit_code == 0, done.err
+    return built
+
+
+def restart() -> None:
+    """End every session; a module sees new tokens only when it starts, which is when next used."""
+    for loaded in pkcs11._loaded.values():
+        if loaded.initialized:
+            loaded.finalize()
 
 
 @dataclass(frozen=True)
@@ -57,8 +71,8 @@ class Token:
 
     @contextlib.contextmanager
     def opened(self) -> Iterator[pkcs11.Session]:
-        tokens = pkcs11.lib(str(self.module)).get_tokens(token_label=self.label)
-        with next(tokens).open(rw=True, user_pin=PIN.decode()) as session:
+        token = pkcs11.lib(str(self.module)).get_token(token_label=self.label)
+        with token.open(rw=True, user_pin=PIN.decode()) as session:
             yield session
 
     def put(self, entity: Entity, key_id: bytes, label: str, *parts: str, **private: bool) -> None:
@@ -117,20 +131,15 @@ class SoftHSM:
             *("--so-pin", "so pin", "--pin", os.fsdecode(PIN)),
         )
         assert done.exit_code == 0, done.err
-        pkcs11.lib(str(self.module)).reinitialize()  # it looks for tokens then only
+        restart()
         return Token(label, self.module)
 
-    def faulty(self, token: Token) -> Token:
+    def faulty(self, token: Token, faults: Path) -> Token:
         """Return the token behind ``faults.c``, which the environment tells what to answer."""
-        built = self.directory / "faults.so"
-        source = Path(__file__).with_name("faults.c")
-        warnings = ("-Wall", "-Wextra", "-Werror", "-Wno-deprecated-non-prototype")
-        command = ("gcc", "-shared", "-fPIC", "-O1", *warnings, "-o", built, source)
-        subprocess.run([program(command[0]), *command[1:]], check=True, timeout=60)
-        pkcs11.lib(str(self.module)).finalize()  # the same copy of SoftHSM serves both
+        restart()
         os.environ["FAULTS_MODULE"] = str(self.module)
         os.environ["FAULTS_LOG"] = str(self.directory / "calls")
-        return Token(token.label, built)
+        return Token(token.label, faults)
 
     def calls(self) -> list[str]:
         """What was called through ``faulty``, and the beginnings of its arguments."""
@@ -150,4 +159,7 @@ def softhsm(directory: Path, **settings: str) -> Iterator[SoftHSM]:
     file = directory / "softhsm2.conf"
     file.write_text("".join(f"{name} = {value}\n" for name, value in settings.items()))
     with mock.patch.dict(os.environ, {"SOFTHSM2_CONF": str(file)}):
-        yield SoftHSM(directory, module())
+        try:
+            yield SoftHSM(directory, module())
+        finally:
+            restart()
