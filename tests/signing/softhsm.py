@@ -47,7 +47,9 @@ def module() -> Path:
 def build_faults(directory: Path) -> Path:
     built, source = directory / "faults.so", Path(__file__).with_name("faults.c")
     warnings = ("-Wall", "-Wextra", "-Werror")
-    done = run(program("gcc"), "-std=gnu17", "-shared", "-fPIC", "-O1", *warnings, "-o", built, source)
+    done = run(
+        program("gcc"), "-std=gnu17", "-shared", "-fPIC", "-O1", *warnings, "-o", built, source
+    )
     assert done.exit_code == 0, done.err
     return built
 

@@ -11,12 +11,14 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pkcs11
 import pytest
+from container_images import push_image, tars
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import load_der_public_key
 from helpers import cli, dmsign, noise, program, run, write
 from helpers_pkcs7 import ROOT_HASH
 from hypothesis import given
 from hypothesis import strategies as st
+from notation import SCOPE, Notation
 from pkcs11 import Attribute, KeyType
 from pkcs11.util.ec import encode_ec_public_key, encode_named_curve_parameters
 from pki import (
@@ -33,6 +35,7 @@ from signing.softhsm import PIN, Token, build_faults, softhsm
 from dmsign_fast.envelope.pkcs7 import sign_root_hash, verify_root_hash
 from dmsign_fast.envelope.trust import TrustAnchors
 from dmsign_fast.errors import ParameterError, SigningError, StorageError
+from dmsign_fast.oci.layout import Layout
 from dmsign_fast.signing import pkcs11_token
 from dmsign_fast.signing.pkcs11_uri import describe, parse_token_uri
 from dmsign_fast.signing.providers import KeyOptions, open_signer
@@ -573,3 +576,27 @@ def test_the_command_line(token, tmp_path, debug):
     root_hash = bytes.fromhex((tmp_path / "data.roothash").read_text())
     signature = (tmp_path / "data.roothash.p7s").read_bytes()
     verify_root_hash(signature, root_hash, TrustAnchors(LEAF.chain))
+
+
+@pytest.mark.parametrize("form", ["jws", "cose"])
+def test_an_image_before_notation(hsm, form, tmp_path):
+    token = hsm.token("images")
+    leaf = make_leaf(make_intermediate(ROOT), key="RSA-2048")
+    token.put(leaf, b"\1", "key", "private", "public")
+    files = leaf.write(tmp_path / "pki")
+    store = Layout.create(tmp_path / "oci")
+    image = push_image(store, "v1", tars(2))
+    command = ("sign", "--oci-layout", f"{tmp_path}/oci:v1", "--signature-format", form)
+    key = ("--key", token.uri("object=key"), "--cert", files.chain, "--passphrase-file")
+    done = cli(*command, *key, write(tmp_path / "wrong", b"wrong"))
+    assert done.exit_code == 5
+    assert not store.referrers(image.descriptor)
+    done = cli(*command, *key, write(tmp_path / "pin", PIN))
+    assert done.exit_code == 0, done.err
+    assert len(store.referrers(image.descriptor)) == 2
+    (tmp_path / "home").mkdir()
+    notation = Notation(tmp_path / "home")
+    notation.trust(pem(leaf.root))
+    reference = f"{tmp_path}/oci@{image.descriptor.digest}"
+    done = notation("verify", "--oci-layout", reference, "--scope", SCOPE)
+    assert done.exit_code == 0, done.err
