@@ -11,6 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pkcs11
 import pytest
+from asn1crypto.core import PrintableString
 from container_images import push_image, tars
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import load_der_public_key
@@ -186,7 +187,7 @@ def test_pin_sources(text, path):
 # The module
 
 
-def test_ways_to_name_the_module(token, monkeypatch):
+def test_ways_to_name_the_module(token, tmp_path, monkeypatch):
     bare = "pkcs11:token=signing"
     directory, name = token.module.parent, token.module.name.removesuffix(".so")
     for query in (
@@ -195,8 +196,12 @@ def test_ways_to_name_the_module(token, monkeypatch):
         f"module-name=anything&module-path={token.module}",
     ):
         assert works(open_signer(f"{bare}?{query}", WITH_PIN))
-    monkeypatch.setenv("PKCS11_MODULE_PATH", str(token.module))
-    assert works(open_signer(bare, WITH_PIN))
+    (tmp_path / "link.so").symlink_to(token.module)
+    signers = []
+    for name in (token.module, tmp_path / "link.so"):
+        monkeypatch.setenv("PKCS11_MODULE_PATH", str(name))
+        signers.append(open_signer(bare, WITH_PIN))
+    assert all(works(signer) for signer in signers)
 
 
 def test_p11_kit_is_asked_when_no_module_is_named(token):
@@ -237,6 +242,14 @@ def test_no_module_at_all(monkeypatch):
     monkeypatch.delenv("PKCS11_MODULE_PATH", raising=False)
     with pytest.raises(SigningError, match=r"module-path=FILE at the end .* \$PKCS11_MODULE_PATH"):
         open_signer("pkcs11:token=a")
+
+
+def test_the_extra_is_named_when_it_is_missing():
+    code = (
+        "import sys; sys.modules['pkcs11'] = None; "
+        "from dmsign_fast.signing.providers import open_signer; open_signer('pkcs11:')"
+    )
+    assert "pip install 'dmsign-fast[pkcs11]'" in run(sys.executable, "-c", code).err
 
 
 # Tokens, keys and certificates
@@ -364,6 +377,21 @@ def test_kinds_of_key_without_support(hsm, kind):
     token = hsm.token("kinds")
     token.put(make_entity("odd", key=kind), b"\1", "key")
     with pytest.raises(SigningError, match=r"no support for .*; use one of RSA-2048"):
+        open_signer(token.uri(), WITH_PIN)
+
+
+def test_edwards_keys_are_without_support(hsm):
+    token = hsm.token("edwards")
+    with token.opened() as session:
+        parameters = session.create_domain_parameters(
+            KeyType.EC_EDWARDS,
+            {Attribute.EC_PARAMS: PrintableString("edwards25519").dump()},
+            local=True,
+        )
+        parameters.generate_keypair(
+            mechanism=pkcs11.Mechanism.EC_EDWARDS_KEY_PAIR_GEN, store=True, id=b"\1"
+        )
+    with pytest.raises(SigningError, match=r"of the kind EC_EDWARDS; use one of RSA-2048"):
         open_signer(token.uri(), WITH_PIN)
 
 
@@ -530,10 +558,28 @@ def test_a_key_that_asks_each_time(hsm, faults):
     assert not answers
 
 
-def test_threads_share_a_token(token):
-    signer = open_signer(token.uri(), WITH_PIN)
+def test_threads_and_tokens_take_turns_in_a_module(hsm, token, faults):
+    second = hsm.token("second")
+    second.put(LEAF, b"\1", "key")
+    os.environ["FAULTS"] = "slow=3e8"
+    signers = [open_signer(hsm.faulty(one, faults).uri(), WITH_PIN) for one in (token, second)]
     with ThreadPoolExecutor(8) as pool:
-        assert all(pool.map(lambda _: works(signer), range(64)))
+        assert all(pool.map(works, signers * 16))
+
+
+def test_a_token_that_was_removed_and_is_back(faulty):
+    """SoftHSM never was away, and says to the second login that there is one."""
+    first = open_signer(faulty.uri(), WITH_PIN)
+    os.environ["FAULTS"] = "C_Sign=32"
+    with pytest.raises(SigningError, match="was removed"):
+        works(first)
+    os.environ["FAULTS"] = ""
+    asked = []
+    options = KeyOptions(secret=lambda what: asked.append(what) or PIN)
+    second = open_signer(faulty.uri(), options)
+    assert works(second)
+    assert asked
+    del second, first
 
 
 def test_a_token_that_was_finalised_by_others(token):

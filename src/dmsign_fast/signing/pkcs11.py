@@ -62,11 +62,11 @@ _OVER_MESSAGE = {
     Family.RSA_PSS: "{}_RSA_PKCS_PSS",
     Family.ECDSA: "ECDSA_{}",
 }
-# What tokens answer for an attribute that the object does not have, or does not show.
 _NO_ATTRIBUTE = (
     pkcs11.AttributeTypeInvalid,
     pkcs11.AttributeSensitive,
-    pkcs11.FunctionFailed,
+    pkcs11.FunctionFailed,  # so the library says that there is none, whatever the token answered
+    ValueError,  # a kind of key that the library does not know
 )
 
 
@@ -178,6 +178,11 @@ def _public_key(
     template: dict[Attribute, object] = {Attribute.CLASS: ObjectClass.PUBLIC_KEY}
     with session.use():
         kind = _attribute(key, Attribute.KEY_TYPE)
+        if kind not in (KeyType.RSA, KeyType.EC):
+            raise SigningError(
+                f"no support for a key of the kind {getattr(kind, 'name', 'unknown')}; "
+                f"use one of {', '.join(KeySpec)}"
+            )
         for attribute in (Attribute.ID, Attribute.LABEL):
             if value := _attribute(key, attribute):
                 beside = session.objects({**template, attribute: value})
@@ -190,16 +195,11 @@ def _public_key(
                 exponent = _attribute(holder, Attribute.PUBLIC_EXPONENT)
                 if modulus and exponent:
                     return _rsa_key(modulus, exponent)
-            elif kind is KeyType.EC:
+            else:
                 parameters = _attribute(holder, Attribute.EC_PARAMS)
                 point = _attribute(holder, Attribute.EC_POINT)
                 if parameters and point:
                     return _ec_key(parameters, point)
-            else:
-                raise SigningError(
-                    f"no support for a key of the kind {getattr(kind, 'name', 'unknown')}; "
-                    f"use one of {', '.join(KeySpec)}"
-                )
     return None
 
 
@@ -265,8 +265,6 @@ def _attribute(holder: pkcs11.Object, attribute: Attribute) -> Any:
     try:
         return holder[attribute]
     except _NO_ATTRIBUTE:
-        return None
-    except ValueError:  # a kind of key that the library does not know
         return None
 
 
