@@ -3,7 +3,7 @@
     with softhsm(directory) as hsm:
         token = hsm.token("signing")
         token.put(entity, b"\\1", "key")     # key, public key and certificate
-        open_signer(token.uri("id=%01"), KeyOptions(secret=lambda what: PIN))
+        open_signer(token.uri("id=%01"), WITH_PIN)
 
 Objects are put while no signer of the token lives: logging out ends the login of them all.
 """
@@ -25,12 +25,21 @@ from cryptography.hazmat.primitives.serialization import (
     PublicFormat,
 )
 from helpers import program, run
+from helpers_pkcs7 import ROOT_HASH
 from pkcs11 import Attribute, CertificateType, ObjectClass
 from pkcs11.util.ec import decode_ec_private_key, decode_ec_public_key
 from pkcs11.util.rsa import decode_rsa_private_key, decode_rsa_public_key
-from pki import Entity, der
+from pki import Entity, der, make_intermediate, make_leaf, make_root
+
+from dmsign_fast.envelope.pkcs7 import sign_root_hash, verify_root_hash
+from dmsign_fast.envelope.trust import TrustAnchors
+from dmsign_fast.signing.providers import KeyOptions
+from dmsign_fast.signing.signer import Signer
 
 PIN = b"1234 \xc3\xa9"
+WITH_PIN = KeyOptions(secret=lambda what: PIN)
+ROOT = make_root()
+LEAF = make_leaf(make_intermediate(ROOT))
 
 
 def module() -> Path:
@@ -42,6 +51,13 @@ def module() -> Path:
     ]
     assert found, "libsofthsm2.so is missing: apt install softhsm2"
     return found[0].resolve()
+
+
+def works(signer: Signer, leaf: Entity = LEAF) -> bool:
+    assert signer.certificate_chain[0] == leaf.certificate
+    signature = sign_root_hash(ROOT_HASH, signer)
+    verify_root_hash(signature, ROOT_HASH, TrustAnchors(signer.certificate_chain))
+    return True
 
 
 def build_faults(directory: Path) -> Path:

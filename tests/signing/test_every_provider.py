@@ -13,14 +13,14 @@ import pytest
 from helpers_pkcs7 import ROOT_HASH
 from notation import Layout, accepts
 from pki import KEY_SPECS, Entity, make_intermediate, make_leaf, make_root, openssl, pem
-from signing.softhsm import PIN, softhsm
+from signing.softhsm import WITH_PIN, softhsm
 
 from dmsign_fast.envelope.media import FORMATS
 from dmsign_fast.envelope.notary import check_envelope, parse_envelope, sign_manifest
 from dmsign_fast.envelope.pkcs7 import root_hash_message, sign_root_hash, verify_root_hash
 from dmsign_fast.envelope.trust import TrustAnchors
 from dmsign_fast.errors import SigningError
-from dmsign_fast.signing.providers import KeyOptions, open_signer
+from dmsign_fast.signing.providers import open_signer
 from dmsign_fast.signing.scheme import SCHEMES
 from dmsign_fast.signing.signer import check_raw_signature
 
@@ -54,9 +54,7 @@ def pkcs11(directory):
             token.put(issuer, b"issuer%d" % number, "issuer", "certificate")
         for spec in KEY_SPECS:
             token.put(entity_of(spec), spec.encode(), spec)
-        yield lambda spec: open_signer(
-            token.uri(f"object={spec};type=private"), KeyOptions(secret=lambda what: PIN)
-        )
+        yield lambda spec: open_signer(token.uri(f"object={spec};type=private"), WITH_PIN)
 
 
 @pytest.fixture(scope="module", params=list(PROVIDERS))
