@@ -11,7 +11,18 @@ import traceback
 from typing import TYPE_CHECKING, NoReturn
 
 from dmsign_fast import __version__
-from dmsign_fast.cli import inspect, layer, list, sign, verify, verity  # noqa: A004
+from dmsign_fast.cli import (
+    cert,
+    doctor,
+    inspect,
+    key,
+    layer,
+    list,  # noqa: A004
+    policy,
+    sign,
+    verify,
+    verity,
+)
 from dmsign_fast.cli.group import Parser, add_command
 from dmsign_fast.cli.output import print_json, print_line
 from dmsign_fast.errors import DmsignError
@@ -60,10 +71,10 @@ def _parser() -> argparse.ArgumentParser:
         parser_class=Parser,
         prog=parser.prog,  # given, it need not be made from a help text
     )
-    for command in (sign, verify, inspect, list):
+    for command in (sign, verify, inspect, list, doctor):
         add_command(commands, command)
-    layer.add_commands(commands)
-    verity.add_commands(commands)
+    for group in (key, cert, policy, layer, verity):
+        group.add_commands(commands)
     return parser
 
 
