@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import pytest
+from debian import UnavailableError
 from helpers import write
 from oci.conftest import docker_registry  # noqa: F401
 
@@ -70,7 +71,7 @@ def _judge(directory: Path, request) -> dict | str:
         make_layers(directory, tree, people, registry)
         initramfs = build(tree, linux, people.certificates)
         done = boot(initramfs, linux)
-    except (GuestError, AssertionError) as error:
+    except (GuestError, UnavailableError, AssertionError) as error:
         return str(error)
     finally:
         for name in ("bin", "lib", "lib64", "usr"):

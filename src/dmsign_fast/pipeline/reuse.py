@@ -14,7 +14,7 @@ from dmsign_fast.errors import FormatError, NotFoundError, ParameterError, Verif
 from dmsign_fast.oci.descriptor import Descriptor
 from dmsign_fast.oci.manifest import Index, Manifest
 from dmsign_fast.oci.store import refers_to
-from dmsign_fast.pipeline.artifact import fetch_blob, kind_of, read_dm_verity, recipe_of
+from dmsign_fast.pipeline.artifact import fetch_blob, kind_of, read_dm_verity
 from dmsign_fast.pipeline.binding import bound_by, digest_of_roots
 from dmsign_fast.pipeline.image import ImageLayer, image_layers, is_image
 from dmsign_fast.trust.verdict import judge, trust_files
@@ -165,8 +165,6 @@ class _Search:
     def _bound_roots(
         self, artifact: Manifest, image: Manifest, bound: set[str | None]
     ) -> dict[ImageLayer, Reused]:
-        if recipe_of(artifact) != self._recipe:
-            return {}
         layers = image_layers(self._store, image)
         digests = [layer.descriptor.digest for layer in layers]
         signatures = read_dm_verity(self._store, artifact, digests)
