@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, NoReturn
 
 from dmsign_fast import __version__
 from dmsign_fast.cli import (
+    attach,
     cert,
     doctor,
     inspect,
@@ -19,6 +20,7 @@ from dmsign_fast.cli import (
     layer,
     list,  # noqa: A004
     policy,
+    prepare,
     sign,
     verify,
     verity,
@@ -71,7 +73,7 @@ def _parser() -> argparse.ArgumentParser:
         parser_class=Parser,
         prog=parser.prog,  # given, it need not be made from a help text
     )
-    for command in (sign, verify, inspect, list, doctor):
+    for command in (sign, prepare, attach, verify, inspect, list, doctor):
         add_command(commands, command)
     for group in (key, cert, policy, layer, verity):
         group.add_commands(commands)
