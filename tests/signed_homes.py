@@ -11,6 +11,7 @@ from container_images import (
     tars,
 )
 from helpers_pkcs7 import signer_of
+from real_registries import REAL_REGISTRIES
 
 from dmsign_fast.envelope.notary import check_envelope, parse_envelope
 from dmsign_fast.erofs.recipe import Recipe
@@ -24,7 +25,7 @@ from dmsign_fast.pipeline.sign_image import SignOptions, sign_image
 
 RECIPE = Recipe.parse("containerd")
 DM_VERITY_TYPES = [form.artifact_type for form in FORMS]
-homes = pytest.mark.parametrize("kind", ["layout", "api", "tag schema", "docker-registry"])
+homes = pytest.mark.parametrize("kind", ["layout", "api", "tag schema", *REAL_REGISTRIES])
 ours = pytest.mark.parametrize("kind", ["layout", "api", "tag schema"])
 
 

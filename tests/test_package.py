@@ -62,6 +62,7 @@ HEAVY = (
     "asn1crypto",
     "cbor2",
     "pyhanko_certvalidator",
+    "pkcs11",
     "tqdm",
     "isal",
     "backports",

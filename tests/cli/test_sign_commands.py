@@ -20,6 +20,7 @@ from images import layer as layer_of
 from notation import SCOPE, Notation
 from pipeline import conftest as pipeline
 from pki import DAY, make_expired_leaf, make_intermediate, make_leaf, make_root, pem
+from real_registries import REAL_REGISTRIES
 from registry_server import cut_after, status
 from tsa import Authority, make_tsa
 from tsa import serve as serve_tsa
@@ -105,6 +106,12 @@ def listed(done):
     return [line.split()[-1] for line in done.out.splitlines() if "sha256:" in line][1:]
 
 
+OLAREG = [
+    ("jws", "RSA-2048", "artifact-type", "notation"),
+    ("cose", "EC-384", "legacy", "osguard"),
+]
+
+
 @pytest.mark.parametrize(
     ("kind", "envelope", "key_spec", "form", "artifact"),
     [
@@ -115,6 +122,7 @@ def listed(done):
         ("api", "jws", "RSA-3072", "legacy", "osguard"),
         ("api", "cose", "EC-256", "artifact-type", "notation"),
         ("tag schema", "jws", "EC-256", "legacy", "notation"),
+        *(("olareg", *one) for one in OLAREG if "olareg" in REAL_REGISTRIES),
     ],
 )
 def test_notation_accepts(
@@ -205,8 +213,9 @@ def test_beside_signatures_of_notation(home, key, leaf, configuration):
     assert judge(notation, home, image).exit_code == 0
 
 
-def test_all_of_an_index_before_notation(make_home, key, leaf, configuration):
-    home = make_home("docker-registry")
+@pytest.mark.parametrize("kind", REAL_REGISTRIES)
+def test_all_of_an_index_before_notation(kind, make_home, key, leaf, configuration):
+    home = make_home(kind)
     amd64 = push_image(home.store, contents=tars(2))
     attestation = push_attestation(home.store, amd64.descriptor)
     index = push_index(home.store, "v1", [(amd64, "linux/amd64"), (attestation, "unknown/unknown")])

@@ -1,4 +1,4 @@
-"""Registry as a Store, against the strict registry of ours and the docker-registry of Debian."""
+"""Registry as a Store, against the strict registry of ours and those of others."""
 
 import json
 import subprocess
@@ -7,6 +7,7 @@ import sys
 import pytest
 from helpers import noise, program, run
 from images import SIGNATURE, TAR, push_image, push_signature
+from real_registries import REAL_REGISTRIES
 from registry_server import change, status
 
 from dmsign_fast.errors import (
@@ -20,11 +21,11 @@ from dmsign_fast.oci.descriptor import Descriptor, Digest
 from dmsign_fast.oci.manifest import OCI_MANIFEST, make_manifest
 
 
-@pytest.fixture(params=["api", "tag schema", "docker-registry"])
-def registry(request, serve, connect):
-    if request.param == "docker-registry":
+@pytest.fixture(params=["api", "tag schema", *REAL_REGISTRIES])
+def registry(request, serve, connect, real_registry):
+    if request.param in REAL_REGISTRIES:
         repository = f"test/{request.node.name.partition('[')[0].replace('_', '-')}"
-        return connect(request.getfixturevalue("docker_registry"), repository)
+        return connect(real_registry(request.param), repository)
     return connect(serve(referrers=request.param == "api"))
 
 
@@ -324,8 +325,9 @@ def test_a_refusal_is_told_in_the_words_of_the_registry(serve, connect):
     assert caught.value.exit_code == 6
 
 
-def test_real_programs_read_what_we_push(docker_registry, connect, tmp_path):
-    registry = connect(docker_registry, "test/real")
+@pytest.mark.parametrize("name", REAL_REGISTRIES)
+def test_real_programs_read_what_we_push(name, real_registry, connect, tmp_path):
+    registry = connect(real_registry(name), "test/real")
     image = push_image(registry, "v1")
     copied = run(
         program("skopeo"),
@@ -333,7 +335,7 @@ def test_real_programs_read_what_we_push(docker_registry, connect, tmp_path):
         "copy",
         "--preserve-digests",
         "--src-tls-verify=false",
-        f"docker://{docker_registry}/test/real:v1",
+        f"docker://{registry}:v1",
         f"oci:{tmp_path}/copy:v1",
     )
     assert copied.exit_code == 0, copied.err
