@@ -190,7 +190,7 @@ def test_a_file(key, tmp_path):
     assert not (tmp_path / "data.roothash.p7s").exists()
     write(tmp_path / "to-sign/notary-1.bin", b"")  # so that the other loop has something
     ceremony(key)
-    done = ok("verity", "attach", "to-sign")
+    done = ok("verity", "attach", "to-sign", data)
     assert f"Signature file: \t{tmp_path}/data.roothash.p7s" in done.out
     assert veritysetup("verify", data, tmp_path / "data.verity", root_hash).exit_code == 0
     signature = ("--signature", "data.roothash.p7s", "--cert", "root.pem")
@@ -200,10 +200,13 @@ def test_a_file(key, tmp_path):
         *("-content", "data.roothash", "-CAfile", "chain.pem", "-purpose", "any"),
         cwd=tmp_path,
     )
-    found = ok("verity", "attach", "to-sign", "--signature", "other.p7s", "--output", "json")
+    found = ok(
+        *("verity", "attach", "to-sign", data, "--signature", "other.p7s", "--output", "json")
+    )
     assert json.loads(found.out) == {
         "signature_file": "other.p7s",
         "signer": leaf.certificate.subject.rfc4514_string(),
     }
+    assert cli("verity", "attach", "to-sign", "other").exit_code == 4  # which has no root hash
     image = cli("attach", "to-sign")
     assert image.exit_code == 3

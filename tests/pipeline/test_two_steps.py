@@ -13,6 +13,7 @@ from signed_images import verify
 
 from dmsign_fast.envelope.trust import TrustAnchors
 from dmsign_fast.errors import (
+    DmsignError,
     FormatError,
     NotFoundError,
     ParameterError,
@@ -72,9 +73,10 @@ def trusting(leaf):
 def test_it_is_verified_and_what_sign_finds(kind, form, make_home, leaf, directory, monkeypatch):
     home = make_home(kind)
     image = push_image(home.store, "v1")
-    before = None if kind == "docker-registry" else home.contents
+    before = home.store.references()
     plans, handover = prepare(home, leaf, directory, user_metadata={"build": "7"})
-    assert before is None or home.contents == before
+    assert home.store.references() == before
+    assert home.store.referrers(image.descriptor) == []
     assert [message.file for message in handover.messages] == [
         *("root-hash-1.txt", "root-hash-2.txt", "root-hash-3.txt", "notary-1.bin")
     ]
@@ -262,6 +264,11 @@ WRONG = {
         SigningError,
         r"chain\.pem was changed",
     ),
+    "a layer less": (
+        record(lambda value: value["made"]["images"][0]["layers"].pop()),
+        SigningError,
+        "was prepared",
+    ),
     "root hashes exchanged": (record(exchange), SigningError, "no ecdsa-sha256 signature was prep"),
     "another time": (
         record(option("signing_time", "2026-01-01T00:00:00+00:00")),
@@ -331,6 +338,54 @@ def test_nothing_is_pushed_if(what, home, leaf, directory):
     assert home.contents == before
 
 
+# what is for people, or of no consequence
+FREE = {
+    *("made_by", "to_sign.what", "to_sign.signature", "to_sign.digest_algorithm"),
+    *("made.reference", "made.oci_layout", "made.options.agent"),
+    *("made.images.layers.diff_id", "made.images.layers.size"),
+    *("made.images.layers.uncompressed_size", "made.images.layers.reused"),
+}
+
+
+def leaves(value, path=()):
+    if isinstance(value, dict | list) and value:
+        for name, one in value.items() if isinstance(value, dict) else enumerate(value):
+            yield from leaves(one, (*path, name))
+    yield path
+
+
+def test_every_word_of_the_record_counts(home, leaf, directory):
+    push_image(home.store, "v1", tars(2))
+    prepare(home, leaf, directory, expiry=NOW + DAY, user_metadata={"a": "b"})
+    sign_all(directory, leaf)
+    before, path = home.contents, directory / "manifest.json"
+    text = path.read_text()
+    counts = set()
+    for where in leaves(json.loads(text)):
+        name = ".".join(one for one in where if isinstance(one, str))
+        for other in (None, 0, -1, True, "", "x", "sha256:" + "ab" * 32, [], {}, [{}], {"a": 1}):
+            value = {"": json.loads(text)}
+            place = value
+            for one in ("", *where[:-1]):
+                place = place[one]
+            if where:
+                place[where[-1]] = other
+            else:
+                value[""] = other
+            path.write_text(json.dumps(value[""]))
+            if name in FREE or value[""] == json.loads(text):
+                continue
+            if (where[-1:], other) == (("pkcs7_digest",), ""):  # the same as null
+                continue
+            with pytest.raises(DmsignError):
+                attach(home, directory)
+            counts.add(name)
+    assert home.contents == before
+    assert len(counts) > 30
+    path.write_text(text)
+    attach(home, directory)
+
+
 @pytest.mark.parametrize("kind", ["layout", "api"])
 def test_nothing_is_pushed_if_the_tag_has_moved(kind, make_home, leaf, directory):
     home = make_home(kind)
@@ -344,6 +399,17 @@ def test_nothing_is_pushed_if_the_tag_has_moved(kind, make_home, leaf, directory
     assert home.contents == before
     attach(home, directory, image.descriptor.digest)  # who means that one may say so
     assert len(home.store.referrers(image.descriptor)) == 2
+
+
+def test_a_record_that_asks_for_less(home, leaf, directory):
+    push_image(home.store, "v1")
+    prepare(home, leaf, directory, manifest_signature=False)
+    sign_all(directory, leaf)
+    before = home.contents
+    record(lambda value: value["made"]["images"][0]["layers"].pop())(directory)
+    with pytest.raises(SigningError, match=r"asks for 2 of 3 signatures: the record was changed"):
+        attach(home, directory)
+    assert home.contents == before
 
 
 def test_nothing_is_pushed_of_an_index_without_its_last_signature(home, leaf, directory):
@@ -429,9 +495,9 @@ def test_a_file(data, directory, tmp_path):
     assert not paths.signature.exists()
     assert paths.root_hash.read_bytes() == formatted.root_hash.hex().encode()
     with pytest.raises(StorageError, match="has no root-hash-1"):
-        attach_file(handover)
+        attach_file(handover, paths)
     sign_all(directory, leaf)
-    assert attach_file(Handover.read(directory, "file")) == paths.signature
+    attach_file(Handover.read(directory, "file"), paths)
     other = SignedPaths.beside(write(tmp_path / "other", bytes(8192)))
     options = {"superblock_uuid": formatted.superblock.uuid}
     signed = sign_file(tmp_path / "other", other, signer_of(leaf), formatted.params, **options)
@@ -453,7 +519,7 @@ def test_a_file_that_was_changed(what, data, directory, leaf):
         record(lambda value: value["made"].update(root_hash="ab" * 32))(directory)
         write(paths.root_hash, b"ab" * 32)
     with pytest.raises(SigningError):
-        attach_file(Handover.read(directory, "file"))
+        attach_file(Handover.read(directory, "file"), paths)
     assert not paths.signature.exists()
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from dmsign_fast.cli.handovers import add_directory
-from dmsign_fast.cli.output import print_json
+from dmsign_fast.cli.output import print_json, print_line
 from dmsign_fast.cli.signatures import (
     add_timestamp_options,
     print_signed,
@@ -47,12 +47,13 @@ def run(args: argparse.Namespace) -> int:
         args.reference, args.oci_layout = image_of(handover)
     with open_image(args) as (store, wanted):
         signed = attach_image(store, wanted, handover, timestamp=timestamp(args))
+    subject = handover.chain[0].subject.rfc4514_string()
     if args.output == "json":
-        subject = handover.chain[0].subject.rfc4514_string()
         images = [signed_json(one) for one in signed]
         print_json({"reference": args.reference, "images": images, "signer": subject})
     else:
         name = repository_of(args)
         for one in signed:
             print_signed(name, one)
+        print_line(f"Signer: {subject}")  # it is the directory that says who
     return 0

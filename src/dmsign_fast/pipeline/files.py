@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 
 __all__ = ["SignedFile", "SignedPaths", "attach_file", "prepare_file", "sign_file"]
 
+_ROOT_HASH_LIMIT = 1 << 12  # bytes; one of SHA-512 has 128
+
 
 @dataclass(frozen=True)
 class SignedPaths:
@@ -123,8 +125,6 @@ def prepare_file(
         message = Message("root-hash-1.txt", f"the root hash of {data}", scheme, content)
         made = {
             "root_hash": formatted.root_hash.hex(),
-            "root_hash_file": str(paths.root_hash.absolute()),
-            "signature": str(paths.signature.absolute()),
             "pkcs7_digest": digest,
             "certificates": certificates,
         }
@@ -134,35 +134,29 @@ def prepare_file(
     return formatted, handover
 
 
-def attach_file(handover: Handover, signature: Path | None = None) -> Path:
-    """Verify the signature that was made, and wrap it for ``--root-hash-signature``.
-
-    Returns:
-        Where it is: ``signature``, or where it was to be when it was prepared.
+def attach_file(handover: Handover, paths: SignedPaths) -> None:
+    """Verify the signature that was made, and write it to ``paths.signature``.
 
     Raises:
         StorageError: a file is missing or cannot be written.
-        SigningError: the signature is wrong, or a file was changed.
+        SigningError: the signature is wrong, or a file was changed since it was prepared.
         FormatError: the record is malformed.
     """
-    known = ("root_hash", "root_hash_file", "signature", "pkcs7_digest", "certificates")
+    known = ("root_hash", "pkcs7_digest", "certificates")
     made = Members(handover.made, known, f"{handover.directory}/manifest.json, made")
     try:
         root_hash = bytes.fromhex(made.text("root_hash"))
     except ValueError:
         raise made.wrong("root_hash", "is not hexadecimal") from None
-    path = Path(made.text("root_hash_file"))
-    with storage_errors("read", path):
-        same = path.read_bytes() == root_hash_message(root_hash)
+    with storage_errors("read", paths.root_hash), paths.root_hash.open("rb") as file:
+        same = file.read(_ROOT_HASH_LIMIT) == root_hash_message(root_hash)
     if not same:
-        raise SigningError(f"{path} was changed: prepare again")
+        raise SigningError(f"{paths.root_hash} is not the root hash that was prepared")
     signed = sign_root_hash(
         root_hash,
         handover.answers(),
         digest=made.optional_text("pkcs7_digest"),
         certificates=made.flag("certificates"),
     )
-    place = signature or Path(made.text("signature"))
     with Outputs() as outputs:
-        outputs.write(place, signed)
-    return place
+        outputs.write(paths.signature, signed)

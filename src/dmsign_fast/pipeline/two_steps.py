@@ -156,6 +156,7 @@ def attach_image(
         store.fetch_manifest(plan.manifest)
     signer = handover.answers()
     ready = [sign_planned(store, plan, signer, replace(options, force=True)) for plan in plans]
+    signer.check_used()
     pushed = []
     for signed, artifacts in ready:
         known = {one.digest for one in store.referrers(signed.manifest)}

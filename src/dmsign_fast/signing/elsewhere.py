@@ -58,16 +58,25 @@ class Answers:
         self.certificate_chain = tuple(chain)
         self.key_spec: KeySpec = certificate_key_spec(chain[0])
         self._signatures = dict(signatures)
+        self._used: set[tuple[bytes, Scheme]] = set()
 
     def sign(self, message: bytes, scheme: Scheme) -> bytes:
         """Return the signature; SigningError if there is none of exactly this."""
-        try:
-            return self._signatures[message, scheme]
-        except KeyError:
+        if (message, scheme) not in self._signatures:
             raise SigningError(
                 f"no {scheme} signature was prepared for what is to be signed now, "
                 f"{message[:70]!r}: the record was changed; prepare again"
-            ) from None
+            )
+        self._used.add((message, scheme))
+        return self._signatures[message, scheme]
+
+    def check_used(self) -> None:
+        """Raise SigningError unless every signature was asked for."""
+        if len(self._used) < len(self._signatures):
+            raise SigningError(
+                f"attaching asks for {len(self._used)} of {len(self._signatures)} signatures: "
+                "the record was changed; prepare again"
+            )
 
 
 def check_answer(

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 
 from dmsign_fast.cli.handovers import add_directory
 from dmsign_fast.cli.output import print_json
+from dmsign_fast.cli.verity.options import add_data
+from dmsign_fast.cli.verity.sign import signed_paths
 
 if TYPE_CHECKING:
     import argparse
@@ -16,14 +18,18 @@ __all__ = ["EXAMPLES", "HELP", "add_arguments", "run"]
 HELP = "verify the signature of what prepare wrote, and write it as the kernel takes it"
 EXAMPLES = """\
 examples:
-  dmsign-fast verity attach to-sign
+  dmsign-fast verity attach to-sign image.erofs
 """
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of the command."""
     add_directory(parser)
-    parser.add_argument("--signature", type=Path, help="default: as prepare said")
+    add_data(parser)
+    add = parser.add_argument
+    add("--root-hash-file", type=Path, metavar="FILE", help="default: DATA.roothash")
+    add("--signature", type=Path, help="default: DATA.roothash.p7s")
+    parser.set_defaults(hash=None)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -32,11 +38,12 @@ def run(args: argparse.Namespace) -> int:
     from dmsign_fast.pipeline.handover import Handover
 
     handover = Handover.read(args.directory, "file")
-    signature = attach_file(handover, args.signature)
+    paths = signed_paths(args)
+    attach_file(handover, paths)
     subject = handover.chain[0].subject.rfc4514_string()
     if args.output == "json":
-        print_json({"signature_file": str(signature), "signer": subject})
+        print_json({"signature_file": str(paths.signature), "signer": subject})
     else:
-        print(f"Signature file: \t{signature}")
+        print(f"Signature file: \t{paths.signature}")
         print(f"Signer:         \t{subject}")
     return 0

@@ -22,7 +22,7 @@ EXAMPLES = """\
 examples:
   dmsign-fast verity prepare image.erofs --cert chain.pem -o to-sign
   openssl dgst -sha256 -sign key.pem -out to-sign/root-hash-1.txt.sig to-sign/root-hash-1.txt
-  dmsign-fast verity attach to-sign
+  dmsign-fast verity attach to-sign image.erofs
 """
 
 
