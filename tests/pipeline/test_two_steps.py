@@ -466,6 +466,25 @@ def test_a_directory_with_something_in_it(home, leaf, directory):
     assert [path.name for path in directory.iterdir()] == ["mine"]
 
 
+def test_a_directory_that_is_a_file(home, leaf, directory, monkeypatch):
+    push_image(home.store, "v1", tars(1))
+    write(directory, b"")
+    seen = hashed_layers(monkeypatch)
+    with pytest.raises(StorageError, match="cannot read"):
+        prepare(home, leaf, directory)
+    assert seen == []
+
+
+def test_a_reference_that_is_no_text(home, leaf, directory):
+    image = push_image(home.store, "v1", tars(1))
+    options = SignOptions(recipe=RECIPE)
+    place = {"reference": "\udcff:v1", "oci_layout": True}
+    with pytest.raises(ParameterError, match="is not UTF-8 text"):
+        prepare_image(home.store, "v1", leaf.chain, options, directory, **place)
+    assert list(directory.iterdir()) == []
+    assert home.store.referrers(image.descriptor) == []
+
+
 @pytest.mark.parametrize("what", ["expired", "without its root", "not for signing"])
 def test_certificates_that_must_not_sign(what, home, directory):
     root = make_root()

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from dmsign_fast.envelope.pkcs7 import root_hash_message, sign_root_hash
 from dmsign_fast.errors import SigningError
 from dmsign_fast.outputs import Outputs, storage_errors
-from dmsign_fast.pipeline.handover import Handover, Message
+from dmsign_fast.pipeline.handover import Handover, Message, check_new
 from dmsign_fast.signing.elsewhere import NotSignedError, Recorder
 from dmsign_fast.strict_json import Members
 from dmsign_fast.verity.format import Formatted, format_file
@@ -116,13 +116,14 @@ def prepare_file(
 
     For ``directory`` see Handover.write, for the rest sign_file.
     """
+    check_new(directory)  # before data is read
     recorder = Recorder(chain)
     with Outputs() as outputs:
         formatted = format_file(data, paths.hash_file, params, outputs=outputs, **options)
         with contextlib.suppress(NotSignedError):
             sign_root_hash(formatted.root_hash, recorder, digest=digest, certificates=certificates)
         ((content, scheme),) = recorder.asked
-        message = Message("root-hash-1.txt", f"the root hash of {data}", scheme, content)
+        message = Message("root-hash-1.txt", f"the root hash of {str(data)!a}", scheme, content)
         made = {
             "root_hash": formatted.root_hash.hex(),
             "pkcs7_digest": digest,

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
     from dmsign_fast.outputs import Outputs
 
-__all__ = ["Handover", "Message"]
+__all__ = ["Handover", "Message", "check_new"]
 
 _MANIFEST, _CHAIN, _SUFFIX = "manifest.json", "chain.pem", ".sig"
 _VERSION = 1
@@ -93,13 +93,12 @@ class Handover:
         """Write all files into the directory, which must be new or empty.
 
         Raises:
-            ParameterError: something is in it.
+            ParameterError: something is in it, or a name in the record is not text.
             StorageError: it cannot be written.
         """
+        check_new(self.directory)
         with storage_errors("create", self.directory):
             self.directory.mkdir(parents=True, exist_ok=True)
-            if any(self.directory.iterdir()):
-                raise ParameterError(f"{self.directory} is not empty: give a new directory")
         record = {
             "version": _VERSION,
             "kind": self.kind,
@@ -112,8 +111,11 @@ class Handover:
             outputs.write(self.directory / message.file, message.content)
         chain = b"".join(one.public_bytes(Encoding.PEM) for one in self.chain)
         outputs.write(self.directory / _CHAIN, chain)
-        text = json.dumps(record, indent=2, ensure_ascii=False) + "\n"
-        outputs.write(self.directory / _MANIFEST, text.encode())
+        try:
+            text = json.dumps(record, indent=2, ensure_ascii=False).encode() + b"\n"
+        except UnicodeEncodeError as error:
+            raise ParameterError(f"a name is not UTF-8 text: {error.object!a}") from None
+        outputs.write(self.directory / _MANIFEST, text)
 
     @classmethod
     def read(cls, directory: Path, kind: str) -> Handover:
@@ -167,6 +169,13 @@ class Handover:
 
     def _path(self, message: Message) -> Path:
         return self.directory / message.signature
+
+
+def check_new(directory: Path) -> None:
+    """Raise ParameterError if there is something in the directory, StorageError if it is none."""
+    with storage_errors("read", directory):
+        if directory.exists() and any(directory.iterdir()):
+            raise ParameterError(f"{directory} is not empty: give a new directory")
 
 
 def _thumbprints(chain: Sequence[x509.Certificate]) -> list[str]:

@@ -12,7 +12,7 @@ from dmsign_fast.erofs.recipe import Recipe
 from dmsign_fast.errors import ParameterError, VerificationError
 from dmsign_fast.oci.descriptor import Descriptor, Digest
 from dmsign_fast.outputs import Outputs
-from dmsign_fast.pipeline.handover import Handover, Message
+from dmsign_fast.pipeline.handover import Handover, Message, check_new
 from dmsign_fast.pipeline.plan import Plan, SignedLayer, SignOptions
 from dmsign_fast.pipeline.sign_image import (
     plan_image,
@@ -71,6 +71,7 @@ def prepare_image(
         SigningError: the certificates must not sign.
         ParameterError: the directory is not empty; and as sign_image, also for the rest.
     """
+    check_new(directory)  # before layers are read
     recorder = Recorder(chain)
     resolved = store.resolve(wanted).descriptor.digest
     options = replace(options, signing_time=datetime.now(UTC).replace(microsecond=0))
