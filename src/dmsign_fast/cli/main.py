@@ -34,7 +34,7 @@ exit status:
   130  interrupted; 143 terminated
 """
 _COMMANDS = (
-    *("sign", "verify", "inspect", "list", "doctor"),
+    *("sign", "prepare", "attach", "verify", "inspect", "list", "doctor"),
     *("key", "cert", "policy", "layer", "verity"),
 )
 _INTERNAL = 70

@@ -3,4 +3,4 @@
 __all__ = ["COMMANDS", "HELP"]
 
 HELP = "hash trees and signatures of files and devices"
-COMMANDS = ("format", "verify", "dump", "sign", "open", "close")
+COMMANDS = ("format", "verify", "dump", "sign", "prepare", "attach", "open", "close")
