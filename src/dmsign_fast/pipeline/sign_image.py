@@ -159,6 +159,8 @@ def _hash_layers(
 
         return run
 
+    # the largest first, so that none is alone at the end
+    rest.sort(key=lambda layer: layer.descriptor.size, reverse=True)
     made = run_all([task(layer) for layer in rest], jobs)
     return hashed | {layer.digest: layer for layer in made}
 
@@ -254,7 +256,7 @@ def sign_subject(plan: Plan, signer: Signer, options: SignOptions) -> Artifact:
         signer,
         media_type=options.media_type,
         signing_time=now,
-        expiry=options.expiry,
+        expiry=options.expires(now),
         agent=options.agent,
         user_metadata={**options.user_metadata, **({ROOT_HASHES: bound} if bound else {})},
         timestamp=options.timestamp,
