@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import quote
 
-from dmsign_fast.cli.options import by_name, name_and_value
+from dmsign_fast.cli.options import by_name, name_and_value, positive_seconds
 from dmsign_fast.errors import ParameterError, SigningError
 from dmsign_fast.outputs import storage_errors
 
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "add_key_options",
+    "add_plugin_options",
     "add_signature_options",
     "secret_of",
     "signer_of",
@@ -48,6 +49,13 @@ def add_key_options(parser: argparse.ArgumentParser) -> None:
         "signingkeys.json of notation, by default the default key there",
     )
     add("--cert", type=Path, metavar="FILE", help="its certificate and the chain to the root, PEM")
+    add_plugin_options(add)
+    add("--passphrase-file", type=Path, help="of an encrypted key, or a PIN: first line")
+    add("--passphrase-env", metavar="NAME", help="the environment variable that holds it")
+
+
+def add_plugin_options(add: Callable[..., object]) -> None:
+    """What a plugin is told, and how long it has."""
     add(
         "--plugin-config",
         type=name_and_value,
@@ -56,8 +64,13 @@ def add_key_options(parser: argparse.ArgumentParser) -> None:
         metavar="NAME=VALUE",
         help="for the plugin that has the key",
     )
-    add("--passphrase-file", type=Path, help="of an encrypted key, or a PIN: first line")
-    add("--passphrase-env", metavar="NAME", help="the environment variable that holds it")
+    add(
+        "--plugin-timeout",
+        type=positive_seconds,
+        default=300.0,
+        metavar="SECONDS",
+        help="for each answer of the plugin, PINs and taps included; default: 300",
+    )
 
 
 def secret_of(args: argparse.Namespace) -> Callable[[str], bytes]:
@@ -75,7 +88,8 @@ def secret_of(args: argparse.Namespace) -> Callable[[str], bytes]:
         if not sys.stdin.isatty():
             raise SigningError(
                 f"the {what} is needed and there is no terminal to ask on: give --passphrase-file "
-                "or --passphrase-env"
+                "or --passphrase-env (in a plugin's configuration, passphrase_file or "
+                "passphrase_env)"
             )
         import getpass
 
@@ -95,6 +109,7 @@ def signer_of(args: argparse.Namespace) -> Signer:
         certificates=args.cert,
         secret=secret_of(args),
         config=by_name(args.plugin_config, "--plugin-config"),
+        timeout=args.plugin_timeout,
     )
     if args.key and is_key_uri(args.key):
         return open_signer(args.key, options)

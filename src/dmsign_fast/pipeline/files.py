@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from dmsign_fast.envelope.pkcs7 import sign_root_hash
 from dmsign_fast.outputs import Outputs
+from dmsign_fast.signing.scheme import pkcs7_scheme
 from dmsign_fast.verity.format import Formatted, format_file
 
 if TYPE_CHECKING:
@@ -70,6 +71,7 @@ def sign_file(
     For ``digest`` and ``certificates`` see sign_root_hash, for the rest format_file; the errors
     are theirs.
     """
+    pkcs7_scheme(signer.key_spec, digest)  # what the key cannot do is said before the work
     with Outputs() as outputs:
         formatted = format_file(
             data,

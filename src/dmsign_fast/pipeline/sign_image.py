@@ -28,6 +28,7 @@ from dmsign_fast.pipeline.image import hash_image_layer, image_layers, is_image,
 from dmsign_fast.pipeline.jobs import run_all
 from dmsign_fast.pipeline.layers import Conversion
 from dmsign_fast.signing.scheme import pkcs7_scheme
+from dmsign_fast.signing.signer import EnvelopeSigner
 
 if TYPE_CHECKING:
     import threading
@@ -144,6 +145,8 @@ def sign_image(
     """
     if not options.dm_verity and not options.manifest_signature:
         raise ParameterError("neither the layers nor the manifest are to be signed")
+    if options.dm_verity:
+        pkcs7_scheme(signer.key_spec, options.pkcs7_digest)  # raises for a key that cannot
     manifests = manifests_of(
         store, reference, platform=options.platform, recursive=options.recursive
     )
@@ -210,24 +213,39 @@ def _sign_one(
     dm_verity = notary = None
     layers: dict[Digest, CheckedLayer] = {}
     hashing = 0.0
+
+    def find_or_add(
+        find: Callable[[], Descriptor | None], make: Callable[[], Artifact]
+    ) -> Descriptor:
+        # where the certificates come with the signature, what is the same is known only then
+        made = None if signer.certificate_chain else make()
+        found = find()
+        if found is None:
+            artifacts.append(made or make())
+            found = artifacts[-1].manifest.descriptor
+        return found
+
     if hashed and isinstance(manifest, Manifest) and is_image(manifest):
         digests = [layer.digest for layer in manifest.layers]
         layers = {digest: hashed[digest][0] for digest in digests}
         hashing = sum(hashed[digest][1] for digest in layers)
         roots = [(digest, layers[digest].image.root_hash) for digest in digests]
-        dm_verity = _find(
-            store, subject, known, lambda one: _same_layers(store, one, roots, signer, options)
+        dm_verity = find_or_add(
+            lambda: _find(
+                store, subject, known, lambda one: _same_layers(store, one, roots, signer, options)
+            ),
+            lambda: _sign_layers(subject, roots, signer, options),
         )
-        if dm_verity is None:
-            artifacts.append(_sign_layers(subject, roots, signer, options))
-            dm_verity = artifacts[-1].manifest.descriptor
     if options.manifest_signature:
-        notary = _find(
-            store, subject, known, lambda one: _same_claims(store, one, subject, signer, options)
+        notary = find_or_add(
+            lambda: _find(
+                store,
+                subject,
+                known,
+                lambda one: _same_claims(store, one, subject, signer, options),
+            ),
+            lambda: _sign_manifest(subject, signer, options),
         )
-        if notary is None:
-            artifacts.append(_sign_manifest(subject, signer, options))
-            notary = artifacts[-1].manifest.descriptor
     seconds = {"hash": hashing, "sign": time.monotonic() - began}
     added = tuple(artifact.manifest.descriptor for artifact in artifacts)
     signed = SignedImage(subject, tuple(layers.values()), dm_verity, notary, added, seconds)
@@ -258,19 +276,27 @@ def _sign_layers(
 
 
 def _sign_manifest(subject: Descriptor, signer: Signer, options: SignOptions) -> Artifact:
-    now = datetime.now(UTC).replace(microsecond=0)
-    envelope = sign_manifest(
+    data = sign_manifest(
         subject.plain().to_json(),
         signer,
         media_type=options.media_type,
-        signing_time=now,
         expiry=options.expiry,
         agent=options.agent,
         user_metadata=options.user_metadata,
         timestamp=options.timestamp,
     )
-    chain = signer.certificate_chain
-    return make_notary(subject, envelope, options.media_type, chain, now, legacy=options.legacy)
+    # the envelope, and not the signer, says when it was made and with which certificates
+    made = parse_envelope(data, options.media_type)
+    assert made.signing_time is not None  # noqa: S101
+    return make_notary(
+        subject,
+        data,
+        options.media_type,
+        made.certificate_chain,
+        made.signing_time,
+        legacy=options.legacy,
+        annotations=signer.annotations if isinstance(signer, EnvelopeSigner) else {},
+    )
 
 
 def _find(
