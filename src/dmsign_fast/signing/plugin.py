@@ -139,11 +139,6 @@ class PluginSigner(_Certificates):
         with self._key.plugin.answering():
             answer = from_base64(said.text("signature"), "the signature")
             algorithm = said.text("signingAlgorithm")
-            # PKCS#1 v1.5 has no name in the contract: what a plugin calls it says nothing
-            if not pkcs1 and algorithm != algorithm_name(scheme):
-                raise said.wrong(
-                    "signingAlgorithm", f"is {algorithm!r} and not {algorithm_name(scheme)}"
-                )
             found = [
                 parse_certificate(from_base64(one, "a certificate"))
                 for one in said.texts("certificateChain")
@@ -154,6 +149,11 @@ class PluginSigner(_Certificates):
         signature = from_fixed_width(answer, scheme)
         if not signature_matches(found[0], message, signature, scheme):
             raise self._mismatch(found[0], message, answer, scheme)
+        # PKCS#1 v1.5 has no name in the contract: what a plugin calls it says nothing
+        if not pkcs1 and algorithm != algorithm_name(scheme):
+            with self._key.plugin.answering():
+                wanted = algorithm_name(scheme)
+                raise said.wrong("signingAlgorithm", f"is {algorithm!r} and not {wanted}")
         self.take_certificates(self._ordered(found))
         return signature
 
