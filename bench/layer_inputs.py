@@ -12,7 +12,7 @@ import tarfile
 import tempfile
 import uuid
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
 from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -22,7 +22,7 @@ from inputs import MIB, files, tool
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests" / "erofs"))
 from mkfs_twin import CONFIGURATION, KEYRING, LAYOUTS, SOURCES, mirror, mkfs
 
-__all__ = ["FORMS", "LAYOUTS", "Layer", "make", "mkfs", "names"]
+__all__ = ["FORMS", "LAYOUTS", "Layer", "compressed", "make", "make_tar", "mkfs", "names"]
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -77,6 +77,12 @@ def names() -> list[str]:
 
 def make(directory: Path, name: str, quick: bool) -> list[Layer]:
     """The layer in all its forms; what is there already is taken as it is."""
+    tar = make_tar(directory, name, quick)
+    return [compressed(tar, form, quick) for form in FORMS]
+
+
+def make_tar(directory: Path, name: str, quick: bool) -> Path:
+    """The layer's tar, unless it is there already."""
     directory.mkdir(parents=True, exist_ok=True)
     tar = directory / f"{name}.tar"
     if not tar.exists():
@@ -84,19 +90,25 @@ def make(directory: Path, name: str, quick: bool) -> list[Layer]:
             made = Path(scratch, "tar")
             _makers(quick)[name](Path(scratch), made)
             made.rename(tar)
+    return tar
+
+
+def compressed(tar: Path, form: str, quick: bool) -> Layer:
+    """One form of the layer, beside its tar."""
+    path = tar.with_name(f"{tar.stem}.{form}")
+    if not path.exists():
+        part = path.with_name(f"{path.name}.part")
+        program, *options = FORMS[form]
+        with part.open("wb") as file:
+            subprocess.run([tool(program, program), *options, tar], check=True, stdout=file)
+        part.rename(path)
+    return Layer(tar.stem, form, path, tar, _entries(tar), quick)
+
+
+@cache
+def _entries(tar: Path) -> int:
     with tarfile.open(tar, "r:") as archive:
-        entries = sum(1 for _ in archive)
-    found = []
-    for form, command in FORMS.items():
-        path = tar.with_name(f"{name}.{form}")
-        if not path.exists():
-            part = path.with_name(f"{path.name}.part")
-            with part.open("wb") as file:
-                words = [tool(command[0], command[0]), *command[1:], str(tar)]
-                subprocess.run(words, check=True, stdout=file)
-            part.rename(path)
-        found.append(Layer(name, form, path, tar, entries, quick))
-    return found
+        return sum(1 for _ in archive)
 
 
 def _makers(quick: bool) -> dict[str, Callable[[Path, Path], None]]:

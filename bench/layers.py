@@ -186,7 +186,12 @@ def _digests(layer: Layer) -> list[str]:
     return ["--digest", layer.digest, "--diff-id", layer.diff_id]
 
 
-class _SameRoot:
+def stage(name: str, *paths: Path) -> Callable[[], Run]:
+    """A part of the work, alone: see stages.py."""
+    return partial(run, [sys.executable, _STAGES, name, *paths])
+
+
+class SameRoot:
     """Every way must find the same root hash; the first that runs says which."""
 
     def __init__(self) -> None:
@@ -206,17 +211,16 @@ def compare_layer(layer: Layer, recipe: Recipe, threads: int, rounds: int, tmpfs
     """Run every way in turn."""
     cache(layer.path)
     shell = _Shell(layer, recipe, tmpfs)
-    same = _SameRoot()
+    same = SameRoot()
     ways: dict[str, Callable[[], Run]] = {}
     ways[SHELL] = partial(same.check, shell.whole, root_hash)
     if layer.form == "tar":
         ways[VERITYSETUP] = partial(same.check, shell.veritysetup, root_hash)
         ways[MKFS] = shell.mkfs
     else:
-        stages = [sys.executable, str(_STAGES), str(layer.path)]
         ways["zcat alone" if layer.form == "tar.gz" else "zstd -dc alone"] = shell.unpack
-        ways[UNPACK] = partial(run, stages)
-        ways[UNPACK_DIGEST] = partial(run, [*stages, "--digest"])
+        ways[UNPACK] = stage("unpack", layer.path)
+        ways[UNPACK_DIGEST] = stage("unpack-and-digest", layer.path)
     for name, options in (
         (WITH_UUID, ["--uuid", layer.uuid]),
         (WITH_DIGESTS, _digests(layer)),

@@ -150,3 +150,8 @@ def in_turn(theirs: Callable[[], Run], ours: Callable[[], Run], rounds: int) -> 
 def seconds(runs: Sequence[Run]) -> float:
     """Median."""
     return statistics.median(run.seconds for run in runs)
+
+
+def cpu(runs: Sequence[Run]) -> float:
+    """Median of the processor time."""
+    return statistics.median(run.cpu for run in runs)

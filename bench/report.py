@@ -6,8 +6,9 @@ import statistics
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from images import BY_HAND
 from layers import MKFS_VERSION, OURS
-from measure import seconds
+from measure import cpu, seconds
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -15,8 +16,10 @@ if TYPE_CHECKING:
     from baseline import Baseline
     from compare import Row
     from cycles import Cycles
+    from images import ImageCase
     from layers import Case
     from limits import Limit
+    from measure import Run
 
 # With more than this many cores busy elsewhere, the figures say so.
 _QUIET = 0.1
@@ -32,6 +35,7 @@ class Results:
     baselines: list[Baseline] = field(default_factory=list)
     cycles: list[Cycles] = field(default_factory=list)
     layers: list[Case] = field(default_factory=list)
+    images: list[ImageCase] = field(default_factory=list)
     limits: list[Limit] = field(default_factory=list)
 
     @property
@@ -43,6 +47,7 @@ class Results:
             "baselines": [baseline.json for baseline in self.baselines],
             "cycles": [found.json for found in self.cycles],
             "layers": [case.json for case in self.layers],
+            "images": [case.json for case in self.images],
             "limits": [limit.json for limit in self.limits],
         }
 
@@ -205,7 +210,7 @@ def _layers(cases: Sequence[Case]) -> Iterator[str]:
                 case.recipe.name,
                 way,
                 f"{seconds(runs):.2f}",
-                f"{statistics.median(run.cpu for run in runs):.2f}",
+                f"{cpu(runs):.2f}",
                 f"{case.layer.size / seconds(runs) / 1e6:.0f}",
             ]
             for case in cases
@@ -213,6 +218,44 @@ def _layers(cases: Sequence[Case]) -> Iterator[str]:
             if way not in OURS
         ],
     )
+
+
+def _images(case: ImageCase) -> Iterator[str]:
+    yield (
+        f"An image of {len(case.layers)} layers, {case.size / 1e6:.0f} MB by gzip, "
+        f"{case.tar_size / 1e6:.0f} MB of tars, in a registry on loopback. Whole processes in "
+        "turn; medians. *by hand*: bench/by_hand.sh. *hash* is the sum over layers, of which "
+        "--jobs does several at a time; *start*: of Python, and its end; *other cores*: the "
+        "registry's too."
+    )
+    yield ""
+    stages = ("hash", "sign", "push", "start")
+    rows = [_way(BY_HAND, case.signing[BY_HAND]) + [""] * (2 + len(stages))]
+    for ratio in case.ratios():
+        found, of_stages = ratio.pairs.ratios, case.stages(ratio.ours)
+        rows.append(
+            [
+                *_way(ratio.ours, ratio.pairs.ours),
+                f"{statistics.median(found):.2f} ({min(found):.2f} to {max(found):.2f})",
+                "" if ratio.floor is None else f"{ratio.floor:g}",
+                *(f"{of_stages.get(stage, 0):.2f}" for stage in stages),
+            ]
+        )
+    rows += [_way(way, runs) + [""] * (2 + len(stages)) for way, runs in case.verifying.items()]
+    head = ["what", "s", "CPU s", "other cores", "times as fast", "floor"]
+    yield from _table([*head, *(f"{stage} s" for stage in stages)], rows)
+    yield (
+        f"The work on its layers, each part alone in one thread: {case.binding} binds. Together "
+        f"they are {sum(map(cpu, case.parts.values())):.2f} s of processor time."
+    )
+    yield ""
+    parts = [_way(part, runs) for part, runs in case.parts.items()]
+    yield from _table(["part", "s", "CPU s", "other cores"], parts)
+
+
+def _way(name: str, runs: Sequence[Run]) -> list[str]:
+    others = statistics.median(run.others for run in runs)
+    return [name, f"{seconds(runs):.2f}", f"{cpu(runs):.2f}", f"{others:.2f}"]
 
 
 def _limits(limits: Sequence[Limit]) -> Iterator[str]:
@@ -239,6 +282,8 @@ def markdown(results: Results) -> str:
         lines += _cycles(results.cycles)
     if results.layers:
         lines += _layers(results.layers)
+    for case in results.images:
+        lines += _images(case)
     if results.limits:
         lines += _limits(results.limits)
     return "\n".join(lines)

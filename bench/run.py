@@ -1,4 +1,4 @@
-"""Compare dmsign-fast with veritysetup and mkfs.erofs on this machine: Markdown, JSON, a plot.
+"""Compare dmsign-fast with veritysetup, mkfs.erofs and the way by hand: Markdown, JSON, a plot.
 
 usage: python bench/run.py [--quick] [--size 2G] [--rounds 5] ...
 """
@@ -17,6 +17,8 @@ from pathlib import Path
 from baseline import baselines
 from compare import compare, thread_counts
 from cycles import cycles
+from image_inputs import image_layers
+from images import compare_image
 from inputs import MIB, cache, erofs_image, random_file
 from layer_inputs import FORMS, make, names
 from layers import RECIPES, compare_layer, memory
@@ -27,7 +29,7 @@ from report import Results, markdown
 _HERE = Path(__file__).resolve().parent
 _CACHE = _HERE.parent / ".cache" / "layers"
 _BLOCK_SIZES = (4096, 512)
-_SECTIONS = ("compare", "baseline", "cycles", "limits", "layers")
+_SECTIONS = ("compare", "baseline", "cycles", "limits", "layers", "images")
 _UNITS = {"M": 20, "G": 30}
 
 
@@ -53,6 +55,8 @@ def _arguments(argv: list[str] | None) -> argparse.Namespace:
     known = ", ".join(names())
     text = f"only these: {known}; may end in .tar, .tar.gz or .tar.zst"
     add("--layers", nargs="+", choices=[*names(), *files], metavar="NAME", help=text)
+    text = "of sign and verify, besides their default (2); may be repeated"
+    add("--jobs", type=int, action="append", help=text)
     add("--cache", type=Path, default=_CACHE, help="for the layers, which stay (.cache/layers)")
     add("--scratch", type=Path, default=Path("build"), help="for the data files (build)")
     add("--results", type=Path, default=_HERE / "results", help="for JSON and PNG")
@@ -63,6 +67,7 @@ def _arguments(argv: list[str] | None) -> argparse.Namespace:
     args.peak_size = args.peak_size or (1024 * MIB if quick else 16384 * MIB)
     args.rounds = args.rounds or (2 if quick else 5)
     args.layers = args.layers or names()
+    args.jobs = args.jobs or [2]
     args.cache /= "quick" if quick else "whole"
     args.section = args.section or list(_SECTIONS)
     return args
@@ -116,6 +121,16 @@ def _layers(args: argparse.Namespace, results: Results, tmpfs: Path) -> None:
                     _say(f"{layer.path.name} {recipe.name}: {ratio}")
 
 
+def _images(args: argparse.Namespace, results: Results, tmpfs: Path) -> None:
+    _say("an image of five layers")
+    layers = image_layers(args.cache.resolve(), args.quick)
+    case, limits = compare_image(layers, args.jobs, args.rounds, tmpfs)
+    results.images.append(case)
+    results.limits += limits
+    for ratio in case.ratios():
+        _say(str(ratio))
+
+
 def _implementations(wanted: list[str] | None) -> list[str]:
     from dmsign_fast import _core
 
@@ -140,6 +155,8 @@ def _measure(args: argparse.Namespace, scratch: Path, tmpfs: Path) -> Results:
         _limits(args, results, scratch, tmpfs)
     if "layers" in args.section:
         _layers(args, results, tmpfs)
+    if "images" in args.section:
+        _images(args, results, tmpfs)
     if not {"cycles", "baseline", "compare"} & set(args.section):
         return results
     _say(f"{args.size >> 20} MiB of random data")
@@ -164,7 +181,8 @@ def main(argv: list[str] | None = None) -> None:
     args = _arguments(argv)
     args.scratch.mkdir(parents=True, exist_ok=True)
     fast = Path("/dev/shm")
-    need = (1024 if args.quick or "layers" not in args.section else 8192) * MIB + args.size // 8
+    large = not args.quick and {"layers", "images"} & set(args.section)
+    need = (8192 if large else 1024) * MIB + args.size // 8
     if not fast.is_dir() or shutil.disk_usage(fast).free < need:
         _say(f"no room in {fast}: images and hash files go to {args.scratch}, and to its disk")
         fast = args.scratch

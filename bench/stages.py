@@ -1,6 +1,9 @@
-"""Decompress a layer with the libraries that we use, alone or with the digests of both sides.
+"""The parts of the work on layers, alone, with the libraries that we use.
 
-usage: python bench/stages.py LAYER [--digest]
+usage: python bench/stages.py unpack|unpack-and-digest|digest|convert FILE...
+
+``unpack`` decompresses layers, ``unpack-and-digest`` makes the SHA-256 of both sides beside that;
+``digest`` makes it of any files; ``convert`` makes root hashes of tars.
 """
 
 from __future__ import annotations
@@ -10,9 +13,18 @@ import hashlib
 import sys
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 _PIECE = 256 << 10
+
+
+def _pieces(path: Path) -> Iterator[bytes]:
+    with path.open("rb", buffering=0) as file:
+        while piece := file.read(_PIECE):
+            yield piece
 
 
 def _decompressor(path: Path) -> Any:
@@ -45,24 +57,57 @@ class _Digest:
         return self._hash.hexdigest()
 
 
+def _unpack(path: Path, *digests: _Digest) -> str:
+    size = 0
+    decompressor = _decompressor(path)
+    for piece in _pieces(path):
+        data = decompressor.decompress(piece)
+        size += len(data)
+        for digest, what in zip(digests, (piece, data), strict=False):
+            digest.update(what)
+    if not decompressor.eof:
+        message = f"{path}: cut off after {size} bytes, or more than one member"
+        raise SystemExit(message)
+    return " ".join([str(size), *(digest.hexdigest() for digest in digests)])
+
+
+def _unpack_and_digest(path: Path) -> str:
+    return _unpack(path, _Digest(), _Digest())
+
+
+def _digest(path: Path) -> str:
+    digest = hashlib.sha256()
+    for piece in _pieces(path):
+        digest.update(piece)
+    return digest.hexdigest()
+
+
+def _convert(path: Path) -> str:
+    from dmsign_fast.erofs.layer import LayerHasher, no_hash_area
+    from dmsign_fast.erofs.recipe import Recipe
+
+    hasher = LayerHasher(Recipe.parse("containerd"), threads=1)
+    for piece in _pieces(path):
+        hasher.update(piece)
+    digest = f"sha256:{hashlib.sha256().hexdigest()}"  # for the UUID; any will do
+    return hasher.finalize(digest=digest, hash_area=no_hash_area).root_hash.hex()
+
+
+_STAGES = {
+    "unpack": _unpack,
+    "unpack-and-digest": _unpack_and_digest,
+    "digest": _digest,
+    "convert": _convert,
+}
+
+
 def _main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("layer", type=Path)
-    parser.add_argument("--digest", action="store_true")
+    parser.add_argument("stage", choices=_STAGES)
+    parser.add_argument("file", type=Path, nargs="+")
     args = parser.parse_args()
-    digests = [_Digest(), _Digest()] if args.digest else []
-    size = 0
-    decompressor = _decompressor(args.layer)
-    with args.layer.open("rb", buffering=0) as file:
-        while piece := file.read(_PIECE):
-            data = decompressor.decompress(piece)
-            size += len(data)
-            for digest, what in zip(digests, (piece, data), strict=False):
-                digest.update(what)
-    if not decompressor.eof:
-        message = f"{args.layer}: cut off after {size} bytes, or more than one member"
-        raise SystemExit(message)
-    print(size, *(digest.hexdigest() for digest in digests))
+    for path in args.file:
+        print(_STAGES[args.stage](path))
 
 
 if __name__ == "__main__":

@@ -44,7 +44,7 @@ MAY_IMPORT = {
     },
     "erofs": {"verity", "_core", "outputs", "processes", "errors"},
     "verity": {"_core", "outputs", "errors"},
-    "trust": {"envelope", "signing", "strict_json", "errors"},
+    "trust": {"directories", "envelope", "signing", "outputs", "strict_json", "errors"},
     "envelope": {"signing", "strict_json", "errors"},
     "oci": {"outputs", "processes", "strict_json", "errors"},
     "signing": {"directories", "outputs", "processes", "strict_json", "errors"},

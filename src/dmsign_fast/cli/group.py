@@ -48,8 +48,10 @@ def add_group(
 
 def add_command(commands: argparse._SubParsersAction[Any], command: ModuleType) -> None:
     """Add a command: a module with HELP, EXAMPLES, add_arguments() and run()."""
+    # import_.py is the command import, and generate_test.py generate-test
+    name = command.__name__.rpartition(".")[2].rstrip("_").replace("_", "-")
     parser = commands.add_parser(
-        command.__name__.rpartition(".")[2],
+        name,
         help=command.HELP,
         description=f"{command.HELP[0].upper()}{command.HELP[1:]}.",
         epilog=command.EXAMPLES,

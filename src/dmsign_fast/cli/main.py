@@ -11,7 +11,18 @@ import traceback
 from typing import TYPE_CHECKING, NoReturn
 
 from dmsign_fast import __version__
-from dmsign_fast.cli import inspect, layer, list, plugin, sign, verify, verity  # noqa: A004
+from dmsign_fast.cli import (
+    cert,
+    inspect,
+    key,
+    layer,
+    list,  # noqa: A004
+    plugin,
+    policy,
+    sign,
+    verify,
+    verity,
+)
 from dmsign_fast.cli.group import Parser, add_command
 from dmsign_fast.cli.output import print_json, print_line
 from dmsign_fast.errors import DmsignError
@@ -62,9 +73,8 @@ def _parser() -> argparse.ArgumentParser:
     )
     for command in (sign, verify, inspect, list):
         add_command(commands, command)
-    plugin.add_commands(commands)
-    layer.add_commands(commands)
-    verity.add_commands(commands)
+    for group in (key, cert, policy, plugin, layer, verity):
+        group.add_commands(commands)
     return parser
 
 

@@ -7,7 +7,6 @@ Commands and members are those of notaryproject/specifications, ``specs/plugin-e
 from __future__ import annotations
 
 import base64
-import re
 from dataclasses import dataclass
 from typing import Any
 
@@ -30,7 +29,6 @@ __all__ = [
     "algorithm_name",
     "from_base64",
     "hash_name",
-    "is_plugin_name",
     "to_base64",
 ]
 
@@ -52,7 +50,6 @@ METADATA_MEMBERS = (
     *("supportedContractVersions", "capabilities"),
 )
 
-_NAME = re.compile(r"[a-zA-Z0-9_.-]+", re.ASCII)
 _ALGORITHMS = {
     Family.RSA_PKCS1: "RSASSA-PKCS1-v1_5",
     Family.RSA_PSS: "RSASSA-PSS",
@@ -90,11 +87,6 @@ class Metadata:
             *(list(self.contract_versions), list(self.capabilities)),
         )
         return dict(zip(METADATA_MEMBERS, values, strict=True))
-
-
-def is_plugin_name(text: str) -> bool:
-    """Tell whether the text can be the name of a plugin, and so of a directory."""
-    return bool(_NAME.fullmatch(text)) and bool(text.strip("."))
 
 
 def hash_name(scheme: Scheme) -> str:

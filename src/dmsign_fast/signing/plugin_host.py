@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from dmsign_fast.directories import plugin_directory
+from dmsign_fast.directories import is_name, plugin_directory
 from dmsign_fast.errors import FormatError, ParameterError, ProgramError, SigningError
 from dmsign_fast.outputs import storage_errors
 from dmsign_fast.processes import Finished, run_program
@@ -20,7 +20,6 @@ from dmsign_fast.signing.plugin_contract import (
     METADATA_MEMBERS,
     PREFIX,
     Metadata,
-    is_plugin_name,
 )
 from dmsign_fast.strict_json import Members, dump_json, read_object
 
@@ -123,7 +122,7 @@ def find_plugin(name: str, timeout: float = METADATA_TIMEOUT) -> Plugin:
     Raises ParameterError for what cannot be a name, ProgramError for a plugin that is not
     installed or cannot be run.
     """
-    if not is_plugin_name(name):
+    if not is_name(name):
         raise ParameterError(
             f"{name!r} is not the name of a plugin; those have letters, digits, '_', '.', '-'"
         )

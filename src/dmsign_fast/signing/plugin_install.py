@@ -15,10 +15,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
 
-from dmsign_fast.directories import plugin_directory
+from dmsign_fast.directories import is_name, plugin_directory
 from dmsign_fast.errors import DmsignError, FormatError, ParameterError
 from dmsign_fast.outputs import storage_errors
-from dmsign_fast.signing.plugin_contract import PREFIX, Metadata, is_plugin_name
+from dmsign_fast.signing.plugin_contract import PREFIX, Metadata
 from dmsign_fast.signing.plugin_host import METADATA_TIMEOUT, Plugin, find_plugin
 
 __all__ = ["install_plugin", "uninstall_plugin"]
@@ -68,7 +68,7 @@ def uninstall_plugin(name: str) -> Path:
     cannot be removed.
     """
     path = plugin_directory() / name
-    if not is_plugin_name(name) or path.is_symlink() or not path.is_dir():
+    if not is_name(name) or path.is_symlink() or not path.is_dir():
         raise ParameterError(
             f"no plugin {name!r} is in {plugin_directory()}: dmsign-fast plugin list"
         )
@@ -139,7 +139,7 @@ def _name_of_only_plugin(source: Path, stage: Path) -> str:
     found = [
         path
         for path in stage.iterdir()
-        if path.name.startswith(PREFIX) and is_plugin_name(path.name.removeprefix(PREFIX))
+        if path.name.startswith(PREFIX) and is_name(path.name.removeprefix(PREFIX))
     ]
     executable = [path for path in found if path.stat().st_mode & stat.S_IXUSR]
     if len(executable or found) != 1:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from dmsign_fast.cli.output import print_json, print_line
+from dmsign_fast.cli.config import print_table
+from dmsign_fast.cli.output import print_json
 from dmsign_fast.errors import DmsignError
 
 if TYPE_CHECKING:
@@ -41,10 +42,15 @@ def run(args: argparse.Namespace) -> int:
     if args.output == "json":
         print_json({"plugins": found})
         return 0
-    for one in found:
-        if one["error"]:
-            print_line(f"{one['name']}  does not work: {one['error']}")
-        else:
-            print_line(f"{one['name']} {one['version']}  {one['description']}")
-            print_line(f"  {' '.join(one['capabilities'])}")
+    print_table(
+        [("NAME", "DESCRIPTION", "VERSION", "CAPABILITIES", "ERROR")]
+        + [
+            (
+                *(one.get(name, "") for name in ("name", "description", "version")),
+                " ".join(one.get("capabilities", ())),
+                one["error"] or "",
+            )
+            for one in found
+        ]
+    )
     return 0
