@@ -27,6 +27,7 @@ MAY_IMPORT = {
         "signing",
         "oci",
         "outputs",
+        "strict_json",
         "_core",
         "errors",
         "",

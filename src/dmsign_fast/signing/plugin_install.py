@@ -48,9 +48,12 @@ def install_plugin(source: Path, *, force: bool = False) -> tuple[Metadata | Non
         # on the same file system; notation would take what does not begin with a dot for a plugin
         stage = Path(tempfile.mkdtemp(prefix=".installing-", dir=plugins))
     try:
-        with storage_errors("install", source):
-            _gather(source, stage)
-            name = _name_of_only_plugin(source, stage)
+        try:
+            with storage_errors("install", source):
+                _gather(source, stage)
+        except _BROKEN as error:
+            raise FormatError(f"{source} cannot be unpacked: {error}") from error
+        name = _name_of_only_plugin(source, stage)
         new = Plugin(name, stage / f"{PREFIX}{name}", METADATA_TIMEOUT).metadata()
         old = _replaced(new, force=force)
         with storage_errors("write", plugins / name), _moved_away(plugins / name):
@@ -115,23 +118,19 @@ def _files(source: Path) -> Iterator[tuple[str, int, IO[bytes]]]:
             if stat.S_ISREG(mode):
                 yield path.name, mode, path.open("rb")
         return
-    try:
-        if source.suffix == ".zip":
-            with zipfile.ZipFile(source) as archive:
-                for entry in archive.infolist():
-                    if not entry.is_dir() and Path(entry.filename).name == entry.filename:
-                        yield entry.filename, entry.external_attr >> 16, archive.open(entry)
-        elif source.name.endswith((".tar.gz", ".tgz")):
-            with tarfile.open(source, "r:gz") as tar:
-                for member in tar:
-                    if member.isreg() and (file := tar.extractfile(member)):
-                        path = Path(member.name)
-                        if len(path.parts) == 1:
-                            yield path.name, member.mode, file
-        else:
-            yield source.name, source.stat().st_mode, source.open("rb")
-    except _BROKEN as error:
-        raise FormatError(f"{source} cannot be unpacked: {error}") from error
+    if source.suffix == ".zip":
+        with zipfile.ZipFile(source) as archive:
+            for entry in archive.infolist():
+                if not entry.is_dir() and Path(entry.filename).name == entry.filename:
+                    yield entry.filename, entry.external_attr >> 16, archive.open(entry)
+    elif source.name.endswith((".tar.gz", ".tgz")):
+        with tarfile.open(source, "r:gz") as tar:
+            for member in tar:
+                path = Path(member.name)
+                if member.isreg() and len(path.parts) == 1 and (file := tar.extractfile(member)):
+                    yield path.name, member.mode, file
+    else:
+        yield source.name, source.stat().st_mode, source.open("rb")
 
 
 def _name_of_only_plugin(source: Path, stage: Path) -> str:

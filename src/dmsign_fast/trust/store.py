@@ -6,6 +6,7 @@ trusted, so that anything that does not belong there is an error and not passed 
 
 from __future__ import annotations
 
+import os
 import shutil
 import stat
 from collections.abc import Iterable
