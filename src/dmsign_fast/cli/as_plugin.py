@@ -15,11 +15,11 @@ from typing import TYPE_CHECKING, Any
 
 from dmsign_fast import __version__
 from dmsign_fast.cli.keys import secret_of
-from dmsign_fast.errors import DmsignError, FormatError, ParameterError, StorageError
+from dmsign_fast.errors import DmsignError, FormatError, ParameterError, SigningError, StorageError
 from dmsign_fast.strict_json import Members, dump_json, read_object
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     from dmsign_fast.signing.plugin_contract import Metadata
     from dmsign_fast.signing.scheme import KeySpec, Scheme
@@ -81,14 +81,26 @@ def _open(key_id: str, config: Mapping[str, str]) -> Signer:
             f"no support for {', '.join(unknown)} in the configuration of the plugin; there are "
             f"{', '.join(_CONFIG)}"
         )
-    file, certificates = config.get("passphrase_file"), config.get("cert")
-    where = argparse.Namespace(
-        passphrase_file=Path(file) if file else None, passphrase_env=config.get("passphrase_env")
-    )
+    certificates = config.get("cert")
     options = KeyOptions(
-        certificates=Path(certificates) if certificates else None, secret=secret_of(where)
+        certificates=Path(certificates) if certificates else None, secret=_secret(config)
     )
     return open_signer(key_id, options)
+
+
+def _secret(config: Mapping[str, str]) -> Callable[[str], bytes]:
+    file, variable = config.get("passphrase_file"), config.get("passphrase_env")
+    if file or variable:
+        where = {"passphrase_file": file and Path(file), "passphrase_env": variable}
+        return secret_of(argparse.Namespace(**where))
+
+    def missing(what: str) -> bytes:
+        raise SigningError(
+            f"the {what} is needed: name passphrase_file or passphrase_env in the configuration "
+            "of the plugin"
+        )
+
+    return missing
 
 
 def _sign(request: Members, signer: Signer, config: Mapping[str, str]) -> dict[str, Any]:

@@ -88,8 +88,7 @@ def secret_of(args: argparse.Namespace) -> Callable[[str], bytes]:
         if not sys.stdin.isatty():
             raise SigningError(
                 f"the {what} is needed and there is no terminal to ask on: give --passphrase-file "
-                "or --passphrase-env (in a plugin's configuration, passphrase_file or "
-                "passphrase_env)"
+                "or --passphrase-env"
             )
         import getpass
 
