@@ -183,6 +183,15 @@ def test_signing_again_with_and_without_certificates(home, install, tmp_path):
     assert home.contents == before
 
 
+def test_reuse_needs_the_certificate(home, install, tmp_path):
+    leaf, _ = install()
+    chain = leaf.write(tmp_path / "pki").chain
+    push_image(home.store, "v1", tars(1))
+    ok("sign", *name(home), *KEY)
+    fails(cli("sign", *name(home), *KEY, "--reuse"), 2, "give --cert")
+    assert "  reused from sha256:" in ok("sign", *name(home), *KEY, "--reuse", "--cert", chain).out
+
+
 def test_a_file_and_its_root_hash(install, tmp_path):
     leaf, _ = install(key="RSA-2048")
     data = write(tmp_path / "data", noise(8192))

@@ -1,9 +1,12 @@
 """Keys of plugins: what is asked, and that nothing wrong is taken for a signature."""
 
+import base64
+
 import pytest
 from a_plugin import ENVELOPE, RAW, make_plugin, requests
 from container_images import push_image, tars
-from pki import KEY_SPECS, make_expired_leaf, make_intermediate, make_leaf, make_root
+from helpers import write
+from pki import DAY, KEY_SPECS, NOW, make_expired_leaf, make_intermediate, make_leaf, make_root
 
 from dmsign_fast.envelope.notary import check_envelope, parse_envelope, sign_manifest
 from dmsign_fast.envelope.pkcs7 import sign_root_hash, verify_root_hash
@@ -11,6 +14,7 @@ from dmsign_fast.envelope.trust import TrustAnchors
 from dmsign_fast.erofs.recipe import Recipe
 from dmsign_fast.errors import ParameterError, ProgramError, SigningError
 from dmsign_fast.oci.layout import Layout
+from dmsign_fast.pipeline.files import SignedPaths, sign_file
 from dmsign_fast.pipeline.sign_image import SignOptions, sign_image
 from dmsign_fast.signing.providers import KeyOptions, open_signer
 from dmsign_fast.signing.scheme import notary_scheme, pkcs7_scheme
@@ -60,8 +64,7 @@ def test_both_schemes_of_each_kind_of_key(key, install):
     scheme, notary = pkcs7_scheme(signer.key_spec), notary_scheme(signer.key_spec)
     known = {"contractVersion": "1.0", "keyId": "key 1/a+b?c=d"}
     with_scheme = {"signing_scheme": "rsassa-pkcs1-v1_5"} if key.startswith("RSA") else {}
-    payload = kernel.pop("payload")
-    assert payload == __import__("base64").b64encode(ROOT_HASH.hex().encode()).decode()
+    assert base64.b64decode(kernel.pop("payload")) == ROOT_HASH.hex().encode()
     assert kernel == known | {
         "pluginConfig": CONFIG | with_scheme,
         "keySpec": key,
@@ -74,7 +77,7 @@ def test_both_schemes_of_each_kind_of_key(key, install):
     assert requests(home, "get-plugin-metadata") == [{"pluginConfig": CONFIG}]
 
 
-def signs(signer, key="EC-256"):
+def signs(signer):
     sign_root_hash(ROOT_HASH, signer)
 
 
@@ -223,8 +226,6 @@ def envelope(signer, media_type=JWS, target=ANNOTATED, **options):
 @pytest.mark.parametrize("media_type", [JWS, COSE])
 @pytest.mark.parametrize("expires", [True, False])
 def test_an_envelope_of_a_plugin(media_type, expires, install):
-    from pki import DAY, NOW
-
     open_key, leaf, home = install(capabilities=(ENVELOPE,), key="RSA-3072")
     signer = open_key()
     assert isinstance(signer, EnvelopeSigner)
@@ -265,8 +266,6 @@ def test_an_envelope_of_a_plugin(media_type, expires, install):
     ],
 )
 def test_an_envelope_that_is_wrong(wrong, error, words, install):
-    from pki import DAY, NOW
-
     open_key, _, _ = install(wrong, capabilities=(ENVELOPE,))
     signer = open_key()
     with pytest.raises(error) as caught:
@@ -293,10 +292,12 @@ def test_an_envelope_is_no_signature_of_a_root_hash(install, tmp_path):
     open_key, _, home = install(capabilities=(ENVELOPE,))
     store = Layout.create(tmp_path / "layout")
     push_image(store, "v1", tars(1))
+    data = write(tmp_path / "data", bytes(8192))
     before = {path for path in tmp_path.rglob("*") if path.is_file()}
     read = []
     for sign in (
         lambda: signs(open_key()),
+        lambda: sign_file(data, SignedPaths.beside(data), open_key(), progress=read.append),
         lambda: sign_image(
             store,
             "v1",

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, NoReturn
 from dmsign_fast import __version__
 from dmsign_fast.cli import (
     cert,
+    doctor,
     inspect,
     key,
     layer,
@@ -71,7 +72,7 @@ def _parser() -> argparse.ArgumentParser:
         parser_class=Parser,
         prog=parser.prog,  # given, it need not be made from a help text
     )
-    for command in (sign, verify, inspect, list):
+    for command in (sign, verify, inspect, list, doctor):
         add_command(commands, command)
     for group in (key, cert, policy, plugin, layer, verity):
         group.add_commands(commands)

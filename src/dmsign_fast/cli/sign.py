@@ -19,7 +19,7 @@ from dmsign_fast.errors import ParameterError
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from dmsign_fast.pipeline.sign_image import SignedImage, SignOptions
+    from dmsign_fast.pipeline.sign_image import Reuse, SignedImage, SignOptions
 
 __all__ = ["EXAMPLES", "HELP", "add_arguments", "run"]
 
@@ -74,6 +74,20 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     what("--no-dm-verity", action="store_true", help="sign the manifest only")
     what("--no-manifest-signature", action="store_true", help="sign the layers only")
     what("--force", action="store_true", help="also where this key has signed already")
+    what(
+        "--reuse",
+        action="store_true",
+        help="take root hashes that this key has signed before, in the same repository or layout",
+    )
+    what("--reuse-from", metavar="TAG|DIGEST", help="the same, of this image alone")
+    what(
+        "--reuse-cert",
+        type=Path,
+        action="append",
+        default=[],
+        metavar="FILE",
+        help="with --reuse: also those that this certificate's key has signed, PEM",
+    )
     what("--jobs", type=whole_number, default=1, metavar="N", help="layers at a time; default: 1")
     add_signature_options(parser)
     add_layer_options(parser)
@@ -92,6 +106,18 @@ def _timestamp(args: argparse.Namespace) -> Callable[[bytes], bytes] | None:
     anchors = load_trust_anchors(args.timestamp_root_cert)
     ask = over_http(args.timestamp_url)
     return lambda signature: request_timestamp(signature, ask, anchors)
+
+
+def _reuse(args: argparse.Namespace) -> Reuse | None:
+    if not args.reuse and not args.reuse_from:
+        if args.reuse_cert:
+            raise ParameterError("--reuse-cert goes with --reuse or --reuse-from")
+        return None
+    from dmsign_fast.envelope.trust import load_trust_anchors
+    from dmsign_fast.pipeline.sign_image import Reuse
+
+    certificates = load_trust_anchors(*args.reuse_cert).certificates if args.reuse_cert else ()
+    return Reuse(reference=args.reuse_from, certificates=certificates)
 
 
 def _options(args: argparse.Namespace) -> SignOptions:
@@ -115,6 +141,7 @@ def _options(args: argparse.Namespace) -> SignOptions:
         conversion=conversion(args),
         pkcs7_digest=args.digest,
         certificates=not args.no_certs,
+        reuse=_reuse(args),
     )
 
 
@@ -132,9 +159,10 @@ def _json(signed: SignedImage) -> dict[str, Any]:
             {
                 "digest": layer.digest,
                 "diff_id": layer.diff_id,
-                "root_hash": layer.image.root_hash.hex(),
+                "root_hash": layer.root_hash.hex(),
                 "size": layer.size,
                 "uncompressed_size": layer.uncompressed_size,
+                "reused": layer.reused,
             }
             for layer in signed.layers
         ],
@@ -162,7 +190,8 @@ def run(args: argparse.Namespace) -> int:
         name = repository_of(args)
         for one in signed:
             for layer in one.layers:
-                print(f"{layer.image.root_hash.hex()}  {layer.digest}")
+                reused = f"  reused from {layer.reused}" if layer.reused else ""
+                print(f"{layer.root_hash.hex()}  {layer.digest}{reused}")
             verb = "Successfully signed" if one.added else "Already signed"
             print(f"{verb} {name}@{one.manifest.digest}")
             for artifact in one.added:

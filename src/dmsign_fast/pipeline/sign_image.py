@@ -4,50 +4,63 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
-from dmsign_fast.envelope.notary import check_envelope, parse_envelope, sign_manifest
-from dmsign_fast.envelope.pkcs7 import sign_root_hash, verify_root_hash
+from dmsign_fast.envelope.notary import parse_envelope, sign_manifest
+from dmsign_fast.envelope.pkcs7 import sign_root_hash
 from dmsign_fast.envelope.trust import TrustAnchors
-from dmsign_fast.errors import FormatError, NotFoundError, ParameterError, VerificationError
+from dmsign_fast.errors import FormatError, ParameterError, VerificationError
 from dmsign_fast.oci.manifest import Manifest
-from dmsign_fast.oci.store import refers_to
 from dmsign_fast.pipeline.artifact import (
-    NOTARY_TYPE,
     Artifact,
     LayerSignature,
-    fetch_blob,
     form_of,
     make_dm_verity,
     make_notary,
-    read_dm_verity,
-    recipe_of,
 )
+from dmsign_fast.pipeline.binding import ROOT_HASHES, digest_of_roots
+from dmsign_fast.pipeline.existing import find_layers, find_notary
 from dmsign_fast.pipeline.image import hash_image_layer, image_layers, is_image, manifests_of
 from dmsign_fast.pipeline.jobs import run_all
 from dmsign_fast.pipeline.layers import Conversion
+from dmsign_fast.pipeline.reuse import find_root_hashes
 from dmsign_fast.signing.scheme import pkcs7_scheme
 from dmsign_fast.signing.signer import EnvelopeSigner
 
 if TYPE_CHECKING:
     import threading
     from collections.abc import Callable, Mapping, Sequence
+    from datetime import datetime
+
+    from cryptography import x509
 
     from dmsign_fast.erofs.recipe import Recipe
     from dmsign_fast.oci.descriptor import Descriptor, Digest
     from dmsign_fast.oci.manifest import Index
     from dmsign_fast.oci.store import Store
     from dmsign_fast.pipeline.image import ImageLayer
-    from dmsign_fast.pipeline.layers import CheckedLayer
     from dmsign_fast.signing.signer import Signer
 
-    _Hashed = dict[Digest, tuple[CheckedLayer, float]]
+    _Layers = dict[Digest, "SignedLayer"]
     _Root = tuple[Digest, bytes]
 
-__all__ = ["SignOptions", "SignedImage", "sign_image"]
+__all__ = ["Reuse", "SignOptions", "SignedImage", "SignedLayer", "sign_image"]
 
 JWS = "application/jose+json"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Reuse:
+    """Where root hashes may come from, instead of from layers.
+
+    Attributes:
+        reference: the tag or digest of an image in the same store, besides the one to sign; by
+            default all that the store lists, up to a bound.
+        certificates: of signers who count as the signer himself does.
+    """
+
+    reference: str | None = None
+    certificates: Sequence[x509.Certificate] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,6 +86,7 @@ class SignOptions:
         conversion: of the layers.
         pkcs7_digest: for the root hashes; by default that of the key.
         certificates: whether they are embedded in the signatures of root hashes.
+        reuse: take root hashes that were signed before, see ``reuse``.
     """
 
     recipe: Recipe
@@ -92,6 +106,30 @@ class SignOptions:
     conversion: Conversion = field(default_factory=Conversion)
     pkcs7_digest: str | None = None
     certificates: bool = True
+    reuse: Reuse | None = None
+
+
+@dataclass(frozen=True)
+class SignedLayer:
+    """A layer and its root hash.
+
+    Attributes:
+        digest: of its bytes.
+        diff_id: of the uncompressed tar.
+        size: of its bytes.
+        root_hash: of the dm-verity device that the recipe makes of it.
+        uncompressed_size: bytes; None if the layer was not read.
+        reused: the dm-verity artifact that has the root hash, instead.
+        seconds: that the conversion took.
+    """
+
+    digest: Digest
+    diff_id: Digest
+    size: int
+    root_hash: bytes
+    uncompressed_size: int | None = None
+    reused: Digest | None = None
+    seconds: float = 0
 
 
 @dataclass(frozen=True)
@@ -108,7 +146,7 @@ class SignedImage:
     """
 
     manifest: Descriptor
-    layers: tuple[CheckedLayer, ...]
+    layers: tuple[SignedLayer, ...]
     dm_verity: Descriptor | None
     notary: Descriptor | None
     added: tuple[Descriptor, ...]
@@ -147,34 +185,38 @@ def sign_image(
         raise ParameterError("neither the layers nor the manifest are to be signed")
     if options.dm_verity:
         pkcs7_scheme(signer.key_spec, options.pkcs7_digest)  # raises for a key that cannot
+    if ROOT_HASHES in options.user_metadata:
+        raise ParameterError(f"user metadata {ROOT_HASHES!r} is what sign itself says: rename it")
     manifests = manifests_of(
         store, reference, platform=options.platform, recursive=options.recursive
     )
     jobs = max(1, options.jobs)
     memory = options.conversion.memory // jobs
     shared = replace(options, jobs=jobs, conversion=replace(options.conversion, memory=memory))
-    images = [one for one in manifests if is_image(one)]
+    images = [one for one in manifests if isinstance(one, Manifest) and is_image(one)]
     if options.dm_verity and not images:
         raise FormatError(
             f"{reference} is no container image, so there are no layers to sign: sign the "
             "manifest alone with --no-dm-verity"
         )
-    hashed = _hash_layers(store, images, shared, progress, found) if options.dm_verity else {}
+    hashed: _Layers = {}
+    if options.dm_verity:
+        hashed = _hash_layers(store, images, signer, shared, progress, found)
     made = [_sign_one(store, manifest, signer, shared, hashed) for manifest in manifests]
     return [_push(store, signed, artifacts) for signed, artifacts in made]
 
 
 def _hash_layers(
     store: Store,
-    images: list[Manifest | Index],
+    images: Sequence[Manifest],
+    signer: Signer,
     options: SignOptions,
     progress: Callable[[int], object],
     found: Callable[[int], object],
-) -> _Hashed:
+) -> _Layers:
     """Every different layer once."""
     layers: dict[Digest, ImageLayer] = {}
     for image in images:
-        assert isinstance(image, Manifest)  # noqa: S101
         for layer in image_layers(store, image):
             known = layers.setdefault(layer.descriptor.digest, layer)
             if known.diff_id != layer.diff_id:
@@ -182,20 +224,64 @@ def _hash_layers(
                     f"layer {layer.descriptor.digest} should have the diff ID {known.diff_id} and "
                     f"also the diff ID {layer.diff_id}: push the image again"
                 )
-    found(sum(layer.descriptor.size for layer in layers.values()))
+    hashed = _reused(store, images, layers, signer, options)
+    rest = [layer for digest, layer in layers.items() if digest not in hashed]
+    found(sum(layer.descriptor.size for layer in rest))
 
-    def task(layer: ImageLayer) -> Callable[[threading.Event], tuple[CheckedLayer, float]]:
-        def run(stop: threading.Event) -> tuple[CheckedLayer, float]:
+    def task(layer: ImageLayer) -> Callable[[threading.Event], SignedLayer]:
+        def run(stop: threading.Event) -> SignedLayer:
             began = time.monotonic()
             checked = hash_image_layer(
                 store, layer, options.recipe, options.conversion, progress=progress, stop=stop
             )
-            return checked, time.monotonic() - began
+            return SignedLayer(
+                layer.descriptor.digest,
+                layer.diff_id,
+                layer.descriptor.size,
+                checked.image.root_hash,
+                uncompressed_size=checked.uncompressed_size,
+                seconds=time.monotonic() - began,
+            )
 
         return run
 
-    done = run_all([task(layer) for layer in layers.values()], options.jobs)
-    return dict(zip(layers, done, strict=True))
+    made = run_all([task(layer) for layer in rest], options.jobs)
+    return hashed | {layer.digest: layer for layer in made}
+
+
+def _reused(
+    store: Store,
+    images: Sequence[Manifest],
+    layers: Mapping[Digest, ImageLayer],
+    signer: Signer,
+    options: SignOptions,
+) -> _Layers:
+    """The layers whose root hashes are known without a look at them."""
+    if not options.reuse:
+        return {}
+    if options.conversion.mkfs_options:
+        raise ParameterError("options of mkfs.erofs are not recorded: what has them is not reused")
+    signers = (*signer.certificate_chain[:1], *options.reuse.certificates)
+    if not signers:
+        raise ParameterError(
+            "the plugin shows its certificate only when it signs: give --cert, so that what it has "
+            "signed before can be reused"
+        )
+    known = find_root_hashes(
+        *(store, images, layers.values(), options.recipe),
+        TrustAnchors(signers),
+        options.reuse.reference,
+    )
+    return {
+        layer.descriptor.digest: SignedLayer(
+            layer.descriptor.digest,
+            layer.diff_id,
+            layer.descriptor.size,
+            one.root_hash,
+            reused=one.artifact,
+        )
+        for layer, one in known.items()
+    }
 
 
 def _sign_one(
@@ -203,16 +289,15 @@ def _sign_one(
     manifest: Manifest | Index,
     signer: Signer,
     options: SignOptions,
-    hashed: _Hashed,
+    hashed: _Layers,
 ) -> tuple[SignedImage, list[Artifact]]:
     """Sign one manifest; the artifacts are those that are not there yet."""
     subject = manifest.descriptor
     known = [] if options.force else store.referrers(subject)
     began = time.monotonic()
     artifacts: list[Artifact] = []
-    dm_verity = notary = None
-    layers: dict[Digest, CheckedLayer] = {}
-    hashing = 0.0
+    dm_verity = notary = root_hashes = None
+    layers: _Layers = {}
 
     def find_or_add(
         find: Callable[[], Descriptor | None], make: Callable[[], Artifact]
@@ -227,25 +312,19 @@ def _sign_one(
 
     if hashed and isinstance(manifest, Manifest) and is_image(manifest):
         digests = [layer.digest for layer in manifest.layers]
-        layers = {digest: hashed[digest][0] for digest in digests}
-        hashing = sum(hashed[digest][1] for digest in layers)
-        roots = [(digest, layers[digest].image.root_hash) for digest in digests]
+        layers = {digest: hashed[digest] for digest in digests}
+        roots = [(digest, layers[digest].root_hash) for digest in digests]
+        root_hashes = digest_of_roots(roots, options.recipe)
         dm_verity = find_or_add(
-            lambda: _find(
-                store, subject, known, lambda one: _same_layers(store, one, roots, signer, options)
-            ),
+            lambda: find_layers(store, subject, known, roots, signer, options),
             lambda: _sign_layers(subject, roots, signer, options),
         )
     if options.manifest_signature:
         notary = find_or_add(
-            lambda: _find(
-                store,
-                subject,
-                known,
-                lambda one: _same_claims(store, one, subject, signer, options),
-            ),
-            lambda: _sign_manifest(subject, signer, options),
+            lambda: find_notary(store, subject, known, root_hashes, signer, options),
+            lambda: _sign_manifest(subject, root_hashes, signer, options),
         )
+    hashing = sum(layer.seconds for layer in layers.values())
     seconds = {"hash": hashing, "sign": time.monotonic() - began}
     added = tuple(artifact.manifest.descriptor for artifact in artifacts)
     signed = SignedImage(subject, tuple(layers.values()), dm_verity, notary, added, seconds)
@@ -275,14 +354,17 @@ def _sign_layers(
     return make_dm_verity(form_of(options.form), subject, signatures, options.recipe)
 
 
-def _sign_manifest(subject: Descriptor, signer: Signer, options: SignOptions) -> Artifact:
+def _sign_manifest(
+    subject: Descriptor, root_hashes: str | None, signer: Signer, options: SignOptions
+) -> Artifact:
+    bound = {ROOT_HASHES: root_hashes} if root_hashes else {}
     data = sign_manifest(
         subject.plain().to_json(),
         signer,
         media_type=options.media_type,
         expiry=options.expiry,
         agent=options.agent,
-        user_metadata=options.user_metadata,
+        user_metadata={**options.user_metadata, **bound},
         timestamp=options.timestamp,
     )
     # the envelope, and not the signer, says when it was made and with which certificates
@@ -296,67 +378,4 @@ def _sign_manifest(subject: Descriptor, signer: Signer, options: SignOptions) ->
         made.signing_time,
         legacy=options.legacy,
         annotations=signer.annotations if isinstance(signer, EnvelopeSigner) else {},
-    )
-
-
-def _find(
-    store: Store,
-    subject: Descriptor,
-    known: list[Descriptor],
-    same: Callable[[Manifest], bool],
-) -> Descriptor | None:
-    """The first of the referrers that is the same; what is broken, gone or foreign is none."""
-    for descriptor in known:
-        try:
-            manifest = store.fetch_manifest(descriptor)
-            if isinstance(manifest, Manifest) and refers_to(manifest, subject) and same(manifest):
-                return manifest.descriptor
-        except (FormatError, VerificationError, NotFoundError, ParameterError):
-            continue
-    return None
-
-
-def _same_layers(
-    store: Store,
-    manifest: Manifest,
-    roots: Sequence[_Root],
-    signer: Signer,
-    options: SignOptions,
-) -> bool:
-    """Whether an artifact has good signatures of this key and kind over these root hashes."""
-    form = form_of(options.form)
-    if manifest.artifact_type != form.artifact_type or recipe_of(manifest) != options.recipe:
-        return False
-    anchors = TrustAnchors((signer.certificate_chain[0],))
-    wanted = dict(roots)
-    digests = [layer for layer, _ in roots]
-    signatures = read_dm_verity(store, manifest, digests)
-    form_of_each = (
-        pkcs7_scheme(signer.key_spec, options.pkcs7_digest).name,
-        len(signer.certificate_chain) if options.certificates else 0,
-    )
-    for one in signatures:
-        verdict = verify_root_hash(one.signature, wanted[one.layer], anchors)
-        if (verdict.scheme, verdict.embedded) != form_of_each:
-            return False
-    return all(one.root_hash == wanted[one.layer] for one in signatures)
-
-
-def _same_claims(
-    store: Store, manifest: Manifest, subject: Descriptor, signer: Signer, options: SignOptions
-) -> bool:
-    """Whether an artifact is a good signature of this key, with these claims, over a manifest."""
-    if NOTARY_TYPE not in (manifest.artifact_type, manifest.config.media_type):
-        return False
-    layer = manifest.layers[0] if len(manifest.layers) == 1 else None
-    if layer is None or layer.media_type != options.media_type:
-        return False
-    envelope = parse_envelope(fetch_blob(store, layer), layer.media_type)
-    check_envelope(envelope, target=subject.plain().to_json())
-    return (
-        envelope.certificate_chain == tuple(signer.certificate_chain)
-        and envelope.user_metadata == dict(options.user_metadata)
-        and (envelope.expiry is None) == (options.expiry is None)
-        and (envelope.expiry is None or envelope.expiry > datetime.now(UTC))
-        and (envelope.timestamp_token is None) == (options.timestamp is None)
     )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from dmsign_fast.cli.group import add_group
-from dmsign_fast.cli.verity import dump, format, sign, verify  # noqa: A004
+from dmsign_fast.cli.verity import close, dump, format, open, sign, verify  # noqa: A004
 
 if TYPE_CHECKING:
     import argparse
@@ -16,4 +16,4 @@ __all__ = ["add_commands"]
 def add_commands(commands: argparse._SubParsersAction[Any]) -> None:
     """Add ``verity`` and its commands to the parser."""
     about = "hash trees and signatures of files and devices"
-    add_group(commands, "verity", about, (format, verify, dump, sign))
+    add_group(commands, "verity", about, (format, verify, dump, sign, open, close))
