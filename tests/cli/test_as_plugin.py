@@ -118,6 +118,7 @@ def test_raw_signatures_in_every_scheme(key_spec, tmp_path):
         ),
         ("generate-signature", {"keySpec": "RSA-2048"}, "VALIDATION_ERROR", "the key is EC-256"),
         ("generate-signature", {"hashAlgorithm": "SHA-512"}, "VALIDATION_ERROR", "with SHA-512"),
+        ("generate-signature", {"payload": None}, "VALIDATION_ERROR", "payload is not a string"),
         ("generate-signature", {"payload": "*"}, "VALIDATION_ERROR", "payload is not base64"),
         (
             "generate-signature",

@@ -113,7 +113,10 @@ def _sign(request: Members, signer: Signer, config: Mapping[str, str]) -> dict[s
     if request.text("keySpec") != signer.key_spec:
         raise ParameterError(f"the key is {signer.key_spec} and not {request.text('keySpec')}")
     scheme = _scheme(signer.key_spec, request.text("hashAlgorithm"), config.get("signing_scheme"))
-    message = from_base64(request.text("payload"), "the payload")
+    payload = request.value("payload")
+    if not isinstance(payload, str):
+        raise request.wrong("payload", "is not a string")
+    message = from_base64(payload, "the payload")
     signature = signer.sign(message, scheme)
     check_raw_signature(signer.certificate_chain[0], message, signature, scheme)
     return {
