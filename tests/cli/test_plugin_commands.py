@@ -192,6 +192,23 @@ def test_reuse_needs_the_certificate(home, install, tmp_path):
     assert "  reused from sha256:" in ok("sign", *name(home), *KEY, "--reuse", "--cert", chain).out
 
 
+def test_a_name_and_what_is_given_beside_it(home, install, notation, tmp_path):
+    leaf, plugin = install()
+    config = {"of": "the name", "both": "the name"}
+    keys = [{"name": "it", "pluginName": "test", "id": "k/1?+", "pluginConfig": config}]
+    (notation.config / "signingkeys.json").write_text(json.dumps({"keys": keys}))
+    push_image(home.store, "v1", tars(1))
+    sign = ("sign", *name(home), "--key", "it", "--no-dm-verity")
+    given = ("--plugin-config", "both=given", "--plugin-config", "more=1")
+    ok(*sign, *given, "--cert", leaf.write(tmp_path / "pki").chain)
+    (asked,) = requests(plugin, "generate-signature")
+    assert asked["keyId"] == "k/1?+"
+    assert asked["pluginConfig"] == {"of": "the name", "both": "given", "more": "1"}
+    other = make_leaf(make_root(), "Other").write(tmp_path / "other").chain
+    fails(cli(*sign, "--force", "--cert", other), 5, "and not with CN=Other")
+    fails(cli("sign", *name(home), "--key", "nothing", "--cert", other), 4, "cannot read nothing")
+
+
 def test_a_file_and_its_root_hash(install, tmp_path):
     leaf, _ = install(key="RSA-2048")
     data = write(tmp_path / "data", noise(8192))

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from dmsign_fast.signing.scheme import KeySpec, Scheme
     from dmsign_fast.signing.signer import Signer
 
-__all__ = ["main", "metadata"]
+__all__ = ["main"]
 
 _CONFIG = ("cert", "passphrase_file", "passphrase_env", "signing_scheme")
 _WRONG_REQUEST = (ParameterError, FormatError, StorageError)
@@ -35,7 +35,7 @@ class _UnsupportedVersionError(ParameterError):
     """A contract of another version than ours."""
 
 
-def metadata() -> Metadata:
+def _metadata() -> Metadata:
     """What we say of ourselves."""
     from dmsign_fast.signing.plugin_contract import CONTRACT_VERSION, RAW, Metadata
 
@@ -55,7 +55,7 @@ def _answer(command: str, data: bytes) -> dict[str, Any]:
     from dmsign_fast.signing import plugin_contract as contract
 
     if command == contract.GET_METADATA:
-        return metadata().to_json()
+        return _metadata().to_json()
     if command not in (contract.DESCRIBE_KEY, contract.GENERATE_SIGNATURE):
         raise ParameterError(f"no support for {command or 'no command'}")
     known = ("contractVersion", "keyId", "pluginConfig", "keySpec", "hashAlgorithm", "payload")

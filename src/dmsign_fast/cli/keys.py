@@ -112,14 +112,17 @@ def signer_of(args: argparse.Namespace) -> Signer:
     )
     if args.key and is_key_uri(args.key):
         return open_signer(args.key, options)
-    if args.cert:
-        if not args.key:
-            raise ParameterError("--cert needs --key, the private key that belongs to it")
-        return open_signer(f"file:{quote(args.key)}", options)
+    if args.cert and not args.key:
+        raise ParameterError("--cert needs --key, the private key that belongs to it")
+    in_file = f"file:{quote(args.key or '')}"
+    if args.cert and Path(args.key).exists():
+        return open_signer(in_file, options)
     from dmsign_fast.trust.keys import PluginKey, load_signing_keys
     from dmsign_fast.trust.store import config_directory
 
     known = load_signing_keys(config_directory())
+    if args.cert and not isinstance(known.keys.get(args.key), PluginKey):
+        return open_signer(in_file, options)
     if args.key not in known.keys and args.key and Path(args.key).is_file():
         raise ParameterError(f"{args.key} is a file: give its certificate too, with --cert")
     named = known.get(args.key)
