@@ -10,7 +10,7 @@ WARN := -std=c11 -Wall -Wextra -Werror
 SANITIZE := $(WARN) -g -O1 -fsanitize=address,undefined -fno-sanitize-recover=all
 export PATH := $(PATH):/usr/sbin:/sbin
 
-.PHONY: demo test bench check sanitize kernel cross bochs clean
+.PHONY: demo test bench check sanitize test-kernel kernel-table cross bochs clean
 
 $(READY): pyproject.toml setup.py csrc/build_core.py $(CORE) $(wildcard csrc/*.h)
 	.ci/packages build
@@ -27,6 +27,11 @@ demo: $(READY)
 test: $(READY)
 	.ci/packages test
 	$(BIN)/pytest -q -n auto
+
+# Of these only what a Linux kernel, in a virtual machine, says to signed images, good and bad.
+test-kernel: $(READY)
+	.ci/packages test
+	$(BIN)/pytest -v --tb=short tests/kernel
 
 # A Markdown table on the terminal; JSON and a plot in bench/results.
 bench: $(READY)
@@ -64,10 +69,11 @@ cross:
 	tests/cross/aarch64.sh
 	tests/cross/avx512.sh
 
-# A real Linux kernel in a virtual machine judges signed images, good and bad.
-kernel: $(READY)
-	.ci/packages kernel
-	cd tests && ../$(BIN)/python -m kernel.run
+# The verdicts of several kernels, for docs/kernel-compatibility.md.
+kernel-table: $(READY)
+	.ci/packages test
+	.ci/packages kernel-table
+	cd tests && ../$(BIN)/python -m kernel.table ../docs/kernel-compatibility.md
 
 # AVX-512 instructions one by one in Bochs 3, which Debian 13 has.
 bochs:

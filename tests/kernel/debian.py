@@ -1,16 +1,20 @@
-"""The newest Linux of Debian sid for clouds, unpacked and not installed."""
+"""The newest Linux of a suite of Debian for clouds, unpacked and not installed."""
 
 from __future__ import annotations
 
+import fcntl
+import os
 import re
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
-from debian import Apt, UnavailableError, unpack
+from debian import Apt, unpack
 
+CACHE = Path(
+    os.environ.get("DMSIGN_KERNEL_CACHE", Path(__file__).resolve().parents[2] / ".cache" / "kernel")
+)
 _META = "linux-image-cloud-amd64"
-_FIRST_WITH_KEYRING = (7, 0)
 
 
 @dataclass(frozen=True)
@@ -26,30 +30,28 @@ class Kernel:
 
     @property
     def image(self) -> Path:
-        return self.modules / "vmlinuz"
+        image = self.modules / "vmlinuz"
+        return image if image.exists() else self.root / f"boot/vmlinuz-{self.version}"
 
 
-def kernel(cache: Path, *, update: bool = False) -> Kernel:
-    """Return the kernel in the cache, which is filled first if it is empty or to be updated."""
-    root = cache / "root"
-    if update or not root.exists():
-        _fetch(cache / "apt", root)
-    version = next((root / "usr/lib/modules").iterdir()).name
-    if tuple(int(part) for part in re.findall(r"\d+", version)[:2]) < _FIRST_WITH_KEYRING:
-        message = f"Linux {version} has no keyring .dm-verity, which came with 7.0"
-        raise SystemExit(message)
-    return Kernel(version, root)
+def kernel(suite: str) -> Kernel:
+    """Return the kernel in the cache, which is filled first if it is empty.
+
+    Raises:
+        UnavailableError: it cannot be fetched.
+    """
+    root = CACHE / suite
+    CACHE.mkdir(parents=True, exist_ok=True)
+    with (CACHE / f".{suite}.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not root.exists():
+            _fetch(CACHE / f"apt-{suite}", root, suite)
+    return Kernel(next((root / "usr/lib/modules").iterdir()).name, root)
 
 
-def _fetch(home: Path, root: Path) -> None:
-    print("fetching the newest kernel of Debian sid", flush=True)
-    try:
-        apt = Apt(home, "sid", "amd64")
-        packages = _closure(apt)
-        print(*packages, sep="\n", flush=True)
-        unpack(apt.download(*packages), root)
-    except UnavailableError as error:
-        raise SystemExit(str(error)) from None
+def _fetch(home: Path, root: Path, suite: str) -> None:
+    apt = Apt(home, suite, "amd64")
+    unpack(apt.download(*_closure(apt)), root)
     shutil.rmtree(home)
 
 

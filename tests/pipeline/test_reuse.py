@@ -23,7 +23,7 @@ from dmsign_fast.pipeline import reuse as reuse_module
 from dmsign_fast.pipeline.artifact import NOTARY_TYPE
 from dmsign_fast.pipeline.binding import ROOT_HASHES, digest_of_roots
 from dmsign_fast.pipeline.layers import Conversion
-from dmsign_fast.pipeline.sign_image import Reuse
+from dmsign_fast.pipeline.plan import Reuse
 
 ALL = Reuse()
 

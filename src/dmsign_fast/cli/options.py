@@ -5,9 +5,12 @@ from __future__ import annotations
 import argparse
 import math
 
+from dmsign_fast import __version__
 from dmsign_fast.errors import ParameterError
 
-__all__ = ["by_name", "name_and_value", "positive_seconds"]
+__all__ = ["AGENT", "by_name", "name_and_value", "positive_seconds"]
+
+AGENT = f"dmsign-fast/{__version__}"  # who says that he made a signature
 
 
 def name_and_value(text: str) -> tuple[str, str]:

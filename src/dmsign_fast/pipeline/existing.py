@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     from dmsign_fast.oci.descriptor import Descriptor, Digest
     from dmsign_fast.oci.store import Store
-    from dmsign_fast.pipeline.sign_image import SignOptions
+    from dmsign_fast.pipeline.plan import SignOptions
     from dmsign_fast.signing.signer import Signer
 
 __all__ = ["find_layers", "find_notary"]
