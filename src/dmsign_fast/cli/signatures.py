@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import argparse
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -131,7 +131,7 @@ def sign_options(args: argparse.Namespace) -> SignOptions:
         form=args.artifact,
         media_type=_MEDIA_TYPES[args.signature_format],
         legacy=args.manifest_form == "legacy",
-        expiry=datetime.now(UTC) + args.expiry if args.expiry else None,
+        expiry=args.expiry,
         user_metadata=by_name(args.user_metadata, "--user-metadata"),
         agent=AGENT,
         dm_verity=not args.no_dm_verity,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from dmsign_fast.pipeline.binding import digest_of_roots
@@ -46,7 +47,7 @@ class SignOptions:
         media_type: of the Notary Project envelope, JWS or COSE.
         legacy: whether the manifest of that signature is of the form that all versions of notation
             find.
-        expiry: of the Notary Project signature.
+        expiry: of the Notary Project signature, at a time or after so much.
         user_metadata: signed with the manifest's descriptor.
         timestamp: gets the signature, returns an RFC 3161 token.
         agent: what the envelope says made it.
@@ -67,7 +68,7 @@ class SignOptions:
     form: str = "notation"
     media_type: str = JWS
     legacy: bool = True
-    expiry: datetime | None = None
+    expiry: datetime | timedelta | None = None
     user_metadata: Mapping[str, str] = field(default_factory=dict)
     timestamp: Callable[[bytes], bytes] | None = None
     agent: str | None = None
@@ -82,6 +83,10 @@ class SignOptions:
     certificates: bool = True
     reuse: Reuse | None = None
     signing_time: datetime | None = None
+
+    def expires(self, signed: datetime) -> datetime | None:
+        """When a signature of that time expires."""
+        return signed + self.expiry if isinstance(self.expiry, timedelta) else self.expiry
 
 
 @dataclass(frozen=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import replace
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from dmsign_fast.envelope.notary import parse_envelope, sign_manifest
@@ -162,6 +163,8 @@ def _hash_layers(
 
         return run
 
+    # the largest first, so that none is alone at the end
+    rest.sort(key=lambda layer: layer.descriptor.size, reverse=True)
     made = run_all([task(layer) for layer in rest], jobs)
     return hashed | {layer.digest: layer for layer in made}
 
@@ -269,12 +272,13 @@ def _sign_layers(plan: Plan, signer: Signer, options: SignOptions) -> Artifact:
 def sign_subject(plan: Plan, signer: Signer, options: SignOptions) -> Artifact:
     """The signature of the manifest, which binds layers to root hashes if there are any."""
     bound = plan.root_hashes(options)
+    now = (options.signing_time or datetime.now(UTC)).replace(microsecond=0)
     data = sign_manifest(
         plan.manifest.plain().to_json(),
         signer,
         media_type=options.media_type,
-        signing_time=options.signing_time,
-        expiry=options.expiry,
+        signing_time=now,
+        expiry=options.expires(now),
         agent=options.agent,
         user_metadata={**options.user_metadata, **({ROOT_HASHES: bound} if bound else {})},
         timestamp=options.timestamp,

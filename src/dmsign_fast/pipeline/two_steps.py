@@ -74,7 +74,8 @@ def prepare_image(
     check_new(directory)  # before layers are read
     recorder = Recorder(chain)
     resolved = store.resolve(wanted).descriptor.digest
-    options = replace(options, signing_time=datetime.now(UTC).replace(microsecond=0))
+    now = datetime.now(UTC).replace(microsecond=0)
+    options = replace(options, signing_time=now, expiry=options.expires(now))
     plans = plan_image(store, resolved, recorder, options, progress=progress, found=found)
     messages: list[Message] = []
 
@@ -141,8 +142,10 @@ def attach_image(
     """
     made = _made(handover)
     options = replace(_options(made), timestamp=timestamp)
-    if options.expiry is not None and options.expiry <= datetime.now(UTC):
-        raise ParameterError(f"the signature expires on {options.expiry}: prepare again")
+    now = datetime.now(UTC)
+    expiry = options.expires(now)
+    if expiry is not None and expiry <= now:
+        raise ParameterError(f"the signature expires on {expiry}: prepare again")
     plans = [
         _plan(Members(one, ("manifest", "layers"), f"{made.what}, images[{number}]"))
         for number, one in enumerate(made.array("images"))
