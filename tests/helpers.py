@@ -34,6 +34,8 @@ PACKAGES = {
     "docker-registry": "docker-registry",
     "skopeo": "skopeo",
     "umoci": "umoci",
+    "softhsm2-util": "softhsm2",
+    "gcc": "gcc",
 }
 
 

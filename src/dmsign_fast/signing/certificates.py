@@ -20,6 +20,7 @@ __all__ = [
     "chain_of_key",
     "check_chain",
     "extension",
+    "has_key",
     "issued",
     "issuer_problem",
     "leaf_problem",
@@ -172,6 +173,14 @@ def issued(issuer: x509.Certificate, certificate: x509.Certificate) -> bool:
     return True
 
 
+def has_key(certificate: x509.Certificate, public_key: object) -> bool:
+    """Tell whether the certificate is of that public key."""
+    try:
+        return certificate.public_key() == public_key
+    except (ValueError, UnsupportedAlgorithm):
+        return False
+
+
 def named_as_issuer(certificate: x509.Certificate, issuer: x509.Certificate) -> bool:
     """Tell whether the certificate names that issuer by its key identifier."""
     wanted = _extension(certificate, x509.AuthorityKeyIdentifier)
@@ -210,7 +219,7 @@ def chain_of_key(
     Raises SigningError when none has the key, or the chain must not sign at that time.
     """
     found = tuple(certificates)
-    leaf = next((one for one in found if _has_key(one, public_key)), None)
+    leaf = next((one for one in found if has_key(one, public_key)), None)
     if leaf is None:
         raise SigningError("wrong key for the certificate: none of them is of this key")
     chain = order_chain(leaf, found)
@@ -243,13 +252,6 @@ def extension(
 def _extension(certificate: x509.Certificate, kind: type[_Extension]) -> _Extension | None:
     found = extension(certificate, kind)
     return None if found is None else found.value
-
-
-def _has_key(certificate: x509.Certificate, public_key: object) -> bool:
-    try:
-        return certificate.public_key() == public_key
-    except (ValueError, UnsupportedAlgorithm):
-        return False
 
 
 def _day(certificate: x509.Certificate, end: str) -> str:

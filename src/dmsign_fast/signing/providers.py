@@ -19,6 +19,7 @@ __all__ = ["PROVIDERS", "KeyOptions", "extra", "is_key_uri", "open_signer"]
 
 PROVIDERS = {
     "file": "dmsign_fast.signing.local",
+    "pkcs11": "dmsign_fast.signing.pkcs11",
 }
 
 
