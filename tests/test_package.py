@@ -55,6 +55,9 @@ MAY_IMPORT = {
     "errors": set(),
 }
 HEAVY = (
+    "azure",
+    "boto3",
+    "botocore",
     "numpy",
     "cryptography",
     "asn1crypto",

@@ -13,6 +13,7 @@ import pytest
 from helpers_pkcs7 import ROOT_HASH
 from notation import Layout, accepts
 from pki import KEY_SPECS, Entity, make_intermediate, make_leaf, make_root, openssl, pem
+from signing.kms_server import kms
 from signing.softhsm import PIN, softhsm
 
 from dmsign_fast.envelope.media import FORMATS
@@ -57,6 +58,18 @@ def pkcs11(directory):
         yield lambda spec: open_signer(
             token.uri(f"object={spec};type=private"), KeyOptions(secret=lambda what: PIN)
         )
+
+
+@provider
+def aws_kms(directory):
+    with pytest.MonkeyPatch.context() as patch, kms(patch, directory) as server:
+
+        def signer(spec):
+            entity = entity_of(spec)
+            chain = entity.write(directory / spec).chain
+            return open_signer(f"aws-kms:{server.put(entity)}", KeyOptions(certificates=chain))
+
+        yield signer
 
 
 @pytest.fixture(scope="module", params=list(PROVIDERS))

@@ -20,6 +20,7 @@ __all__ = ["PROVIDERS", "KeyOptions", "extra", "is_key_uri", "open_signer"]
 PROVIDERS = {
     "file": "dmsign_fast.signing.local",
     "pkcs11": "dmsign_fast.signing.pkcs11",
+    "aws-kms": "dmsign_fast.signing.aws_kms",
 }
 
 
@@ -48,7 +49,6 @@ class KeyOptions:
 
 
 def is_key_uri(text: str) -> bool:
-    """Tell whether the text begins with the scheme of a provider, as in ``plugin:azure-kv``."""
     return text.partition(":")[0] in PROVIDERS and ":" in text
 
 
