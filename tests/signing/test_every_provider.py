@@ -15,6 +15,7 @@ from notation import Layout, accepts
 from pki import KEY_SPECS, Entity, make_intermediate, make_leaf, make_root, openssl, pem
 from signing.kms_server import kms
 from signing.softhsm import PIN, softhsm
+from signing.vault_server import vault
 
 from dmsign_fast.envelope.media import FORMATS
 from dmsign_fast.envelope.notary import check_envelope, parse_envelope, sign_manifest
@@ -68,6 +69,19 @@ def aws_kms(directory):
             entity = entity_of(spec)
             chain = entity.write(directory / spec).chain
             return open_signer(f"aws-kms:{server.put(entity)}", KeyOptions(certificates=chain))
+
+        yield signer
+
+
+@provider
+def azure_kv(directory):
+    with pytest.MonkeyPatch.context() as patch, vault(patch, directory / "tls") as server:
+
+        def signer(spec):
+            entity = entity_of(spec)
+            server.put(spec, entity)
+            bundle = entity.write(directory / spec).bundle
+            return open_signer(f"azure-kv://{server.host}/{spec}?ca_certs={bundle}")
 
         yield signer
 

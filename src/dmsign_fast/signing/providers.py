@@ -21,6 +21,7 @@ PROVIDERS = {
     "file": "dmsign_fast.signing.local",
     "pkcs11": "dmsign_fast.signing.pkcs11",
     "aws-kms": "dmsign_fast.signing.aws_kms",
+    "azure-kv": "dmsign_fast.signing.azure_kv",
 }
 
 
@@ -49,6 +50,7 @@ class KeyOptions:
 
 
 def is_key_uri(text: str) -> bool:
+    """Tell whether the text begins with the scheme of a provider, as in ``plugin:azure-kv``."""
     return text.partition(":")[0] in PROVIDERS and ":" in text
 
 
