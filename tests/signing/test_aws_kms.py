@@ -3,10 +3,10 @@
 import logging
 
 import pytest
-from helpers import dmsign
+from helpers import dmsign, write
 from helpers_pkcs7 import ROOT_HASH
 from notation import Layout
-from pki import make_leaf, make_root
+from pki import make_leaf, make_root, openssl
 from signing.kms_server import REGION, SECRET, SESSION, kms
 
 from dmsign_fast.envelope.pkcs7 import sign_root_hash
@@ -91,6 +91,22 @@ def test_certificates(server, arn, options, tmp_path):
     other = make_leaf(name="Other").write(tmp_path / "other")
     with pytest.raises(SigningError, match=r"chain.pem: wrong key for the certificate"):
         open_signer(f"aws-kms:{arn}", KeyOptions(certificates=other.chain))
+
+
+@pytest.mark.parametrize("spec", ["RSA_2048", "ECC_NIST_P384"])
+def test_a_certificate_for_a_key_that_is_in_kms_only(spec, server, tmp_path):
+    """The lines of docs/providers.md."""
+    arn, root = server.create(spec), make_root().write(tmp_path)
+    public_key = server.admin.get_public_key(KeyId=arn)["PublicKey"]
+    write(tmp_path / "key.der", public_key)
+    extensions = b"basicConstraints=critical,CA:FALSE\nkeyUsage=critical,digitalSignature\n"
+    write(tmp_path / "leaf.ext", extensions)
+    key = ("-new", "-force_pubkey", "key.der", "-keyform", "DER", "-subj", "/CN=Release signing")
+    issuer = ("-CA", str(root.root), "-CAkey", str(root.key), "-days", "365", "-sha256")
+    openssl("x509", *key, *issuer, "-extfile", "leaf.ext", "-out", "leaf.pem", cwd=tmp_path)
+    chain = (tmp_path / "leaf.pem").read_bytes() + root.root.read_bytes()
+    options = KeyOptions(certificates=write(tmp_path / "both.pem", chain))
+    sign_root_hash(ROOT_HASH, open_signer(f"aws-kms:{arn}", options))
 
 
 @pytest.mark.parametrize(

@@ -173,6 +173,10 @@ def test_the_chain_from_the_secret(server, entity):
         "azure-kv://vault/",
         "azure-kv://vault/a/b/c",
         "azure-kv://vault/a_b",
+        "azure-kv://vault/keys/name",
+        "azure-kv:HTTPS://vault.vault.azure.net/keys/name",
+        "azure-kv:https://vault.vault.azure.net/keys/a/b",
+        "azure-kv://vault/name?chain=secret&chain=secret",
         "azure-kv://user@vault/name",
         "azure-kv://vault/name?self_signed",
         "azure-kv:http://vault.vault.azure.net/keys/name",
@@ -192,6 +196,7 @@ def test_what_is_not_the_uri_of_a_key(uri):
         ("colour=red", "colour is no option of azure-kv: it has ca_certs, chain, cred"),
         ("self_signed=yes", "self_signed=yes is not one of true, false"),
         ("credential_type=magic", "credential_type=magic is not one of default, environment"),
+        ("SELF_SIGNED=true", "SELF_SIGNED is no option"),
         ("chain=vault", "chain=vault is not one of secret"),
         ("chain=secret&ca_certs=a", "of ca_certs and chain only one"),
         ("self_signed=true&ca_certs=a", "of ca_certs and self_signed only one"),
@@ -239,7 +244,7 @@ def test_a_credential_that_expired_or_was_revoked(server, uri):
 
 
 def test_credentials_that_are_not_there(server, uri, monkeypatch):
-    assert open_signer(f"{uri}?credential_type=environment").key_spec == "EC-256"
+    assert open_signer(f"{uri}?credential_type=Environment").key_spec == "EC-256"
     monkeypatch.delenv("AZURE_CLIENT_SECRET")
     monkeypatch.setenv("PATH", "")
     for name in ("environment", "workloadid", "azurecli"):

@@ -7,7 +7,6 @@ certificate's secret holds the private key too if that is exportable, so it is r
 from __future__ import annotations
 
 import base64
-import binascii
 import contextlib
 import hashlib
 import logging
@@ -15,7 +14,7 @@ import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 from urllib.parse import parse_qsl
 
 from cryptography import x509
@@ -36,6 +35,7 @@ from dmsign_fast.signing.scheme import (
     Family,
     KeySpec,
     Scheme,
+    certificate_key_spec,
     from_fixed_width,
     key_spec_of,
 )
@@ -56,15 +56,25 @@ __all__ = ["VaultSigner", "open_signer"]
 # Without a handler Python prints what azure-identity warns of, which the error says.
 logging.getLogger("azure").addHandler(logging.NullHandler())
 
-_HOST = re.compile(r"[a-z0-9-]+(?:\.[a-z0-9-]+)*(?::[0-9]{1,5})?", re.IGNORECASE)
-_NAME = re.compile(r"[a-z0-9-]+", re.IGNORECASE)
-_OPTIONS = ("ca_certs", "chain", "credential_type", "self_signed")
+_PublicKey = rsa.RSAPublicKey | ec.EllipticCurvePublicKey
+
+_VERSION = "[0-9A-Fa-f]{32}"
+_URI = re.compile(
+    r"//(?P<host>[A-Za-z0-9-]+(?:\.[A-Za-z0-9-]+)*(?::[0-9]{1,5})?)/(?P<name>[A-Za-z0-9-]+)"
+    rf"(?:/(?P<version>{_VERSION}))?"
+)
 _CREDENTIALS = {  # by the names of notation-azure-kv
     "default": azure.identity.DefaultAzureCredential,
     "environment": azure.identity.EnvironmentCredential,
     "workloadid": azure.identity.WorkloadIdentityCredential,
     "managedid": azure.identity.ManagedIdentityCredential,
     "azurecli": azure.identity.AzureCliCredential,
+}
+_OPTIONS = {  # and their values
+    "ca_certs": None,
+    "chain": ("secret",),
+    "credential_type": tuple(_CREDENTIALS),
+    "self_signed": ("true", "false"),
 }
 _ALGORITHMS = {Family.RSA_PKCS1: "RS", Family.RSA_PSS: "PS", Family.ECDSA: "ES"}
 _CURVES: dict[str, type[ec.EllipticCurve]] = {
@@ -140,19 +150,25 @@ def open_signer(uri: str, options: KeyOptions) -> Signer:
     with _errors(place):
         credential = _CREDENTIALS[settings.get("credential_type", "default")]()
     certificates: tuple[x509.Certificate, ...]
+    public_key: object
     if options.certificates:
         certificates = load_certificates(options.certificates)
         place, public_key = _vault_key(place, credential)
     else:
         place, certificates = _vault_certificates(place, credential, settings)
-        public_key = certificates[0].public_key()
+        public_key = None
     try:
+        if public_key is None:
+            certificate_key_spec(certificates[0])  # which says what cannot be read
+            public_key = certificates[0].public_key()
         key_spec = key_spec_of(public_key)
         chain = chain_of_key(public_key, certificates, moment(options.at))
     except SigningError as error:
         raise SigningError(f"{options.certificates or place}: {error}") from None
     # Given the public key the SDK does not ask for it, and keys/get is not needed.
-    key = KeyVaultKey(f"{place.vault}/keys/{place.name}/{place.version}", _to_jwk(public_key))
+    key = KeyVaultKey(
+        f"{place.vault}/keys/{place.name}/{place.version}", _to_jwk(cast("_PublicKey", public_key))
+    )
     with _errors(place):
         client = CryptographyClient(key, credential, **_client_options())
     return VaultSigner(key_spec, chain, client, place)
@@ -161,42 +177,36 @@ def open_signer(uri: str, options: KeyOptions) -> Signer:
 def _parse(uri: str, options: KeyOptions) -> tuple[_Place, Mapping[str, str]]:
     """Where the key is, and the options by name, from the URI and the plugin config."""
     rest, _, query = uri.removeprefix("azure-kv:").partition("?")
-    kind = "(?:keys|certificates)/" if rest.startswith("https:") else ""
-    form = rf"(?:https:)?//({_HOST.pattern})/{kind}({_NAME.pattern})(?:/({_NAME.pattern}))?"
-    found = re.fullmatch(form, rest, re.IGNORECASE)
+    found = _URI.fullmatch(re.sub(r"\Ahttps:(//[^/]+)/(?:keys|certificates)/", r"\1/", rest))
     try:
         members = parse_qsl(query, keep_blank_values=True, strict_parsing=bool(query))
     except ValueError:
         found, members = None, []
-    if not found:
+    if not found or len(dict(members)) < len(members):
         raise ParameterError(
             f"{uri} is not azure-kv://VAULT/NAME or azure-kv://VAULT/NAME/VERSION, "
             "nor azure-kv: with the https: identifier of a key or certificate"
         )
     settings = {**options.config, **dict(members)}
-    for name in settings:
+    for name, value in settings.items():
         if name not in _OPTIONS:
             raise ParameterError(f"{name} is no option of azure-kv: it has {', '.join(_OPTIONS)}")
-    sources: list[str] = [name for name in ("ca_certs", "chain") if name in settings]
-    if settings.get("self_signed", "false").lower() == "true":
-        sources.append("self_signed")
-    if options.certificates:
-        sources.append("--cert")
+        if values := _OPTIONS[name]:
+            settings[name] = value.lower()
+            if value.lower() not in values:
+                raise ParameterError(f"{name}={value} is not one of {', '.join(values)}")
+    if settings.get("self_signed") == "false":
+        del settings["self_signed"]
+    sources: list[str] = [name for name in ("ca_certs", "chain", "self_signed") if name in settings]
+    sources += ["--cert"] if options.certificates else []
     if len(sources) > 1:
         raise ParameterError(f"of {' and '.join(sources)} only one can say what the chain is")
-    allowed = {
-        "chain": ("secret",),
-        "credential_type": tuple(_CREDENTIALS),
-        "self_signed": ("true", "false"),
-    }
-    for name, values in allowed.items():
-        if settings.get(name, values[0]).lower() not in values:
-            raise ParameterError(f"{name}={settings[name]} is not one of {', '.join(values)}")
-    host = found[1] if "." in found[1] or ":" in found[1] else f"{found[1]}.vault.azure.net"
-    return _Place(f"https://{host}", found[2], found[3] or ""), settings
+    host = found["host"]
+    vault = host if "." in host or ":" in host else f"{host}.vault.azure.net"
+    return _Place(f"https://{vault}", found["name"], found["version"] or ""), settings
 
 
-def _vault_key(place: _Place, credential: TokenCredential) -> tuple[_Place, object]:
+def _vault_key(place: _Place, credential: TokenCredential) -> tuple[_Place, _PublicKey]:
     """The key with its version, and its public half."""
     with _errors(place), KeyClient(place.vault, credential, **_client_options()) as client:
         found = client.get_key(place.name, place.version or None)
@@ -215,14 +225,13 @@ def _vault_key(place: _Place, credential: TokenCredential) -> tuple[_Place, obje
     return _latest(place, found.id), public_key
 
 
-def _to_jwk(public_key: object) -> dict[str, object]:
+def _to_jwk(public_key: _PublicKey) -> dict[str, object]:
     def number(value: int) -> bytes:
         return value.to_bytes((value.bit_length() + 7) // 8)
 
     if isinstance(public_key, rsa.RSAPublicKey):
         rsa_numbers = public_key.public_numbers()
         return {"kty": "RSA", "n": number(rsa_numbers.n), "e": number(rsa_numbers.e)}
-    assert isinstance(public_key, ec.EllipticCurvePublicKey)  # noqa: S101 - it has a key spec
     numbers = public_key.public_numbers()
     curve = next(name for name, kind in _CURVES.items() if isinstance(numbers.curve, kind))
     return {"kty": "EC", "crv": curve, "x": number(numbers.x), "y": number(numbers.y)}
@@ -269,7 +278,7 @@ def _from_secret(place: _Place, secret: Mapping[str, Any]) -> tuple[x509.Certifi
             found = load_pkcs12(base64.b64decode(value, validate=True), None)
             chain = (found.cert, *found.additional_certs)
             return tuple(one.certificate for one in chain if one)
-    except (ValueError, binascii.Error):
+    except ValueError:
         pass  # with the library's exception, which saw the key
     raise SigningError(
         f"the secret of {place} is no PEM or PKCS#12 with its certificates (its content type is "
@@ -280,7 +289,7 @@ def _from_secret(place: _Place, secret: Mapping[str, Any]) -> tuple[x509.Certifi
 def _latest(place: _Place, key_id: str) -> _Place:
     """The place with its version; asked for one that it does not have, a vault gives the latest."""
     version = key_id.rpartition("/")[2]
-    if not _NAME.fullmatch(version) or place.version not in ("", version):
+    if not re.fullmatch(_VERSION, version) or place.version not in ("", version):
         raise SigningError(f"{place}: Azure Key Vault answers with another version, {version}")
     return replace(place, version=version)
 
@@ -300,7 +309,8 @@ def _errors(what: _Place) -> Iterator[None]:
     try:
         yield
     except HttpResponseError as error:
-        why = " ".join(str(error.error.message if error.error else error.message).split())
+        said = error.error.message if error.error else None
+        why = " ".join(str(said or error.message).split())
         if isinstance(error, ClientAuthenticationError):
             raise SigningError(
                 f"no access to {what} in Azure Key Vault: {why}; {_REMEDIES[401]}"
