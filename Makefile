@@ -10,21 +10,28 @@ WARN := -std=c11 -Wall -Wextra -Werror
 SANITIZE := $(WARN) -g -O1 -fsanitize=address,undefined -fno-sanitize-recover=all
 export PATH := $(PATH):/usr/sbin:/sbin
 
-.PHONY: demo test bench check sanitize kernel cross bochs clean
+.PHONY: demo test bench check sanitize test-kernel kernel-table cross bochs clean
 
 $(READY): pyproject.toml setup.py csrc/build_core.py $(CORE) $(wildcard csrc/*.h)
-	.ci/packages test
+	.ci/packages build
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make PYTHON=python3.11 ...")'
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet --disable-pip-version-check -e '.[dev]'
 	touch $@
 
-# The main job on real input: a layer of 1 GiB hashed, converted, signed, verified, and damaged.
+# The main job on real input: an image of packages of this machine is signed, verified, and damaged.
 demo: $(READY)
-	DMSIGN_FAST=$(CURDIR)/$(BIN)/dmsign-fast docs/demo.sh demo
+	.ci/packages demo
+	DMSIGN_FAST=$(CURDIR)/$(BIN)/dmsign-fast PYTHON=$(CURDIR)/$(BIN)/python docs/demo.sh demo
 
 test: $(READY)
+	.ci/packages test
 	$(BIN)/pytest -q -n auto
+
+# Of these only what a Linux kernel, in a virtual machine, says to signed images, good and bad.
+test-kernel: $(READY)
+	.ci/packages test
+	$(BIN)/pytest -v --tb=short tests/kernel
 
 # A Markdown table on the terminal; JSON and a plot in bench/results.
 bench: $(READY)
@@ -62,10 +69,11 @@ cross:
 	tests/cross/aarch64.sh
 	tests/cross/avx512.sh
 
-# A real Linux kernel in a virtual machine judges signed images, good and bad.
-kernel: $(READY)
-	.ci/packages kernel
-	cd tests && ../$(BIN)/python -m kernel.run
+# The verdicts of several kernels, for docs/kernel-compatibility.md.
+kernel-table: $(READY)
+	.ci/packages test
+	.ci/packages kernel-table
+	cd tests && ../$(BIN)/python -m kernel.table ../docs/kernel-compatibility.md
 
 # AVX-512 instructions one by one in Bochs 3, which Debian 13 has.
 bochs:

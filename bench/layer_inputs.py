@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import os
 import random
-import shutil
 import subprocess
 import sys
 import tarfile
@@ -20,7 +19,7 @@ from typing import TYPE_CHECKING
 from inputs import MIB, files, tool
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests" / "erofs"))
-from mkfs_twin import CONFIGURATION, KEYRING, LAYOUTS, SOURCES, mirror, mkfs
+from mkfs_twin import LAYOUTS, Apt, mkfs, unpack
 
 __all__ = ["FORMS", "LAYOUTS", "Layer", "compressed", "make", "make_tar", "mkfs", "names"]
 
@@ -199,26 +198,7 @@ def _pieces(paths: Sequence[Path]) -> Iterator[bytes]:
 
 
 def _debian(scratch: Path, packages: Sequence[str]) -> Path:
-    """The packages and all that they need, unpacked; apt has a root of its own."""
-    apt, tree = scratch / "apt", scratch / "tree"
-    for name in ("state/lists/partial", "cache/archives/partial"):
-        (apt / name).mkdir(parents=True)
-    (apt / "status").touch()
-    said = subprocess.run(["dpkg", "--print-architecture"], check=True, capture_output=True)
-    values = {
-        "mirror": mirror(),
-        "suite": "bookworm",
-        "keyring": KEYRING,
-        "home": apt,
-        "architecture": said.stdout.decode().strip(),
-        "user": "root" if os.getuid() == 0 else "",
-    }
-    (apt / "debian.sources").write_text(SOURCES.format(**values))
-    (apt / "apt.conf").write_text(CONFIGURATION.format(**values))
-    get = [tool("apt-get", "apt"), "-c", str(apt / "apt.conf"), "-qq"]
-    for words in (["update"], ["--yes", "--download-only", "install", *packages]):
-        subprocess.run([*get, *words], check=True, stdout=sys.stderr)
-    for package in sorted((apt / "cache/archives").glob("*.deb")):
-        subprocess.run([tool("dpkg-deb", "dpkg"), "-x", package, tree], check=True)
-    shutil.rmtree(apt)
+    """The packages and all that they need, unpacked."""
+    tree = scratch / "tree"
+    unpack(Apt(scratch / "apt", "bookworm").download_all(*packages), tree)
     return tree

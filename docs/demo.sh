@@ -1,79 +1,99 @@
 #!/bin/sh
-# The main job on real input, in the words a user would type.
-# usage: DMSIGN_FAST=.venv/bin/dmsign-fast docs/demo.sh DIRECTORY
+# The main job on a real image, in the words a user would type.
+# usage: DMSIGN_FAST=.venv/bin/dmsign-fast PYTHON=.venv/bin/python docs/demo.sh DIRECTORY
 set -eu
 PATH=$PATH:/usr/sbin:/sbin
 dmsign_fast=${DMSIGN_FAST:-dmsign-fast}
-mib=${DEMO_MIB:-1024}
+docs=$(cd "$(dirname "$0")" && pwd)
+umask 077
 mkdir -p "$1"
 cd "$1"
+export NOTATION_CONFIG="$PWD/notation" # ours and that of notation
+export NOTATION_EXPERIMENTAL=1         # notation wants it for layouts
+for directory in "$docs"/../.cache/debian/notation-*/usr/bin; do # where the tests put it
+    PATH=$PATH:$directory
+done
+registry=
+trap '[ -z "$registry" ] || kill "$registry" 2>/dev/null' EXIT
+trap 'exit 130' INT
+trap 'exit 143' TERM
 
 say() { printf '\n== %s\n' "$*"; }
 run() { printf '$ %s\n' "$*" | sed "s|$dmsign_fast|dmsign-fast|"; "$@"; }
+fail() { echo "$*" >&2; exit 1; }
+blob() { echo "blobs/sha256/${1#sha256:}"; }
+members() { tr ',' '\n' | sed -n "s/.*\"$1\": *\"\([^\"]*\)\".*/\1/p"; } # of that name, in JSON
 
-if [ ! -e layer.tar.gz ]; then
-    say "A real container layer of up to $mib MiB, from files of this machine's /usr"
-    # whole files, in the order of their names, until enough
-    find /usr -xdev -type f -readable -size -256M -printf '%s %P\n' | LC_ALL=C sort -k 2 |
-        awk -v left=$((mib * 1048576)) \
-            '{ if (left <= 0) exit; left -= $1; sub(/^[0-9]* /, ""); print }' |
-        tar -C /usr --no-recursion --verbatim-files-from --format=pax -T - -cf - |
-        gzip -1 >layer.tmp
-    mv layer.tmp layer.tar.gz
+say "An image of real packages of this machine: five layers, by gzip and zstd"
+[ -e image ] || "${PYTHON:-python3}" "$docs/demo_image.py" image:1.0
+[ -e unsigned.json ] || cp image/index.json unsigned.json
+cp unsigned.json image/index.json # without the signatures of an earlier run
+du -sh image
+
+say "A test chain and a policy that trusts it, for notation too (yours comes from your own CA)"
+rm -rf notation # of an earlier run
+run "$dmsign_fast" cert generate-test --default demo
+run "$dmsign_fast" policy init --name demo --trust-store ca:demo --trusted-identity '*'
+
+say "Sign: each layer for the kernel, the manifest for the Notary Project"
+run "$dmsign_fast" sign --oci-layout image:1.0
+
+say "What is attached to the image, and what the signatures say"
+run "$dmsign_fast" list --oci-layout image:1.0
+run "$dmsign_fast" inspect --oci-layout image:1.0 >inspect.txt
+sed 33q inspect.txt
+echo "... $(wc -l <inspect.txt) lines, in inspect.txt"
+
+say "Verify: signatures, trust, and the root hashes made again from the layers"
+run "$dmsign_fast" verify --oci-layout image:1.0 --scope local/demo --deep
+
+say "The programs of others agree: openssl and veritysetup on what a node has of the first layer"
+artifact=$("$dmsign_fast" list --oci-layout image:1.0 | sed -n 's/.*\(sha256:[0-9a-f]*\) .*dm-verity$/\1/p')
+signature=$(members digest <"image/$(blob "$artifact")" | sed -n 2p) # the first is the config's
+layer=$(members io.cncf.notary.layer.digest <"image/$(blob "$artifact")" | sed -n 1p)
+run "$dmsign_fast" layer convert "image/$(blob "$layer")" -o layer.erofs --verity separate
+run veritysetup verify layer.erofs layer.erofs.verity "$(cat layer.erofs.roothash)"
+run openssl smime -verify -binary -inform DER -in "image/$(blob "$signature")" \
+    -content layer.erofs.roothash -CAfile "$NOTATION_CONFIG/truststore/x509/ca/demo/demo.crt" \
+    -purpose any -out /dev/null
+echo "A kernel that trusts demo.crt opens it by: veritysetup open layer.erofs NAME layer.erofs.verity" \
+    "--root-hash-file layer.erofs.roothash --root-hash-signature image/$(blob "$signature")"
+
+if command -v notation >/dev/null; then
+    say "notation agrees"
+    digest=$(members digest <image/index.json | sed -n 1p)
+    run notation verify --oci-layout "image@$digest" --scope local/demo
 fi
-ls -l layer.tar.gz
 
-say "What a node's kernel will be told of the layer: nothing is written to know it"
-run "$dmsign_fast" layer roothash layer.tar.gz | tee expected
-
-say "The image that the node makes of the layer"
-run "$dmsign_fast" layer convert layer.tar.gz -o image.erofs --verity none
-
-say "A signing key and its certificate (yours come from your own CA)"
-umask 077
-[ -e root.pem ] || openssl req -x509 -newkey rsa:3072 -nodes -keyout root.key -out root.pem \
-    -days 3650 -subj "/O=Demo/CN=Demo Root CA" -addext keyUsage=critical,keyCertSign 2>/dev/null
-if [ ! -e chain.pem ]; then
-    openssl req -newkey rsa:3072 -nodes -keyout key.pem -out key.csr \
-        -subj "/O=Demo/CN=Demo Image Signer" 2>/dev/null
-    printf 'basicConstraints=critical,CA:FALSE\nkeyUsage=critical,digitalSignature\n' >key.ext
-    openssl x509 -req -in key.csr -CA root.pem -CAkey root.key -CAcreateserial -days 365 \
-        -extfile key.ext -out leaf.pem 2>/dev/null
-    cat leaf.pem root.pem >chain.pem
+if command -v docker-registry >/dev/null && command -v skopeo >/dev/null; then
+    say "The same in a registry"
+    rm -rf registry
+    printf '%s\n' 'version: 0.1' "storage: {filesystem: {rootdirectory: $PWD/registry}}" \
+        "http: {addr: '127.0.0.1:0'}" >registry.yml
+    docker-registry serve registry.yml >registry.log 2>&1 &
+    registry=$!
+    host=
+    while [ -z "$host" ]; do
+        kill -0 "$registry" 2>/dev/null || fail "docker-registry ended: $(cat registry.log)"
+        sleep 0.1
+        host=$(sed -n 's/.*listening on \(127\.0\.0\.1:[0-9]*\).*/\1/p' registry.log)
+    done
+    run skopeo copy --quiet --dest-tls-verify=false oci:image:1.0 "docker://$host/demo/image:1.0"
+    run "$dmsign_fast" sign "$host/demo/image:1.0"
+    run "$dmsign_fast" verify "$host/demo/image:1.0"
+    if command -v notation >/dev/null; then
+        run notation verify --insecure-registry "$host/demo/image:1.0"
+    fi
 fi
 
-say "Hash and sign, with the salt that nodes use: the root hash is the one above"
-run "$dmsign_fast" verity sign image.erofs --key key.pem --cert chain.pem \
-    --salt 0000000000000000000000000000000000000000000000000000000000000000
-ls -l image.erofs.*
-grep -q "^$(cat image.erofs.roothash) " expected
-
-say "Verify the data, the hash area and the signature"
-run "$dmsign_fast" verity verify image.erofs image.erofs.verity \
-    --root-hash-file image.erofs.roothash --signature image.erofs.roothash.p7s --cert root.pem
-
-say "The programs of others agree: veritysetup and openssl"
-run veritysetup verify image.erofs image.erofs.verity --root-hash-file image.erofs.roothash
-run openssl smime -verify -binary -inform DER -in image.erofs.roothash.p7s \
-    -content image.erofs.roothash -CAfile root.pem -purpose any -out /dev/null
-
-say "The same tree by veritysetup, for its time"
-began=$(date +%s%N)
-run veritysetup format image.erofs theirs.verity --salt \
-    "$("$dmsign_fast" verity dump image.erofs.verity | awk '/^Salt:/ { print $2 }')" --uuid \
-    "$("$dmsign_fast" verity dump image.erofs.verity | awk '/^UUID:/ { print $2 }')" >/dev/null
-echo "veritysetup format took $((($(date +%s%N) - began) / 1000000)) ms"
-cmp image.erofs.verity theirs.verity
-echo "The two hash files are identical, byte for byte."
-rm theirs.verity
-
-say "One byte changed in block 1000"
-byte=$(dd if=image.erofs bs=1 skip=4096123 count=1 2>/dev/null | od -An -tu1)
-put() { printf "\\$(printf %o "$1")" | dd of=image.erofs bs=1 seek=4096123 conv=notrunc 2>/dev/null; }
-put $((255 - byte))
+say "One byte of a layer changed, in a copy of the image"
+rm -rf damaged
+cp -al image damaged # links, but for that layer
+cp --remove-destination "image/$(blob "$layer")" "damaged/$(blob "$layer")"
+byte=$(od -An -tu1 -j 123456 -N 1 "damaged/$(blob "$layer")")
+printf "\\$(printf %o $((255 - byte)))" |
+    dd of="damaged/$(blob "$layer")" bs=1 seek=123456 conv=notrunc status=none
 status=0
-run "$dmsign_fast" verity verify image.erofs image.erofs.verity \
-    --root-hash-file image.erofs.roothash || status=$?
-put $((byte))
-[ "$status" = 1 ] || { echo "expected exit status 1, got $status" >&2; exit 1; }
-printf '\nThe block is named, and the exit status is 1. Everything is in %s.\n' "$PWD"
+run "$dmsign_fast" verify --oci-layout damaged:1.0 --scope local/demo --deep || status=$?
+[ "$status" = 1 ] || fail "expected exit status 1, got $status"
+printf '\nIt is refused: exit status 1. Everything is in %s.\n' "$PWD"

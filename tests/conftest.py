@@ -25,3 +25,15 @@ def implementation(request):
     _core.select_implementation(None)
     if _core.implementation() != before:
         _core.select_implementation(before)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config, log):
+    """All tests of the virtual machine in one worker, so that no other waits for it."""
+    from xdist.scheduler import LoadScopeScheduling
+
+    class Scheduling(LoadScopeScheduling):
+        def _split_scope(self, nodeid):
+            return "kernel" if nodeid.startswith("tests/kernel/") else nodeid
+
+    return Scheduling(config, log)

@@ -50,7 +50,7 @@ def verify(store, reference, *, trust=TRUST, recipe=RECIPE, progress=lambda _: N
 
 def signatures_of(signed, entity: Entity = LEAF) -> list[LayerSignature]:
     """Those of what ``sign`` returned, by another key."""
-    roots = [(Digest(one.digest), one.image.root_hash) for one in signed.layers]
+    roots = [(Digest(one.digest), one.root_hash) for one in signed.layers]
     return [LayerSignature(layer, root, sign_root(root, entity)) for layer, root in roots]
 
 

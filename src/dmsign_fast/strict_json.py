@@ -119,6 +119,13 @@ class Members:
             raise self.wrong(name, f"is not an integer from 0 to {_MAX_INTEGER}")
         return value
 
+    def flag(self, name: str) -> bool:
+        """True or false."""
+        value = self._value.get(name)
+        if not isinstance(value, bool):
+            raise self.wrong(name, "is neither true nor false")
+        return value
+
     def array(self, name: str) -> list[Any]:
         """An array; null or nothing is an empty one."""
         value = self._value.get(name)

@@ -4,12 +4,12 @@ import io
 import json
 import os
 import pty
+import re
 import signal
 import subprocess
 import sys
 import termios
 import threading
-from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -19,6 +19,7 @@ from images import layer as layer_of
 from notation import SCOPE, Notation
 from pipeline import conftest as pipeline
 from pki import DAY, make_expired_leaf, make_intermediate, make_leaf, make_root, pem
+from real_registries import REAL_REGISTRIES
 from registry_server import cut_after, status
 from tsa import Authority, make_tsa
 from tsa import serve as serve_tsa
@@ -104,6 +105,12 @@ def listed(done):
     return [line.split()[-1] for line in done.out.splitlines() if "sha256:" in line][1:]
 
 
+OLAREG = [
+    ("jws", "RSA-2048", "artifact-type", "notation"),
+    ("cose", "EC-384", "legacy", "osguard"),
+]
+
+
 @pytest.mark.parametrize(
     ("kind", "envelope", "key_spec", "form", "artifact"),
     [
@@ -114,6 +121,7 @@ def listed(done):
         ("api", "jws", "RSA-3072", "legacy", "osguard"),
         ("api", "cose", "EC-256", "artifact-type", "notation"),
         ("tag schema", "jws", "EC-256", "legacy", "notation"),
+        *(("olareg", *one) for one in OLAREG if "olareg" in REAL_REGISTRIES),
     ],
 )
 def test_notation_accepts(
@@ -136,7 +144,7 @@ def test_notation_accepts(
     assert manifest.artifact_type == (NOTARY if form == "artifact-type" else None)
     (layer,) = manifest.layers
     said = parse_envelope(home.read(layer), layer.media_type)
-    assert said.expiry - said.signing_time in (DAY, DAY - timedelta(seconds=1))
+    assert said.expiry - said.signing_time == DAY
     assert said.agent == f"dmsign-fast/{__version__}"
     notation = configuration
     notation.trust(pem(leaf.root))
@@ -145,6 +153,7 @@ def test_notation_accepts(
     assert "Successfully verified signature" in verified.out
     assert "who" in verified.out
     assert "<ö&>=" in verified.out
+    assert re.search(r"^dmsign-fast\.root-hashes +sha256:[0-9a-f]{64} *$", verified.out, re.M)
     assert judge(notation, home, image, "--user-metadata", "build=7").exit_code == 0
     assert judge(notation, home, image, "--user-metadata", "build=8").exit_code == 1
     shown = judge(notation, home, image, command="list")
@@ -193,15 +202,19 @@ def test_beside_signatures_of_notation(home, key, leaf, configuration):
     assert judge(notation, home, image, command="sign").exit_code == 0
     assert types(home, image) == [NOTARY]
     assert cli("sign", *name(home), *key).exit_code == 0
-    assert types(home, image) == [NOTARY, DM_VERITY]  # its signature of the manifest is as good
+    # its signature of the manifest says nothing of root hashes
+    assert types(home, image) == [NOTARY, NOTARY, DM_VERITY]
+    assert cli("sign", *name(home), *key, "--no-dm-verity").exit_code == 0
+    assert types(home, image) == [NOTARY, NOTARY, DM_VERITY]  # and here it is as good
     assert cli("sign", *name(home), *key, "--force").exit_code == 0
-    assert types(home, image) == [NOTARY, NOTARY, DM_VERITY, DM_VERITY]
-    assert len(listed(judge(notation, home, image, command="list"))) == 2
+    assert types(home, image) == [NOTARY, NOTARY, NOTARY, DM_VERITY, DM_VERITY]
+    assert len(listed(judge(notation, home, image, command="list"))) == 3
     assert judge(notation, home, image).exit_code == 0
 
 
-def test_all_of_an_index_before_notation(make_home, key, leaf, configuration):
-    home = make_home("docker-registry")
+@pytest.mark.parametrize("kind", REAL_REGISTRIES)
+def test_all_of_an_index_before_notation(kind, make_home, key, leaf, configuration):
+    home = make_home(kind)
     amd64 = push_image(home.store, contents=tars(2))
     attestation = push_attestation(home.store, amd64.descriptor)
     index = push_index(home.store, "v1", [(amd64, "linux/amd64"), (attestation, "unknown/unknown")])
@@ -269,7 +282,9 @@ def test_json(kind, make_home, key, leaf):
     ]
     assert [layer["digest"] for layer in one["layers"]] == [one.digest for one in image.layers]
     for layer in one["layers"]:
-        assert layer.keys() == {"digest", "diff_id", "root_hash", "size", "uncompressed_size"}
+        assert layer.keys() == {
+            *("digest", "diff_id", "root_hash", "size", "uncompressed_size", "reused")
+        }
     assert "names a tag" in done.err  # not where the JSON is
     again = json.loads(
         cli(
@@ -297,6 +312,30 @@ def test_the_root_hashes_are_those_of_layer_roothash(home, key, tmp_path):
         path = home.store.path / "blobs" / layer.digest.replace(":", "/")
         done = cli("layer", "roothash", path, "--digest", layer.digest, *options)
         assert done.out.split()[0] == line.split()[0]
+
+
+def test_what_is_reused(home, key, leaf, tmp_path):
+    push_image(home.store, "v1", tars(2))
+    sign = ("sign", *name(home), *key)
+    first = json.loads(cli(*sign, "--output", "json").out)["images"][0]
+    push_image(home.store, "v2")
+    again = ("sign", *name(home, "v2"), *key)
+    done = cli(*again, "--reuse")
+    assert done.exit_code == 0, done.err
+    one, two, three, *_ = done.out.splitlines()
+    for line in (one, two):
+        assert line.endswith(f"  reused from {first['dm_verity_artifact']}")
+    assert "reused" not in three
+    assert "signed layers of 5" in done.err  # thousand bytes, of the third
+    found = json.loads(cli(*again, "--reuse-from", "v1", "--force", "--output", "json").out)
+    reused = [layer["reused"] for layer in found["images"][0]["layers"]]
+    assert None not in reused
+    assert [layer["uncompressed_size"] for layer in found["images"][0]["layers"]] == [None] * 3
+    assert found["bytes"] == 0
+    assert_fails(cli(*again, "--reuse-cert", key[3]), 2, "goes with --reuse")
+    other = make_leaf(make_root("Former Root"), "Former").write(tmp_path / "former")
+    done = cli(*sign, "--reuse", "--reuse-cert", other.leaf, "--force")
+    assert done.out.count("  reused from ") == 2
 
 
 def test_an_error_in_json(home, key):

@@ -90,7 +90,7 @@ def test_verified_is_0(signed, root):
     assert f"  notary {made.notary.digest}: accepted\n" in done.out
     assert f"  dm-verity {made.dm_verity.digest}: accepted\n" in done.out
     for layer in made.layers:
-        assert f"{layer.image.root_hash.hex()} of {layer.digest} signed by CN=Test" in done.out
+        assert f"{layer.root_hash.hex()} of {layer.digest} signed by CN=Test" in done.out
     deep = run("verify", store, "--trust", root, "--deep")
     assert deep.out.count(", made again\n") == len(made.layers)
 
@@ -259,7 +259,7 @@ def test_verify_as_json(signed, root):
     assert layers["recipe"]["name"] == "containerd"
     for layer, one in zip(layers["layers"], made.layers, strict=True):
         assert layer["layer"] == one.digest
-        assert layer["root_hash"] == one.image.root_hash.hex()
+        assert layer["root_hash"] == one.root_hash.hex()
         assert (layer["recomputed"], layer["problem"]) == (True, None)
         assert [each["subject"] for each in layer["signature"]["path"]] == [
             "CN=Test Signer",
@@ -300,7 +300,7 @@ def test_inspect_shows_a_tree(signed):
         "algorithm: ES256",
         "subject: CN=Test Signer",
         "mkfs-version: 1.9.4",
-        f"root_hash: {made.layers[0].image.root_hash.hex()}",
+        f"root_hash: {made.layers[0].root_hash.hex()}",
     ):
         assert text in done.out
     value = as_json(run("inspect", store, "--output", "json"))

@@ -173,7 +173,7 @@ def test_embedded_certificates_must_fit_together(leaf):
 
 
 def test_an_embedded_certificate_that_names_itself_as_issuer_must_be_it(leaf):
-    """Linux refuses the whole message, though the certificate is not on the path (make kernel)."""
+    """Linux refuses the whole message, though the certificate is not on the path (tests/kernel)."""
     root = der(leaf.root)
     serial = leaf.root.serial_number.to_bytes((leaf.root.serial_number.bit_length() + 8) // 8)
     damaged = root.replace(serial, serial[:-1] + bytes([serial[-1] ^ 1]), 1)

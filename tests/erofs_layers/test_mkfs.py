@@ -346,7 +346,7 @@ def test_all_other_options_are_refused(option, files, tmp_path):
 
 def test_every_option_of_the_program_is_decided_on(twin):
     """Those that its help names; a new version may add one."""
-    help_text = mkfs_twin._run(*twin.command, "--help")
+    help_text = mkfs_twin.output_of(*twin.command, "--help")
     named = set(re.findall(r"^ +(?:-\w, )?(--[\w-]+)", help_text, re.MULTILINE))
     known = {word.partition("=")[0] for word in REFUSED}
     undecided = [

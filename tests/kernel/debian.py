@@ -1,45 +1,20 @@
-"""The newest Linux of Debian sid for clouds, unpacked and not installed.
-
-Packages come through a private apt: the machine's settings and its mirror of Debian, but lists,
-cache and an empty status of our own.
-"""
+"""The newest Linux of a suite of Debian for clouds, unpacked and not installed."""
 
 from __future__ import annotations
 
+import fcntl
 import os
 import re
 import shutil
-import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 
-_META = "linux-image-cloud-amd64"
-_KEYRING = Path("/usr/share/keyrings/debian-archive-keyring.gpg")
-_FIRST_WITH_KEYRING = (7, 0)
-_HOUR = 3600
+from debian import Apt, unpack
 
-_SOURCES = """\
-Types: deb
-URIs: {mirror}
-Suites: sid
-Components: main
-Architectures: amd64
-Targets: Packages
-Signed-By: {keyring}
-"""
-# The machine's own hooks after an update must not run for ours.
-_CONFIGURATION = """\
-#clear APT::Update;
-APT::Architecture "amd64";
-APT::Sandbox::User "{user}";
-APT::Update::Error-Mode "any";
-Acquire::Languages "none";
-Dir::Etc::sourcelist "{directory}/sid.sources";
-Dir::Etc::sourceparts "/dev/null";
-Dir::State "{directory}/state";
-Dir::State::status "{directory}/status";
-Dir::Cache "{directory}/cache";
-"""
+CACHE = Path(
+    os.environ.get("DMSIGN_KERNEL_CACHE", Path(__file__).resolve().parents[2] / ".cache" / "kernel")
+)
+_META = "linux-image-cloud-amd64"
 
 
 @dataclass(frozen=True)
@@ -55,85 +30,40 @@ class Kernel:
 
     @property
     def image(self) -> Path:
-        return self.modules / "vmlinuz"
+        image = self.modules / "vmlinuz"
+        return image if image.exists() else self.root / f"boot/vmlinuz-{self.version}"
 
 
-def kernel(cache: Path, *, update: bool = False) -> Kernel:
-    """Return the kernel in the cache, which is filled first if it is empty or to be updated."""
-    root = cache / "root"
-    if update or not root.exists():
-        _fetch(cache / "apt", root)
-    version = next((root / "usr/lib/modules").iterdir()).name
-    if tuple(int(part) for part in re.findall(r"\d+", version)[:2]) < _FIRST_WITH_KEYRING:
-        message = f"Linux {version} has no keyring .dm-verity, which came with 7.0"
-        raise SystemExit(message)
-    return Kernel(version, root)
+def kernel(suite: str) -> Kernel:
+    """Return the kernel in the cache, which is filled first if it is empty.
+
+    Raises:
+        UnavailableError: it cannot be fetched.
+    """
+    root = CACHE / suite
+    CACHE.mkdir(parents=True, exist_ok=True)
+    with (CACHE / f".{suite}.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not root.exists():
+            _fetch(CACHE / f"apt-{suite}", root, suite)
+    return Kernel(next((root / "usr/lib/modules").iterdir()).name, root)
 
 
-def _fetch(apt: Path, root: Path) -> None:
-    shutil.rmtree(apt, ignore_errors=True)
-    for directory in ("state/lists/partial", "cache/archives/partial", "debs"):
-        (apt / directory).mkdir(parents=True)
-    if not _KEYRING.exists():
-        message = f"{_KEYRING} is missing: apt-get install debian-archive-keyring"
-        raise SystemExit(message)
-    (apt / "status").touch()
-    (apt / "sid.sources").write_text(_SOURCES.format(mirror=_mirror(), keyring=_KEYRING))
-    configuration = apt / "apt.conf"
-    user = "root" if os.getuid() == 0 else ""
-    configuration.write_text(_CONFIGURATION.format(directory=apt.absolute(), user=user))
-    private = ("-c", str(configuration.absolute()))
-
-    print("fetching the newest kernel of Debian sid", flush=True)
-    _run("apt-get", *private, "-qq", "update")
-    packages = _closure(private)
-    print(*packages, sep="\n", flush=True)
-    _run("apt-get", *private, "-qq", "download", *packages, cwd=apt / "debs")
-    fresh = root.with_suffix(".new")
-    shutil.rmtree(fresh, ignore_errors=True)
-    for package in sorted((apt / "debs").iterdir()):
-        _run("dpkg-deb", "-x", str(package), str(fresh))
-    shutil.rmtree(root, ignore_errors=True)
-    fresh.rename(root)
-    shutil.rmtree(apt)
+def _fetch(home: Path, root: Path, suite: str) -> None:
+    apt = Apt(home, suite, "amd64")
+    unpack(apt.download(*_closure(apt)), root)
+    shutil.rmtree(home)
 
 
-def _mirror() -> str:
-    """Return the address of Debian's archive from the machine's own sources."""
-    if chosen := os.environ.get("DEBIAN_MIRROR"):
-        return chosen
-    uris = _run("apt-get", "update", "--print-uris")
-    # by convention the archive is /debian on every mirror, and security is not
-    found = re.search(r"'(\S+/debian)/?/dists/[^/']+/InRelease'", uris)
-    if not found:
-        message = "the apt sources of this machine name no mirror of Debian: set DEBIAN_MIRROR=URL"
-        raise SystemExit(message)
-    return found[1]
-
-
-def _closure(private: tuple[str, ...]) -> list[str]:
+def _closure(apt: Apt) -> list[str]:
     """Return the packages of one kernel that the meta package leads to, and nothing of the rest."""
     todo, done = [_META], []
     while todo:
         package = todo.pop()
         done.append(package)
-        shown = _run("apt-cache", *private, "show", "--no-all-versions", package)
+        shown = apt("apt-cache", "show", "--no-all-versions", package)
         depends = re.search(r"^Depends: (.*)$", shown, re.MULTILINE)
         for other in re.findall(r"\blinux-[\w.+-]*cloud-amd64\b", depends[1] if depends else ""):
             if other not in (*todo, *done):
                 todo.append(other)
     return done
-
-
-def _run(*command: str, cwd: Path | None = None) -> str:
-    try:
-        done = subprocess.run(
-            command, cwd=cwd, capture_output=True, text=True, check=False, timeout=_HOUR
-        )
-    except FileNotFoundError:
-        message = f"{command[0]} is missing: kernels are fetched by the programs of Debian"
-        raise SystemExit(message) from None
-    if done.returncode:
-        message = f"{' '.join(command)}: exit status {done.returncode}\n{done.stderr}"
-        raise SystemExit(message)
-    return done.stdout

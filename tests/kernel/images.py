@@ -9,34 +9,22 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Collection, Iterable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass
 from pathlib import Path
 
-import pki
 from helpers import cli, noise
+
+from .people import People
 
 BLOCK = 4096
 BLOCKS = 16
 
 
 @dataclass(frozen=True)
-class Case:
-    """One image; the kernel's verdict is to be ``expected``, and ours the same.
-
-    Attributes:
-        expected: reads, the name of an error, ``EIO`` and the bad blocks, or empty if unknown.
-        sha256: of what is to be read.
-        options: for ``verify`` and ``open``.
-        stricter: the kernel takes it, and dmsign-fast refuses it on purpose.
-        judged: False where there is nothing for dmsign-fast to judge.
-    """
+class Image:
+    """Where the files of an image are."""
 
     directory: Path
-    expected: str
-    sha256: str
-    options: tuple[str, ...] = ()
-    stricter: bool = False
-    judged: bool = True
 
     @property
     def name(self) -> str:
@@ -59,112 +47,103 @@ class Case:
     def signature(self) -> Path:
         return self.directory / "data.roothash.p7s"
 
+    @property
+    def options(self) -> Path:
+        return self.directory / "options"
+
     def verify(self, anchors: Path) -> int:
         """Return the exit status of our ``verity verify``."""
+        options = self.options.read_text().split()
         return cli(
-            *("verity", "verify", self.data, self.hash_file, *self.options, "--quiet"),
+            *("verity", "verify", self.data, self.hash_file, *options, "--quiet"),
             *("--root-hash-file", self.root_hash, "--signature", self.signature, "--cert", anchors),
         ).exit_code
 
 
-@dataclass
-class Images:
-    """Makes cases below ``directory``; ``trusted`` collects what is to be enrolled."""
+@dataclass(frozen=True)
+class Case:
+    """An image that is yet to be made, and the kernel's verdict, which is to be ours too.
 
-    directory: Path
-    trusted: dict[str, pki.Entity] = field(default_factory=dict)
-    _made: int = 0
+    Attributes:
+        name: of the case and its directory.
+        expected: reads, the name of an error, ``EIO`` and the bad blocks, or empty if unknown.
+        signer: of People.
+        sign: options of ``verity sign`` for the signature.
+        tree: options of it for the hash tree.
+        blocks: of data.
+        appended: the hash area is behind the data.
+        change: what happens to the image once it is signed.
+        stricter: the kernel takes it, and dmsign-fast refuses it on purpose.
+        judged: False where there is nothing for dmsign-fast to judge.
+    """
 
-    def certificates(self) -> dict[str, bytes]:
-        """Return the DER certificates for the keyring, by name."""
-        return {name: pki.der(one.certificate) for name, one in self.trusted.items()}
+    name: str
+    expected: str = "reads"
+    signer: str = "EC-256"
+    sign: tuple[str, ...] = ()
+    tree: tuple[str, ...] = ()
+    blocks: int = BLOCKS
+    appended: bool = False
+    change: Callable[[Image, People], object] = lambda *_: None
+    stricter: bool = False
+    judged: bool = True
 
-    def anchors(self) -> Path:
-        """Write the same certificates for ``verity verify --cert``."""
-        path = self.directory / "anchors.pem"
-        path.write_bytes(pki.pem(*(one.certificate for one in self.trusted.values())))
-        return path
+    @property
+    def block_size(self) -> int:
+        named = "--data-block-size" in self.tree
+        return int(self.tree[self.tree.index("--data-block-size") + 1]) if named else BLOCK
 
-    def trust(self, key: str) -> pki.Entity:
-        """Return the signer with that kind of key whose own certificate is enrolled."""
-        if key not in self.trusted:
-            self.trusted[key] = pki.make_leaf(name=f"Trusted {key}", key=key)
-        return self.trusted[key]
-
-    def signed(
-        self,
-        name: str,
-        signer: pki.Entity,
-        *sign: str,
-        tree: tuple[str, ...] = (),
-        blocks: int = BLOCKS,
-        appended: bool = False,
-        expected: str = "reads",
-        judged: bool = True,
-    ) -> Case:
-        """Write an image of its own and have dmsign-fast hash and sign it."""
-        self._made += 1
-        named = "--data-block-size" in tree
-        size = int(tree[tree.index("--data-block-size") + 1]) if named else BLOCK
-        contents = noise(blocks * size, self._made)
-        directory = self.directory / "cases" / name
-        directory.mkdir(parents=True)
-        data = directory / "data"
-        data.write_bytes(contents)
-        files = signer.write(self.directory / "signer")
+    def make(self, cases: Path, people: People) -> Image:
+        """Write an image, have dmsign-fast hash and sign it, and change what is to be changed."""
+        image = Image(cases / self.name)
+        image.directory.mkdir(parents=True)
+        seed = int.from_bytes(hashlib.sha256(self.name.encode()).digest()[:4])
+        size = self.blocks * self.block_size
+        image.data.write_bytes(noise(size, seed))
+        files = people.files(self.signer)
         # a multiple of every hash block size
-        end = -(-len(contents) // BLOCK) * BLOCK
-        offset = ("--hash-offset", str(end)) if appended else ()
+        offset = ("--hash-offset", str(-(-size // BLOCK) * BLOCK)) if self.appended else ()
+        behind = (image.data,) if self.appended else ()
         done = cli(
-            *("verity", "sign", data, *([data] if appended else ()), *tree, *offset, "--quiet"),
-            *("--key", files.key, "--cert", files.chain, *sign),
+            *("verity", "sign", image.data, *behind, *self.tree, *offset, "--quiet"),
+            *("--key", files.key, "--cert", files.chain, *self.sign),
         )
-        if done.exit_code:
-            message = f"{name}: verity sign: exit status {done.exit_code}: {done.err}"
-            raise SystemExit(message)
+        assert done.exit_code == 0, f"{self.name}: {done}"
         # the superblock has all but its own place
-        options = (*tree, *offset) if "--no-superblock" in tree else offset
-        (directory / "options").write_text(" ".join(options))
-        digest = hashlib.sha256(contents).hexdigest() if expected == "reads" else ""
-        return Case(directory, expected, digest, options, judged=judged)
+        options = (*self.tree, *offset) if "--no-superblock" in self.tree else offset
+        image.options.write_text(" ".join(options))
+        self.change(image, people)
+        return image
 
-    def by_openssl(
-        self,
-        name: str,
-        *arguments: str,
-        signer: pki.Entity | None = None,
-        slip: Callable[[bytes], bytes] = bytes,
-        expected: str = "reads",
-        stricter: bool = False,
-    ) -> Case:
-        case = self.signed(name, self.trust("RSA-2048"), expected=expected)
-        message = self.directory / "message"
-        message.write_bytes(slip(case.root_hash.read_bytes()))
-        files = (signer or self.trust("RSA-2048")).write(self.directory / "signer")
-        command, *options = arguments
-        pki.openssl(
-            *(command, "-sign", "-binary", "-in", str(message), "-outform", "DER"),
-            *("-out", str(case.signature), "-signer", str(files.leaf), "-inkey", str(files.key)),
-            *options,
-            cwd=self.directory,
-        )
-        return replace(case, stricter=stricter)
+    def readable(self, image: Image, bad: Collection[int] = ()) -> str:
+        """Return the SHA-256 of what is to be read: all data but these blocks."""
+        return readable(image.data, self.blocks * self.block_size, self.block_size, bad)
 
 
-def without(case: Case, size: int, bad: Collection[int]) -> Case:
-    """Return the case with the blocks that cannot be read, of the image as it now is."""
-    data = case.data.read_bytes()
-    rest = (data[at : at + size] for at in range(0, len(data), size) if at // size not in bad)
-    digest = hashlib.sha256(b"".join(rest)).hexdigest()
-    return replace(case, expected=f"EIO {spans(bad)}", sha256=digest)
+def readable(data: Path, size: int, block_size: int, bad: Collection[int] = ()) -> str:
+    """Return the SHA-256 of the data, ``size`` bytes, without these blocks."""
+    blocks = data.read_bytes()[:size]
+    digest = hashlib.sha256()
+    for number, at in enumerate(range(0, size, block_size)):
+        if number not in bad:
+            digest.update(blocks[at : at + block_size])
+    return digest.hexdigest()
 
 
-def spans(numbers: Iterable[int]) -> str:
-    """Write ascending numbers as ``1-3,7``."""
+def bad_blocks(verdict: str) -> frozenset[int]:
+    """Return the numbers in ``EIO 1-3,7``; none in other verdicts."""
+    if not verdict.startswith("EIO "):
+        return frozenset()
+    spans = (span.split("-") for span in verdict.removeprefix("EIO ").split(","))
+    return frozenset(one for span in spans for one in range(int(span[0]), int(span[-1]) + 1))
+
+
+def eio(numbers: Iterable[int]) -> str:
+    """Write ascending numbers of blocks as ``EIO 1-3,7``."""
     found: list[list[int]] = []
     for number in numbers:
         if found and number == found[-1][-1] + 1:
             found[-1][1:] = [number]
         else:
             found.append([number])
-    return ",".join("-".join(map(str, span)) for span in found)
+    return "EIO " + ",".join("-".join(map(str, span)) for span in found)

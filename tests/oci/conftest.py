@@ -1,13 +1,10 @@
 """Registries and images for the tests of oci."""
 
 import contextlib
-import re
-import signal
-import subprocess
 from pathlib import Path
 
 import pytest
-from helpers import program, wait_until
+import real_registries
 from registry_server import RegistryServer
 
 from dmsign_fast.oci.reference import RegistryReference
@@ -57,33 +54,20 @@ def connect():
 
 @pytest.fixture(scope="session")
 def docker_registry(tmp_path_factory):
-    """HOST:PORT of the docker-registry of this machine, which has no Referrers API."""
-    home = tmp_path_factory.mktemp("docker-registry")
-    config, log = home / "config.yml", home / "log"
-    config.write_text(
-        "version: 0.1\n"
-        "log: {accesslog: {disabled: true}}\n"
-        f"storage: {{filesystem: {{rootdirectory: {home}/data}}}}\n"
-        "http: {addr: '127.0.0.1:0'}\n"
-    )
-    with log.open("wb") as output:
-        process = subprocess.Popen(
-            [program("docker-registry"), "serve", config],
-            stdout=output,
-            stderr=output,
-            stdin=subprocess.DEVNULL,
-        )
+    with real_registries.docker_registry(tmp_path_factory.mktemp("docker-registry")) as host:
+        yield host
 
-    def listening():
-        assert process.poll() is None, log.read_text()
-        return re.search(r"listening on (127\.0\.0\.1:\d+)", log.read_text())
 
-    try:
-        wait_until(listening, "the start of docker-registry")
-        yield listening()[1]
-    finally:
-        process.send_signal(signal.SIGTERM)
-        process.wait(30)
+@pytest.fixture(scope="session")
+def olareg(tmp_path_factory):
+    with real_registries.olareg(tmp_path_factory.mktemp("olareg")) as host:
+        yield host
+
+
+@pytest.fixture
+def real_registry(request):
+    """Returns HOST:PORT of one of ``REAL_REGISTRIES``, which runs until the end of the tests."""
+    return lambda name: request.getfixturevalue(name.replace("-", "_"))
 
 
 @pytest.fixture

@@ -235,7 +235,7 @@ class Handler(BaseHTTPRequestHandler):
         if self.where == "/token":
             self.token()
             return
-        found = re.fullmatch(r"/v2/(.+)/(manifests|blobs|referrers)/(.*)", self.where)
+        found = re.fullmatch(r"/v2/(.+)/(manifests|blobs|referrers|tags)/(.*)", self.where)
         if not found:
             self.error(404, "UNSUPPORTED")
             return
@@ -387,6 +387,18 @@ class Handler(BaseHTTPRequestHandler):
             if ":" not in what:
                 repository.tags[what] = digest
         self.answer(201, headers=headers)
+
+    def tags(self, repository, name, what):
+        if what != "list" or not repository.manifests:
+            self.error(404, "NAME_UNKNOWN")
+            return
+        found, headers = sorted(repository.tags), {}
+        last, page = self.query.get("last", [""])[0], self.server.page
+        found = [one for one in found if one > last]
+        if page and page < len(found):
+            found = found[:page]
+            headers["Link"] = f'<{self.where}?n={page}&last={found[-1]}>; rel="next"'
+        self.answer(200, json.dumps({"name": name, "tags": found}).encode(), headers=headers)
 
     def referrers(self, repository, name, what):
         if not self.server.has_referrers:

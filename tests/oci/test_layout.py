@@ -77,6 +77,16 @@ def test_a_referrer_has_an_entry_without_a_tag(layout):
     ]
 
 
+def test_references_are_those_of_all_manifests_that_are_listed(layout):
+    assert layout.references() == []
+    first, second = (push_image(layout, "v1", seed) for seed in (1, 2))
+    layout.tag(second, "v2")
+    signature = push_signature(layout, first.descriptor)
+    layout.attach(first.descriptor, [signature])
+    expected = [second.descriptor.digest, signature.descriptor.digest]
+    assert layout.references() == expected
+
+
 def test_a_tag_moves(layout):
     push_image(layout, "v1")
     second = push_image(layout, "v1", seed=2)

@@ -1,4 +1,4 @@
-"""Registry as a Store, against the strict registry of ours and the docker-registry of Debian."""
+"""Registry as a Store, against the strict registry of ours and those of others."""
 
 import json
 import subprocess
@@ -7,6 +7,7 @@ import sys
 import pytest
 from helpers import noise, program, run
 from images import SIGNATURE, TAR, push_image, push_signature
+from real_registries import REAL_REGISTRIES
 from registry_server import change, status
 
 from dmsign_fast.errors import (
@@ -20,11 +21,11 @@ from dmsign_fast.oci.descriptor import Descriptor, Digest
 from dmsign_fast.oci.manifest import OCI_MANIFEST, make_manifest
 
 
-@pytest.fixture(params=["api", "tag schema", "docker-registry"])
-def registry(request, serve, connect):
-    if request.param == "docker-registry":
+@pytest.fixture(params=["api", "tag schema", *REAL_REGISTRIES])
+def registry(request, serve, connect, real_registry):
+    if request.param in REAL_REGISTRIES:
         repository = f"test/{request.node.name.partition('[')[0].replace('_', '-')}"
-        return connect(request.getfixturevalue("docker_registry"), repository)
+        return connect(real_registry(request.param), repository)
     return connect(serve(referrers=request.param == "api"))
 
 
@@ -206,6 +207,49 @@ def test_all_pages_of_referrers_are_read(serve, connect, count):
     assert "sha256-" + image.descriptor.digest.encoded not in str(server.paths("PUT"))
 
 
+@pytest.mark.parametrize("count", [0, 1, 3, 4, 7])
+def test_all_pages_of_tags_are_read(serve, connect, count):
+    registry = connect(serve(page=3))
+    image = push_image(registry)
+    tags = [f"v{number}" for number in range(count)]
+    for tag in tags:
+        registry.tag(image, tag)
+    assert registry.references() == tags
+
+
+@pytest.mark.parametrize("referrers", [True, False])
+def test_tags_of_referrers_stand_for_their_subjects(serve, connect, referrers):
+    registry = connect(serve(referrers=referrers))
+    assert registry.references() == []
+    image = push_image(registry, "v1")
+    signature = push_signature(registry, image.descriptor)
+    registry.attach(image.descriptor, [signature])
+    registry.tag(image, "sha256-00")
+    expected = ["sha256-00", *([] if referrers else [image.descriptor.digest]), "v1"]
+    assert registry.references() == expected
+
+
+def test_a_list_of_tags_that_is_none(serve, connect):
+    server = serve(page=1)
+    registry = connect(server)
+    push_image(registry, "v1")
+    push_image(registry, "v2")
+    server.fail("GET", "/tags/list", lambda handler: handler.answer(200, b"<html>", "text/html"))
+    with pytest.raises(FormatError, match="the list of tags"):
+        registry.references()
+    server.fail("GET", "/tags/list", status(401))
+    with pytest.raises(RegistryError):
+        registry.references()
+
+    def second_is_missing(handler):
+        handler.serve()
+        server.fail("GET", "/tags/list", status(404))
+
+    server.fail("GET", "/tags/list", second_is_missing)
+    with pytest.raises(RegistryError, match="a further page of tags is missing"):
+        registry.references()
+
+
 def test_a_filter_that_the_registry_does_not_know_is_ours(serve, connect):
     server = serve()
     registry = connect(server)
@@ -281,8 +325,9 @@ def test_a_refusal_is_told_in_the_words_of_the_registry(serve, connect):
     assert caught.value.exit_code == 6
 
 
-def test_real_programs_read_what_we_push(docker_registry, connect, tmp_path):
-    registry = connect(docker_registry, "test/real")
+@pytest.mark.parametrize("name", REAL_REGISTRIES)
+def test_real_programs_read_what_we_push(name, real_registry, connect, tmp_path):
+    registry = connect(real_registry(name), "test/real")
     image = push_image(registry, "v1")
     copied = run(
         program("skopeo"),
@@ -290,7 +335,7 @@ def test_real_programs_read_what_we_push(docker_registry, connect, tmp_path):
         "copy",
         "--preserve-digests",
         "--src-tls-verify=false",
-        f"docker://{docker_registry}/test/real:v1",
+        f"docker://{registry}:v1",
         f"oci:{tmp_path}/copy:v1",
     )
     assert copied.exit_code == 0, copied.err

@@ -8,16 +8,20 @@ from oci.conftest import (  # noqa: F401
     connect,
     docker_registry,
     no_logins_of_this_machine,
+    olareg,
+    real_registry,
     serve,
 )
+from pki import make_intermediate, make_leaf, make_root
+from real_registries import REAL_REGISTRIES
 from signed_images import sign
 
 from dmsign_fast.oci.layout import Layout
 
 
 @pytest.fixture
-def make_home(request, tmp_path, serve, connect):  # noqa: F811
-    """Makes homes for images: ``layout``, ``api``, ``tag schema`` or ``docker-registry``."""
+def make_home(request, tmp_path, serve, connect, real_registry):  # noqa: F811
+    """Makes homes for images: ``layout``, ``api``, ``tag schema`` or a real registry."""
 
     def make(kind, **options):
         if kind == "layout":
@@ -25,13 +29,22 @@ def make_home(request, tmp_path, serve, connect):  # noqa: F811
         repository = "test/" + "".join(
             letter if letter.isalnum() else "-" for letter in request.node.name.lower()
         ).replace("--", "-").strip("-")
-        if kind == "docker-registry":
-            where = request.getfixturevalue("docker_registry")
-            return Home(connect(where, repository, **options))
+        if kind in REAL_REGISTRIES:
+            return Home(connect(real_registry(kind), repository, **options))
         server = serve(referrers=kind == "api")
         return Home(connect(server, repository, **options), server)
 
     return make
+
+
+@pytest.fixture(scope="module")
+def leaf():
+    return make_leaf(make_intermediate(make_root()))
+
+
+@pytest.fixture
+def home(make_home):
+    return make_home("layout")
 
 
 @pytest.fixture(scope="session")

@@ -424,7 +424,7 @@ class TestMounted:
         opened = veritysetup("open", out, name, out, "--hash-offset", made.hash_offset, root_hash)
         if opened.exit_code:
             if not Path("/sys/module/dm_verity").exists():
-                pytest.skip("this kernel has no dm-verity; make kernel tests it")
+                pytest.skip("this kernel has no dm-verity; tests/kernel tests it")
             pytest.fail(opened.err)
         try:
             place = mounted(f"/dev/mapper/{name}")

@@ -25,6 +25,7 @@ from dmsign_fast.envelope.facts import facts_of
 from dmsign_fast.errors import NotFoundError
 from dmsign_fast.oci.layout import Layout
 from dmsign_fast.pipeline.artifact import NOTARY_TYPE
+from dmsign_fast.pipeline.binding import ROOT_HASHES, digest_of_roots
 from dmsign_fast.pipeline.inspect_image import inspect_image
 
 
@@ -59,6 +60,8 @@ def test_a_notary_signature(media_type, legacy, layout):
     assert [one["fingerprint"] for one in found.pop("certificates")] == [
         one.fingerprint for one in facts
     ]
+    roots = [(one.digest, one.root_hash) for one in made.layers]
+    metadata = {"build": "7", ROOT_HASHES: digest_of_roots(roots, RECIPE)}
     assert found == {
         "digest": made.notary.digest,
         "kind": "notary",
@@ -69,7 +72,7 @@ def test_a_notary_signature(media_type, legacy, layout):
         "expiry": (NOW + timedelta(days=2)).isoformat(),
         "agent": "tests/1",
         "timestamped": False,
-        "target": image.descriptor.to_json() | {"annotations": {"build": "7"}},
+        "target": image.descriptor.to_json() | {"annotations": metadata},
     }
 
 
@@ -80,7 +83,7 @@ def test_a_dm_verity_artifact(layout):
     assert (found["kind"], found["artifact_type"]) == ("dm-verity", DM_VERITY)
     assert found["recipe"] == RECIPE.fields()
     assert [(one["layer"], one["root_hash"]) for one in found["layers"]] == [
-        (one.digest, one.image.root_hash.hex()) for one in made.layers
+        (one.digest, one.root_hash.hex()) for one in made.layers
     ]
     for one in found["layers"]:
         signature = one["signature"]

@@ -96,6 +96,12 @@ def test_exchanged_root_hashes(signed):
     remove(store, made.dm_verity)
     exchanged = [replace(first, layer=second.layer), replace(second, layer=first.layer), third]
     attach_layers(store, made.manifest, exchanged)
+    verdict = verify(store, "v1")
+    assert verdict.missing == ("dm-verity",)
+    assert _problem(verdict).startswith("the signature of the manifest binds the layers to other")
+    remove(store, made.notary)
+    attach_notary(store, made.manifest)  # which binds nothing
+    assert verify(store, "v1").verified
     verdict = verify(store, "v1", deep=True)
     assert verdict.missing == ("dm-verity",)
     assert sorted(_recomputed(verdict)) == [False, False, True]
@@ -116,7 +122,8 @@ BY_GROUP = {
 def other_record(made_by, recorded, contents, layout):
     """An image whose artifact records another recipe than made it."""
     image = push_image(layout, "v1", contents)
-    (made,) = sign(layout, "v1", recipe=Recipe.parse(made_by))
+    (made,) = sign(layout, "v1", recipe=Recipe.parse(made_by), manifest_signature=False)
+    sign(layout, "v1", dm_verity=False)  # which binds nothing
     remove(layout, made.dm_verity)
 
     def change(manifest):

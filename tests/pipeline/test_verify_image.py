@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from dataclasses import replace
 
 import pytest
 from container_images import push_image, tars
@@ -39,6 +40,7 @@ from dmsign_fast.errors import (
 )
 from dmsign_fast.oci.layout import Layout
 from dmsign_fast.oci.manifest import make_index
+from dmsign_fast.pipeline.binding import ROOT_HASHES, digest_of_roots
 from dmsign_fast.trust.revocation import Revocation, Status
 from dmsign_fast.trust.verdict import trust_by_policy, trust_files
 
@@ -67,9 +69,7 @@ def test_what_sign_made_is_verified(media_type, form, legacy, layout):
     assert accepted(verify(layout, made.manifest.digest)) == accepted(verdict)
     layers = next(one for one in verdict.referrers if one.kind == "dm-verity")
     assert [one.layer for one in layers.layers] == [one.digest for one in made.layers]
-    assert [one.root_hash for one in layers.layers] == [
-        one.image.root_hash.hex() for one in made.layers
-    ]
+    assert [one.root_hash for one in layers.layers] == [one.root_hash.hex() for one in made.layers]
     assert {one.recomputed for one in layers.layers} == {None}
     assert layers.recipe == RECIPE.fields()
 
@@ -377,3 +377,65 @@ def test_a_deep_look_is_not_taken_for_strangers(signed):
     verdict = verify(store, "v1", deep=True, progress=read.append)
     assert not verdict.verified
     assert read == []
+
+
+# -- root hashes that the signature of the manifest binds
+
+
+def _bound(verdict):
+    return [(one.kind, one.accepted, one.bound) for one in verdict.referrers]
+
+
+def exchanged(made, entity=LEAF):
+    first, second, third = signatures_of(made, entity)
+    return [replace(first, layer=second.layer), replace(second, layer=first.layer), third]
+
+
+def test_bound_root_hashes_are_reported(signed):
+    store, made = signed
+    verdict = verify(store, "v1")
+    assert _bound(verdict) == [("dm-verity", True, True), ("notary", True, None)]
+    assert len({one.root_hashes for one in verdict.referrers}) == 1
+    attach_layers(store, made.manifest, exchanged(made))
+    attach_layers(store, made.manifest, signatures_of(made), recipe=Recipe.parse("osguard"))
+    attach_layers(store, made.manifest, signatures_of(made), form="osguard")
+    verdict = verify(store, "v1")
+    assert verdict.verified
+    assert _bound(verdict)[2:] == [
+        ("dm-verity", False, False),
+        ("dm-verity", False, False),
+        ("dm-verity", True, True),
+    ]
+    verdict = verify(store, "v1", manifest_signature=False)
+    assert _bound(verdict) == [("dm-verity", True, None)] * 4
+
+
+def test_every_accepted_signature_may_bind(signed):
+    store, made = signed
+    sign(store, "v1", recipe=Recipe.parse("osguard"))
+    assert all(one.accepted for one in verify(store, "v1").referrers)
+    remove(store, made.notary)
+    accepted_now = [one.digest for one in verify(store, "v1").referrers if not one.accepted]
+    assert accepted_now == [made.dm_verity.digest]
+
+
+@pytest.mark.parametrize("level", ["strict", "audit"])
+def test_a_signer_who_is_not_trusted_binds_nothing(level, signed, tmp_path):
+    """At the level audit his signature of the manifest is accepted."""
+    store, made = signed
+    lie = exchanged(made)
+    attach_layers(store, made.manifest, lie)
+    roots = [(one.layer, one.root_hash) for one in lie]
+    metadata = {ROOT_HASHES: digest_of_roots(roots, RECIPE)}
+    attach_notary(store, made.manifest, entity=STRANGER, user_metadata=metadata)
+    notation = Notation(tmp_path)
+    notation.trust(pem(ROOT.certificate), policy=policy(level))
+    trust = trust_by_policy(SCOPE, notation.config)
+    verdict = verify(store, "v1", trust=trust)
+    assert verdict.verified
+    by_level = ("notary", level == "audit", None)
+    assert _bound(verdict)[2:] == [("dm-verity", False, False), by_level]
+    remove(store, made.notary)
+    remove(store, made.dm_verity)
+    verdict = verify(store, "v1", trust=trust)
+    assert _bound(verdict) == [("dm-verity", True, None), by_level]

@@ -1,10 +1,12 @@
 /* A PKCS#11 module that is another one, FAULTS_MODULE, but for what FAULTS says, as in
  * "C_Login=a4 flags=40000": what a call is to return instead, in hexadecimal; flags that tokens
- * have besides; raw=1, no OCTET STRING around points. FAULTS_LOG gets a line for each call. */
+ * have besides; raw=1, no OCTET STRING around points; slow=3e8, microseconds that a signature takes,
+ * when another one fails. FAULTS_LOG gets a line for each call. */
 #include <dlfcn.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 typedef unsigned long ulong;
 typedef ulong (*function)();
@@ -49,7 +51,7 @@ static ulong said(const char *name)
 
 static void note(const char *name, ulong argument)
 {
-	FILE *file = fopen(getenv("FAULTS_LOG"), "a");
+	FILE *file = getenv("FAULTS_LOG") ? fopen(getenv("FAULTS_LOG"), "a") : NULL;
 
 	if (file) {
 		fprintf(file, "%s %lx\n", name, argument);
@@ -124,10 +126,17 @@ static ulong sign_init(ulong session, ulong *mechanism, ulong key)
 
 static ulong sign(ulong session, void *data, ulong length, void *signature, ulong *size)
 {
-	ulong fault = said("C_Sign");
+	ulong fault = said("C_Sign"), slow = said("slow");
+	static volatile int busy;
 
 	note("C_Sign", length);
-	return fault ? fault : real[SIGN](session, data, length, signature, size);
+	if (slow && busy++)
+		return 6; /* CKR_FUNCTION_FAILED */
+	usleep(slow);
+	if (!fault)
+		fault = real[SIGN](session, data, length, signature, size);
+	busy = 0;
+	return fault;
 }
 
 ulong C_GetFunctionList(struct functions **list)

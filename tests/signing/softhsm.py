@@ -3,7 +3,7 @@
     with softhsm(directory) as hsm:
         token = hsm.token("signing")
         token.put(entity, b"\\1", "key")     # key, public key and certificate
-        open_signer(token.uri("id=%01"), KeyOptions(secret=lambda what: PIN))
+        open_signer(token.uri("id=%01"), WITH_PIN)
 
 Objects are put while no signer of the token lives: logging out ends the login of them all.
 """
@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import subprocess
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,12 +25,21 @@ from cryptography.hazmat.primitives.serialization import (
     PublicFormat,
 )
 from helpers import program, run
-from pki import Entity, der
+from helpers_pkcs7 import ROOT_HASH
 from pkcs11 import Attribute, CertificateType, ObjectClass
 from pkcs11.util.ec import decode_ec_private_key, decode_ec_public_key
 from pkcs11.util.rsa import decode_rsa_private_key, decode_rsa_public_key
+from pki import Entity, der, make_intermediate, make_leaf, make_root
+
+from dmsign_fast.envelope.pkcs7 import sign_root_hash, verify_root_hash
+from dmsign_fast.envelope.trust import TrustAnchors
+from dmsign_fast.signing.providers import KeyOptions
+from dmsign_fast.signing.signer import Signer
 
 PIN = b"1234 \xc3\xa9"
+WITH_PIN = KeyOptions(secret=lambda what: PIN)
+ROOT = make_root()
+LEAF = make_leaf(make_intermediate(ROOT))
 
 
 def module() -> Path:
@@ -42,7 +50,31 @@ def module() -> Path:
         *Path("/usr").glob("lib*/**/libsofthsm2.so"),
     ]
     assert found, "libsofthsm2.so is missing: apt install softhsm2"
-    return found[0]
+    return found[0].resolve()
+
+
+def works(signer: Signer, leaf: Entity = LEAF) -> bool:
+    assert signer.certificate_chain[0] == leaf.certificate
+    signature = sign_root_hash(ROOT_HASH, signer)
+    verify_root_hash(signature, ROOT_HASH, TrustAnchors(signer.certificate_chain))
+    return True
+
+
+def build_faults(directory: Path) -> Path:
+    built, source = directory / "faults.so", Path(__file__).with_name("faults.c")
+    warnings = ("-Wall", "-Wextra", "-Werror")
+    done = run(
+        program("gcc"), "-std=gnu17", "-shared", "-fPIC", "-O1", *warnings, "-o", built, source
+    )
+    assert done.exit_code == 0, done.err
+    return built
+
+
+def restart() -> None:
+    """End every session; a module sees new tokens only when it starts, which is when next used."""
+    for loaded in pkcs11._loaded.values():
+        if loaded.initialized:
+            loaded.finalize()
 
 
 @dataclass(frozen=True)
@@ -57,8 +89,8 @@ class Token:
 
     @contextlib.contextmanager
     def opened(self) -> Iterator[pkcs11.Session]:
-        tokens = pkcs11.lib(str(self.module)).get_tokens(token_label=self.label)
-        with next(tokens).open(rw=True, user_pin=PIN.decode()) as session:
+        token = pkcs11.lib(str(self.module)).get_token(token_label=self.label)
+        with token.open(rw=True, user_pin=PIN.decode()) as session:
             yield session
 
     def put(self, entity: Entity, key_id: bytes, label: str, *parts: str, **private: bool) -> None:
@@ -117,20 +149,15 @@ class SoftHSM:
             *("--so-pin", "so pin", "--pin", os.fsdecode(PIN)),
         )
         assert done.exit_code == 0, done.err
-        pkcs11.lib(str(self.module)).reinitialize()  # it looks for tokens then only
+        restart()
         return Token(label, self.module)
 
-    def faulty(self, token: Token) -> Token:
+    def faulty(self, token: Token, faults: Path) -> Token:
         """Return the token behind ``faults.c``, which the environment tells what to answer."""
-        built = self.directory / "faults.so"
-        source = Path(__file__).with_name("faults.c")
-        warnings = ("-Wall", "-Wextra", "-Werror", "-Wno-deprecated-non-prototype")
-        command = ("gcc", "-shared", "-fPIC", "-O1", *warnings, "-o", built, source)
-        subprocess.run([program(command[0]), *command[1:]], check=True, timeout=60)
-        pkcs11.lib(str(self.module)).finalize()  # the same copy of SoftHSM serves both
+        restart()
         os.environ["FAULTS_MODULE"] = str(self.module)
         os.environ["FAULTS_LOG"] = str(self.directory / "calls")
-        return Token(token.label, built)
+        return Token(token.label, faults)
 
     def calls(self) -> list[str]:
         """What was called through ``faulty``, and the beginnings of its arguments."""
@@ -150,4 +177,7 @@ def softhsm(directory: Path, **settings: str) -> Iterator[SoftHSM]:
     file = directory / "softhsm2.conf"
     file.write_text("".join(f"{name} = {value}\n" for name, value in settings.items()))
     with mock.patch.dict(os.environ, {"SOFTHSM2_CONF": str(file)}):
-        yield SoftHSM(directory, module())
+        try:
+            yield SoftHSM(directory, module())
+        finally:
+            restart()

@@ -14,7 +14,7 @@ from helpers_pkcs7 import ROOT_HASH
 from notation import Layout, accepts
 from pki import KEY_SPECS, Entity, make_intermediate, make_leaf, make_root, openssl, pem
 from signing.kms_server import kms
-from signing.softhsm import PIN, softhsm
+from signing.softhsm import WITH_PIN, softhsm
 from signing.vault_server import vault
 
 from dmsign_fast.envelope.media import FORMATS
@@ -56,9 +56,7 @@ def pkcs11(directory):
             token.put(issuer, b"issuer%d" % number, "issuer", "certificate")
         for spec in KEY_SPECS:
             token.put(entity_of(spec), spec.encode(), spec)
-        yield lambda spec: open_signer(
-            token.uri(f"object={spec};type=private"), KeyOptions(secret=lambda what: PIN)
-        )
+        yield lambda spec: open_signer(token.uri(f"object={spec};type=private"), WITH_PIN)
 
 
 @provider

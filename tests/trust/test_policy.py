@@ -3,11 +3,20 @@
 import json
 
 import pytest
+from config_tree import tree
+from differences import differences
 from notation import SCOPE, Notation
 from pki import pem
 
 from dmsign_fast.errors import FormatError, ParameterError, StorageError, VerificationError
-from dmsign_fast.trust.policy import LEVELS, Action, Validation, load_policy
+from dmsign_fast.trust.policy import (
+    LEVELS,
+    Action,
+    Validation,
+    load_policy,
+    new_policy,
+    save_policy,
+)
 from dmsign_fast.trust.store import config_directory
 
 A = "x509.subject: C=US, ST=WA, O=a"
@@ -52,7 +61,7 @@ GOOD = [
     verification(verifyTimestamp="always"),
     statement(signatureVerification={"level": "skip"}, trustStores=None, trustedIdentities=None),
 ]
-# what is wrong, what we say, and whether notation takes it
+# what is wrong, what we say, and its name in docs/notation-differences.md where notation takes it
 BAD = [
     (document(version="1.0"), "no trustPolicies", False),
     (document(statement(), version="2.0"), "version", False),
@@ -93,9 +102,13 @@ BAD = [
     ),
     (document(statement(trustStores="ca:test")), "not a list of text", False),
     (document(statement(trustStores=[1])), "not a list of text", False),
-    (document(statement(more=1)), "not known: more", True),
-    (document(verification(overide={"expiry": "log"})), "not known: overide", True),
-    ({**document(statement()), "x": 1}, "not known: x", True),
+    (document(statement(more=1)), "not known: more", "statement"),
+    (
+        document(verification(overide={"expiry": "log"})),
+        "not known: overide",
+        "verification",
+    ),
+    ({**document(statement()), "x": 1}, "not known: x", "document"),
     ([], "not a JSON object", False),
 ]
 
@@ -121,7 +134,11 @@ def test_bad_policies(bad, says, accepted, tmp_path, layout, leaf):
     notation = Notation(tmp_path / "home")
     notation.trust(pem(leaf.root))
     (notation.config / "trustpolicy.json").write_text(json.dumps(bad))
-    assert (notation.verify(layout).exit_code == 0) == accepted
+    assert (notation.verify(layout).exit_code == 0) == bool(accepted)
+
+
+def test_every_difference_is_a_bad_policy():
+    assert differences("Trust policies") == {accepted for *_, accepted in BAD if accepted}
 
 
 def test_repeated_names_are_refused(tmp_path):
@@ -190,6 +207,73 @@ def test_files_that_are_not_there_or_not_files(tmp_path):
     (tmp_path / "trustpolicy.json").symlink_to(tmp_path / "real.json")
     with pytest.raises(StorageError, match="no symbolic links"):
         load_policy(tmp_path)
+
+
+def test_a_new_policy_is_taken_by_notation_as_it_is(tmp_path):
+    notation = Notation(tmp_path / "home")
+    data = new_policy("é", ["ca:x", "tsa:y"], [A], scopes=["a.example/b"], level="audit")
+    assert save_policy(notation.config, data, "new") == notation.config / "trustpolicy.json"
+    assert tree(notation.home) == {
+        "notation": ("0o700", None),
+        "notation/trustpolicy.json": ("0o600", data),
+    }
+    shown = notation("policy", "show")
+    assert (shown.exit_code, shown.out, shown.err) == (0, data.decode(), "")
+    found = load_policy(notation.config).statement_for("a.example/b")
+    assert (found.name, found.level, found.stores) == ("é", "audit", (("ca", "x"), ("tsa", "y")))
+    assert [one.text for one in found.identities] == [A]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "options"),
+    [
+        (("", ["ca:x"], ["*"]), {}),
+        (("a", [], ["*"]), {}),
+        (("a", ["x"], ["*"]), {}),
+        (("a", ["ca:x"], []), {}),
+        (("a", ["ca:x"], ["x509.subject: O=a"]), {}),
+        (("a", ["ca:x"], ["*"]), {"level": "skip"}),
+        (("a", ["ca:x"], ["*"]), {"level": "none"}),
+        (("a", ["ca:x"], ["*"]), {"scopes": ["*", "a.example/b"]}),
+        (("a", ["ca:x"], ["*"]), {"scopes": ["a"]}),
+        (("\udcff", ["ca:x"], ["*"]), {}),
+    ],
+    ids=str,
+)
+def test_a_new_policy_against_the_rules(arguments, options):
+    with pytest.raises(ParameterError):
+        new_policy(*arguments, **options)
+
+
+@pytest.mark.parametrize(("wrong", "says", "_"), BAD)
+def test_what_is_against_the_rules_is_not_saved(wrong, says, _, tmp_path):
+    load(tmp_path, statement())
+    before = tree(tmp_path)
+    with pytest.raises(FormatError, match=says):
+        save_policy(tmp_path, json.dumps(wrong).encode(), "new", replace=True)
+    assert tree(tmp_path) == before
+
+
+def test_a_policy_takes_the_place_of_the_one_that_counts(tmp_path):
+    new = json.dumps(document(statement(name="new"))).encode()
+    load(tmp_path, statement(name="old"))
+    with pytest.raises(ParameterError, match="exists already"):
+        save_policy(tmp_path, new, "new")
+    assert load_policy(tmp_path).statement_for(SCOPE).name == "old"
+    newer = tmp_path / "trustpolicy.oci.json"
+    newer.write_text("{")
+    assert save_policy(tmp_path, new, "new", replace=True) == newer
+    assert load_policy(tmp_path).statement_for(SCOPE).name == "new"
+    newer.unlink()
+    assert load_policy(tmp_path).statement_for(SCOPE).name == "old"
+
+
+def test_a_link_is_not_written_through(tmp_path):
+    (tmp_path / "trustpolicy.json").symlink_to(tmp_path / "elsewhere")
+    new = json.dumps(document(statement())).encode()
+    with pytest.raises(StorageError, match="symbolic link"):
+        save_policy(tmp_path, new, "new", replace=True)
+    assert not (tmp_path / "elsewhere").exists()
 
 
 def test_where_the_configuration_is(monkeypatch, tmp_path):

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import argparse
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from types import ModuleType
 
-__all__ = ["Parser", "add_command", "add_group"]
+__all__ = ["Parser", "add_commands"]
 
 
 class Parser(argparse.ArgumentParser):
@@ -27,29 +29,42 @@ class Parser(argparse.ArgumentParser):
             self._inside = False
 
 
-def add_group(
+def add_commands(
     commands: argparse._SubParsersAction[Any],
-    name: str,
-    about: str,
-    modules: tuple[ModuleType, ...],
+    package: str,
+    names: Sequence[str],
+    words: Sequence[str],
 ) -> None:
-    """Add a command of several commands."""
-    group = commands.add_parser(name, help=about)
-    actions = group.add_subparsers(
-        title="commands",
-        metavar="COMMAND",
-        required=True,
-        parser_class=Parser,
-        prog=group.prog,
-    )
-    for command in modules:
-        add_command(actions, command)
+    """Add the command that the words begin with, or all: a command is imported when it is used.
+
+    Args:
+        commands: where to add them.
+        package: that has the modules. A package among them is a command of several commands, with
+            HELP and COMMANDS.
+        names: of the modules. ``import_`` is the command import, ``generate_test`` generate-test.
+        words: of the command line, without options.
+    """
+    by_command = {name.rstrip("_").replace("_", "-"): name for name in names}
+    for command in words[:1] if words and words[0] in by_command else by_command:
+        module = import_module(f"{package}.{by_command[command]}")
+        if not hasattr(module, "COMMANDS"):
+            _add_command(commands, command, module)
+            continue
+        group = commands.add_parser(command, help=module.HELP)
+        actions = group.add_subparsers(
+            title="commands",
+            metavar="COMMAND",
+            required=True,
+            parser_class=Parser,
+            prog=group.prog,
+        )
+        add_commands(actions, module.__name__, module.COMMANDS, words[1:])
 
 
-def add_command(commands: argparse._SubParsersAction[Any], command: ModuleType) -> None:
-    """Add a command: a module with HELP, EXAMPLES, add_arguments() and run()."""
+def _add_command(commands: argparse._SubParsersAction[Any], name: str, command: ModuleType) -> None:
+    """Add a module with HELP, EXAMPLES, add_arguments() and run()."""
     parser = commands.add_parser(
-        command.__name__.rpartition(".")[2],
+        name,
         help=command.HELP,
         description=f"{command.HELP[0].upper()}{command.HELP[1:]}.",
         epilog=command.EXAMPLES,

@@ -11,8 +11,7 @@ import traceback
 from typing import TYPE_CHECKING, NoReturn
 
 from dmsign_fast import __version__
-from dmsign_fast.cli import inspect, layer, list, sign, verify, verity  # noqa: A004
-from dmsign_fast.cli.group import Parser, add_command
+from dmsign_fast.cli.group import Parser, add_commands
 from dmsign_fast.cli.output import print_json, print_line
 from dmsign_fast.errors import DmsignError
 
@@ -34,6 +33,10 @@ exit status:
   70   a bug in dmsign-fast
   130  interrupted; 143 terminated
 """
+_COMMANDS = (
+    *("sign", "prepare", "attach", "verify", "inspect", "list", "doctor"),
+    *("key", "cert", "policy", "layer", "verity"),
+)
 _INTERNAL = 70
 _INTERRUPTED = 128 + signal.SIGINT
 
@@ -43,7 +46,7 @@ def _terminated(number: int, _: object) -> NoReturn:
     raise SystemExit(128 + number)
 
 
-def _parser() -> argparse.ArgumentParser:
+def _parser(argv: Sequence[str]) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="dmsign-fast",
         description="container images and dm-verity devices, signed for the Linux kernel",
@@ -60,10 +63,8 @@ def _parser() -> argparse.ArgumentParser:
         parser_class=Parser,
         prog=parser.prog,  # given, it need not be made from a help text
     )
-    for command in (sign, verify, inspect, list):
-        add_command(commands, command)
-    layer.add_commands(commands)
-    verity.add_commands(commands)
+    words = [word for word in argv if not word.startswith("-")]
+    add_commands(commands, "dmsign_fast.cli", _COMMANDS, words)
     return parser
 
 
@@ -98,7 +99,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; the exit status."""
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="surrogateescape")  # file names need not be text
-    parser = _parser()
+    argv = sys.argv[1:] if argv is None else argv
+    parser = _parser(argv)
     args = parser.parse_args(argv)
     signal.signal(signal.SIGTERM, _terminated)
     try:

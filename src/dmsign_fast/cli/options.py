@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import argparse
 
+from dmsign_fast import __version__
 from dmsign_fast.errors import ParameterError
 
-__all__ = ["by_name", "name_and_value"]
+__all__ = ["AGENT", "by_name", "name_and_value"]
+
+AGENT = f"dmsign-fast/{__version__}"  # who says that he made a signature
 
 
 def name_and_value(text: str) -> tuple[str, str]:

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from dmsign_fast.oci.credentials import Credentials
     from dmsign_fast.oci.store import Store
 
-__all__ = ["add_image_options", "open_image", "repository_of"]
+__all__ = ["add_image_options", "add_store_options", "open_image", "repository_of"]
 
 
 def add_image_options(parser: argparse.ArgumentParser) -> None:
@@ -27,11 +27,16 @@ def add_image_options(parser: argparse.ArgumentParser) -> None:
         metavar="REF",
         help="REGISTRY/REPOSITORY:TAG or @DIGEST; with --oci-layout PATH:TAG or @DIGEST",
     )
-    group = parser.add_argument_group("image")
-    group.add_argument("--oci-layout", action="store_true", help="REF is in an OCI image layout")
+    group = add_store_options(parser)
     which = group.add_mutually_exclusive_group().add_argument
     which("--platform", metavar="OS/ARCH[/VARIANT]", help="of an index: this manifest")
     which("--recursive", action="store_true", help="of an index: all manifests and itself")
+
+
+def add_store_options(parser: argparse.ArgumentParser) -> argparse._ArgumentGroup:
+    """How to reach the image; the group has more room for what it is."""
+    group = parser.add_argument_group("image")
+    group.add_argument("--oci-layout", action="store_true", help="REF is in an OCI image layout")
     registry = parser.add_argument_group("registry").add_argument
     registry("--plain-http", action="store_true", help="HTTP; always for loopback addresses")
     registry("--ca-file", type=Path, metavar="FILE", help="certificates that its own may be from")
@@ -39,6 +44,7 @@ def add_image_options(parser: argparse.ArgumentParser) -> None:
     registry("--client-key", type=Path, metavar="FILE", help="of the client certificate")
     registry("--username", help="default: the login that docker or podman keep")
     registry("--password-stdin", action="store_true", help="read the password from stdin")
+    return group
 
 
 def _credentials(args: argparse.Namespace) -> Credentials | None:

@@ -34,6 +34,7 @@ from dmsign_fast.signing.signer import Signer, check_raw_signature
 __all__ = [
     "Verdict",
     "assemble_root_hash",
+    "message_slips",
     "root_hash_message",
     "sign_root_hash",
     "verify_root_hash",
@@ -71,6 +72,15 @@ def root_hash_message(root_hash: bytes) -> bytes:
     if len(root_hash) > 8 and not root_hash.strip(b"0123456789abcdefABCDEF"):
         raise ParameterError("the root hash is hex text already; give the raw bytes")
     return root_hash.hex().encode()
+
+
+def message_slips(message: bytes) -> dict[str, bytes]:
+    """Return what others sign in place of ``root_hash_message``, by what it is."""
+    return {
+        "the root hash and a newline": message + b"\n",
+        "the root hash in upper case": message.upper(),
+        "the raw bytes of the root hash": bytes.fromhex(message.decode()),
+    }
 
 
 def sign_root_hash(
@@ -215,12 +225,7 @@ def _check_signature(
         _refuse(None if valid else "the signing time is not in the validity of the certificate")
     if _covers(parsed, leaf, message, scheme):
         return
-    slips = {
-        "the root hash and a newline": message + b"\n",
-        "the root hash in upper case": message.upper(),
-        "the raw bytes of the root hash": bytes.fromhex(message.decode()),
-    }
-    for slip, wrong in slips.items():
+    for slip, wrong in message_slips(message).items():
         if _covers(parsed, leaf, wrong, scheme):
             _refuse(f"the signature is over {slip}; the kernel wants lower-case hex text alone")
     _refuse(f"the signature is not over this root hash, or not by the key of {name_of(leaf)}")

@@ -23,7 +23,14 @@ from dmsign_fast.errors import FormatError, VerificationError
 from dmsign_fast.signing.certificates import parse_certificate
 from dmsign_fast.signing.scheme import Scheme
 
-__all__ = ["MAX_SIZE", "SignedAttributes", "SignedData", "build_signed_data", "parse_signed_data"]
+__all__ = [
+    "MAX_SIZE",
+    "SignedAttributes",
+    "SignedData",
+    "SignedDataError",
+    "build_signed_data",
+    "parse_signed_data",
+]
 
 # veritysetup hands the signature over in a key of the type "user", and user_preparse() in the
 # kernel's security/keys/user_defined.c takes no more.
@@ -42,6 +49,14 @@ _REFUSED_ATTRIBUTES = {
     "1.3.6.1.4.1.311.2.1.11": "a Microsoft statement type",
     "1.3.6.1.4.1.311.2.1.12": "Microsoft opus information",
 }
+
+
+class SignedDataError(FormatError):
+    """Not the SignedData of a root hash; ``errno`` is Linux's, empty where only we are strict."""
+
+    def __init__(self, message: str, errno: str) -> None:
+        super().__init__(message)
+        self.errno = errno
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,13 +125,15 @@ def build_signed_data(
 def parse_signed_data(data: bytes) -> SignedData:
     """Parse a detached root-hash signature to the last byte.
 
-    Raises FormatError for what is not one, and VerificationError for attributes it may not have.
+    Raises FormatError for what is not one, which Linux refuses with EBADMSG unless it is a
+    SignedDataError, and VerificationError for attributes it may not have: EKEYREJECTED.
     """
     if not data:
         raise FormatError("the signature is empty")
     if len(data) > MAX_SIZE:
-        raise FormatError(
-            f"the signature has {len(data)} bytes; the kernel takes no more than {MAX_SIZE}"
+        raise SignedDataError(
+            f"the signature has {len(data)} bytes; the kernel takes no more than {MAX_SIZE}",
+            "EINVAL",
         )
     if data.lstrip().startswith((b"-----BEGIN ", b"MIME-Version:")):
         raise FormatError(
@@ -136,27 +153,31 @@ def parse_signed_data(data: bytes) -> SignedData:
 def _parse(data: bytes) -> SignedData:
     outer = cms.ContentInfo.load(data, strict=True)
     if outer["content_type"].dotted != _ID_SIGNED_DATA:
-        raise FormatError("the PKCS#7 message is not a SignedData")
+        raise SignedDataError("the PKCS#7 message is not a SignedData", "EINVAL")
     content = outer["content"]
-    if not isinstance(content, cms.SignedData) or int(content["version"]) != 1:
-        raise FormatError("the SignedData is not of version 1; sign without -keyid")
+    if not isinstance(content, cms.SignedData) or int(content["version"]) not in (1, 3):
+        raise SignedDataError("the SignedData is not of version 1", "EINVAL")
     inner = content["encap_content_info"]
     if inner["content_type"].dotted != _ID_DATA:
-        raise FormatError("the signed content is not of the type id-data")
-    if not _absent(inner["content"]):
-        raise FormatError("the signature holds its content; make it detached, without -nodetach")
+        raise SignedDataError("the signed content is not of the type id-data", "EINVAL")
+    if int(content["version"]) != 1:
+        raise SignedDataError("the SignedData is not of version 1; sign without -keyid", "")
     if not _absent(content["crls"]):
         raise FormatError("the signature holds revocation lists, which the kernel cannot parse")
     signers = content["signer_infos"]
     if len(signers) != 1:
-        raise FormatError(f"the signature has {len(signers)} signers; one is needed")
+        raise SignedDataError(
+            f"the signature has {len(signers)} signers; one is needed", "" if signers else "EBADMSG"
+        )
     signer = signers[0]
     if int(signer["version"]) != 1 or signer["sid"].name != "issuer_and_serial_number":
-        raise FormatError("the signer is not named by issuer and serial number; use no -keyid")
+        raise SignedDataError(
+            "the signer is not named by issuer and serial number; use no -keyid", ""
+        )
     digest = _algorithm(signer["digest_algorithm"])
     if [_algorithm(one) for one in content["digest_algorithms"]] != [digest]:
-        raise FormatError("the digest algorithms of the message and of its signer differ")
-    return SignedData(
+        raise SignedDataError("the digest algorithms of the message and of its signer differ", "")
+    parsed = SignedData(
         certificates=_certificates(content["certificates"]),
         issuer=bytes(signer["sid"].chosen["issuer"].dump()),
         serial=int(signer["sid"].chosen["serial_number"]),
@@ -165,6 +186,9 @@ def _parse(data: bytes) -> SignedData:
         attributes=_attributes(signer["signed_attrs"]),
         signature=bytes(signer["signature"]),
     )
+    if not _absent(inner["content"]):
+        raise FormatError("the signature holds its content; make it detached, without -nodetach")
+    return parsed
 
 
 def _certificates(choices: _Asn1) -> tuple[x509.Certificate, ...]:
@@ -172,7 +196,10 @@ def _certificates(choices: _Asn1) -> tuple[x509.Certificate, ...]:
         return ()
     if any(choice.name != "certificate" for choice in choices):
         raise FormatError("the signature holds certificates other than X.509")
-    return tuple(parse_certificate(bytes(choice.chosen.dump())) for choice in choices)
+    try:
+        return tuple(parse_certificate(bytes(choice.chosen.dump())) for choice in choices)
+    except FormatError as error:  # Linux looks at less of it
+        raise SignedDataError(str(error), "") from None
 
 
 def _attributes(attributes: _Asn1) -> SignedAttributes | None:
@@ -185,7 +212,9 @@ def _attributes(attributes: _Asn1) -> SignedAttributes | None:
             raise VerificationError(f"the kernel refuses {_REFUSED_ATTRIBUTES[kind]}")
         if kind in (_CONTENT_TYPE, _MESSAGE_DIGEST, _SIGNING_TIME):
             if kind in values or len(attribute["values"]) != 1:
-                raise FormatError("an authenticated attribute has more than one value, or none")
+                raise SignedDataError(
+                    "an authenticated attribute has more than one value, or none", "EKEYREJECTED"
+                )
             values[kind] = attribute["values"][0]
     if _CONTENT_TYPE not in values or _MESSAGE_DIGEST not in values:
         raise FormatError("the authenticated attributes lack contentType or messageDigest")
@@ -212,7 +241,7 @@ def _algorithm(identifier: _Asn1) -> str:
     name = str(identifier["algorithm"].native)
     # PSS always has some; it is refused by name, further on.
     if name != "rsassa_pss" and identifier["parameters"].dump() not in (b"", core.Null().dump()):
-        raise FormatError(f"the algorithm {name} has parameters")
+        raise SignedDataError(f"the algorithm {name} has parameters", "")
     return name
 
 

@@ -208,6 +208,11 @@ class Layout:
             ]
         )
 
+    def references(self) -> list[str]:
+        """The digests in the index; see Store."""
+        manifests = (one for one in self._index().manifests if one.media_type in MANIFEST_TYPES)
+        return list(dict.fromkeys(one.digest for one in manifests))
+
     def referrers(self, subject: Descriptor, artifact_type: str | None = None) -> list[Descriptor]:
         """The manifests in the index whose subject this is; see Store."""
         found = {}

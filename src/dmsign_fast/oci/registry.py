@@ -39,6 +39,7 @@ from dmsign_fast.oci.store import (
 )
 from dmsign_fast.oci.transport import Answer, Connection, Transport
 from dmsign_fast.oci.urls import join, origin, split
+from dmsign_fast.strict_json import Members, read_object
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -48,6 +49,7 @@ __all__ = ["Registry"]
 _ACCEPT = {"Accept": ", ".join(MANIFEST_TYPES)}
 _NO_TYPE = ("", "application/json", "application/octet-stream", "text/plain")
 _MOST_PAGES = 1000
+_REFERRERS_TAG = re.compile("^sha256-([0-9a-f]{64})$")
 _OURS = "what was to be pushed"
 
 
@@ -207,6 +209,14 @@ class Registry:
             raise VerificationError(f"{self} stored {claimed} in the place of {descriptor.digest}")
         return answer
 
+    def references(self) -> list[str]:
+        """The tags; where one is of an index of referrers, the digest of their subject."""
+        what = f"the list of tags of {self}"
+        tags: list[str] = []
+        for answer in self._pages(self._path("tags", "list"), "tags"):
+            tags += Members(read_object(answer.body, what), ["name", "tags"], what).texts("tags")
+        return list(dict.fromkeys(_REFERRERS_TAG.sub(r"sha256:\1", tag) for tag in tags))
+
     def referrers(self, subject: Descriptor, artifact_type: str | None = None) -> list[Descriptor]:
         """What the registry lists, or else the index under the tag for it; see Store."""
         found = self._listed(subject, artifact_type)
@@ -221,27 +231,33 @@ class Registry:
         page = self._path("referrers", subject.digest)
         if artifact_type is not None:
             page += f"?artifactType={quote(artifact_type, safe='')}"
-        found: list[Descriptor] = []
+        found: list[Descriptor] | None = None
+        for answer in self._pages(page, "referrers", OCI_INDEX):
+            index = parse_manifest(answer.body, Descriptor.of(answer.body, OCI_INDEX))
+            found = [*(found or ()), *(index.manifests if isinstance(index, Index) else ())]
+        return found
+
+    def _pages(self, page: str, what: str, media_type: str | None = None) -> Iterator[Answer]:
+        """A list and its further pages; nothing where there is none, or none of that type."""
         for number in range(_MOST_PAGES):
             answer = self._transport.ask(
                 "GET",
                 page,
                 self._pull,
                 (200, 404),
-                headers={"Accept": OCI_INDEX},
+                headers={"Accept": media_type or "application/json"},
                 limit=MANIFEST_LIMIT,
             )
-            if answer.status == 404 or answer.content_type != OCI_INDEX:
+            if answer.status == 404 or media_type not in (None, answer.content_type):
                 if number == 0:
-                    return None
-                raise RegistryError(f"{self}: a further page of referrers is missing")
-            index = parse_manifest(answer.body, Descriptor.of(answer.body, OCI_INDEX))
-            found += index.manifests if isinstance(index, Index) else ()
-            following = _next_page(answer)
+                    return
+                raise RegistryError(f"{self}: a further page of {what} is missing")
+            yield answer
+            following = _next_page(answer, what)
             if following is None:
-                return found
+                return
             page = following
-        raise RegistryError(f"{self} lists more than {_MOST_PAGES} pages of referrers")
+        raise RegistryError(f"{self} lists more than {_MOST_PAGES} pages of {what}")
 
     def _referrers_index(self, subject: Descriptor) -> Index | None:
         """What the registry has under the tag of an index of referrers."""
@@ -301,12 +317,12 @@ def _claimed_digest(answer: Answer) -> Digest | None:
     return Digest(claimed) if claimed else None
 
 
-def _next_page(answer: Answer) -> str | None:
+def _next_page(answer: Answer, what: str) -> str | None:
     """The URL of the next page (RFC 8288), which must be of the same registry."""
     for link in re.finditer(r"<([^>]*)>([^<]*)", answer.headers.get("Link", "")):
         if re.search(r';\s*rel="?next"?\s*(?:[;,]|$)', link[2], re.IGNORECASE):
             url = join(answer.url, link[1])
             if origin(url) != origin(answer.url):
-                raise RegistryError(f"the referrers at {answer.url} go on at another host")
+                raise RegistryError(f"the {what} at {answer.url} go on at another host")
             return url
     return None

@@ -71,6 +71,13 @@ class Store(Protocol):
         """Store a manifest under a tag, which no longer names what it named."""
         ...
 
+    def references(self) -> list[str]:
+        """Tags and digests of manifests that may be there, as far as the store can tell.
+
+        Those that came last are last, as far as that is known.
+        """
+        ...
+
     def referrers(self, subject: Descriptor, artifact_type: str | None = None) -> list[Descriptor]:
         """What refers to a manifest, by what the store says: fetch it to know.
 

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 from dmsign_fast.errors import FormatError, ParameterError, VerificationError
 from dmsign_fast.oci.descriptor import Descriptor, Digest
-from dmsign_fast.oci.manifest import EMPTY_CONFIG, EMPTY_JSON, Manifest, make_manifest
+from dmsign_fast.oci.manifest import EMPTY_CONFIG, EMPTY_JSON, Index, Manifest, make_manifest
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -35,6 +35,8 @@ __all__ = [
     "LayerSignature",
     "fetch_blob",
     "form_of",
+    "kind_of",
+    "kind_of_type",
     "make_dm_verity",
     "make_notary",
     "read_dm_verity",
@@ -117,6 +119,20 @@ def form_of(name: str) -> Form:
             return form
     known = ", ".join(form.name for form in FORMS)
     raise ParameterError(f"no dm-verity artifact is called {name!r}: use one of {known}")
+
+
+def kind_of(referrer: Manifest | Index) -> str | None:
+    """What a referrer is: ``notary``, ``dm-verity``, or nothing of ours."""
+    if isinstance(referrer, Index):
+        return None
+    return kind_of_type(referrer.artifact_type or referrer.config.media_type)
+
+
+def kind_of_type(artifact_type: str | None) -> str | None:
+    """The same of its artifact type."""
+    if artifact_type == NOTARY_TYPE:
+        return "notary"
+    return "dm-verity" if artifact_type in [form.artifact_type for form in FORMS] else None
 
 
 def make_dm_verity(

@@ -1,23 +1,32 @@
-"""Files and block devices: hash and sign in one go."""
+"""Files and block devices: hash and sign, in one go or in two steps."""
 
 from __future__ import annotations
 
+import contextlib
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from dmsign_fast.envelope.pkcs7 import sign_root_hash
-from dmsign_fast.outputs import Outputs
+from dmsign_fast.envelope.pkcs7 import root_hash_message, sign_root_hash
+from dmsign_fast.errors import SigningError
+from dmsign_fast.outputs import Outputs, storage_errors
+from dmsign_fast.pipeline.handover import Handover, Message, check_new
+from dmsign_fast.signing.elsewhere import NotSignedError, Recorder
+from dmsign_fast.strict_json import Members
 from dmsign_fast.verity.format import Formatted, format_file
 
 if TYPE_CHECKING:
     import uuid
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
+
+    from cryptography import x509
 
     from dmsign_fast.signing.signer import Signer
     from dmsign_fast.verity.params import VerityParams
 
-__all__ = ["SignedFile", "SignedPaths", "sign_file"]
+__all__ = ["SignedFile", "SignedPaths", "attach_file", "prepare_file", "sign_file"]
+
+_ROOT_HASH_LIMIT = 1 << 12  # bytes; one of SHA-512 has 128
 
 
 @dataclass(frozen=True)
@@ -89,3 +98,66 @@ def sign_file(
         outputs.write(paths.root_hash, formatted.root_hash.hex().encode())
         outputs.write(paths.signature, signature)
     return SignedFile(formatted, paths, signature)
+
+
+def prepare_file(
+    data: Path,
+    paths: SignedPaths,
+    chain: Sequence[x509.Certificate],
+    params: VerityParams | None = None,
+    *,
+    directory: Path,
+    agent: str | None = None,
+    digest: str | None = None,
+    certificates: bool = True,
+    **options: Any,
+) -> tuple[Formatted, Handover]:
+    """Hash ``data`` and write the hash file, the root hash, and a directory to sign it with.
+
+    For ``directory`` see Handover.write, for the rest sign_file.
+    """
+    check_new(directory)  # before data is read
+    recorder = Recorder(chain)
+    with Outputs() as outputs:
+        formatted = format_file(data, paths.hash_file, params, outputs=outputs, **options)
+        with contextlib.suppress(NotSignedError):
+            sign_root_hash(formatted.root_hash, recorder, digest=digest, certificates=certificates)
+        ((content, scheme),) = recorder.asked
+        message = Message("root-hash-1.txt", f"the root hash of {str(data)!a}", scheme, content)
+        made = {
+            "root_hash": formatted.root_hash.hex(),
+            "pkcs7_digest": digest,
+            "certificates": certificates,
+        }
+        outputs.write(paths.root_hash, content)
+        handover = Handover(directory, "file", tuple(chain), (message,), made)
+        handover.write(outputs, agent)
+    return formatted, handover
+
+
+def attach_file(handover: Handover, paths: SignedPaths) -> None:
+    """Verify the signature that was made, and write it to ``paths.signature``.
+
+    Raises:
+        StorageError: a file is missing or cannot be written.
+        SigningError: the signature is wrong, or a file was changed since it was prepared.
+        FormatError: the record is malformed.
+    """
+    known = ("root_hash", "pkcs7_digest", "certificates")
+    made = Members(handover.made, known, f"{handover.directory}/manifest.json, made")
+    try:
+        root_hash = bytes.fromhex(made.text("root_hash"))
+    except ValueError:
+        raise made.wrong("root_hash", "is not hexadecimal") from None
+    with storage_errors("read", paths.root_hash), paths.root_hash.open("rb") as file:
+        same = file.read(_ROOT_HASH_LIMIT) == root_hash_message(root_hash)
+    if not same:
+        raise SigningError(f"{paths.root_hash} is not the root hash that was prepared")
+    signed = sign_root_hash(
+        root_hash,
+        handover.answers(),
+        digest=made.optional_text("pkcs7_digest"),
+        certificates=made.flag("certificates"),
+    )
+    with Outputs() as outputs:
+        outputs.write(paths.signature, signed)

@@ -10,9 +10,8 @@ from dmsign_fast.envelope.notary import parse_envelope
 from dmsign_fast.envelope.signed_data import parse_signed_data
 from dmsign_fast.errors import DmsignError, FormatError
 from dmsign_fast.oci.manifest import Manifest
-from dmsign_fast.pipeline.artifact import fetch_blob, read_dm_verity, recipe_of
+from dmsign_fast.pipeline.artifact import fetch_blob, kind_of, read_dm_verity, recipe_of
 from dmsign_fast.pipeline.image import manifests_of
-from dmsign_fast.pipeline.verify_image import kind_of
 
 if TYPE_CHECKING:
     from dmsign_fast.oci.manifest import Index

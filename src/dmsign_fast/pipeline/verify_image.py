@@ -17,12 +17,13 @@ from dmsign_fast.errors import (
 from dmsign_fast.oci.manifest import Manifest
 from dmsign_fast.oci.store import refers_to
 from dmsign_fast.pipeline.artifact import (
-    FORMS,
-    NOTARY_TYPE,
     fetch_blob,
+    kind_of,
+    kind_of_type,
     read_dm_verity,
     recipe_of,
 )
+from dmsign_fast.pipeline.binding import bound_by, digest_of_roots
 from dmsign_fast.pipeline.image import hash_image_layer, image_layers, is_image, manifests_of
 from dmsign_fast.pipeline.jobs import run_all
 from dmsign_fast.pipeline.layers import Conversion
@@ -47,7 +48,6 @@ __all__ = [
     "LayerVerdict",
     "ReferrerVerdict",
     "VerifyOptions",
-    "kind_of",
     "verify_image",
 ]
 
@@ -118,6 +118,10 @@ class ReferrerVerdict:
         signature: what came of a Notary Project signature.
         layers: what came of the layers' signatures.
         recipe: that the artifact records.
+        root_hashes: the digest that binds layers and root hashes: of these layers, or in what was
+            signed with the manifest.
+        bound: whether a signature of the manifest that counts holds the digest of these layers;
+            None if there is no such signature with any.
     """
 
     digest: str
@@ -127,6 +131,8 @@ class ReferrerVerdict:
     signature: SignatureVerdict | None = None
     layers: tuple[LayerVerdict, ...] = ()
     recipe: Mapping[str, str] | None = None
+    root_hashes: str | None = None
+    bound: bool | None = None
 
 
 @dataclass(frozen=True)
@@ -160,19 +166,6 @@ class ImageVerdict:
     def passed(self) -> bool:
         """Whether nothing is missing: it is verified, or all of that is skipped."""
         return self.verified or (self.skipped and not self.missing)
-
-
-def kind_of(referrer: Manifest | Index) -> str | None:
-    """What a referrer is: ``notary``, ``dm-verity``, or nothing of ours."""
-    if not isinstance(referrer, Manifest):
-        return None
-    return _kind(referrer.artifact_type or referrer.config.media_type)
-
-
-def _kind(artifact_type: str | None) -> str | None:
-    if artifact_type == NOTARY_TYPE:
-        return "notary"
-    return "dm-verity" if artifact_type in [form.artifact_type for form in FORMS] else None
 
 
 def verify_image(
@@ -226,9 +219,11 @@ def _verify_one(
     if options.dm_verity and (is_image(manifest) or not options.manifest_signature):
         wanted.append("dm-verity")
     subject = manifest.descriptor
-    found = []
-    for described in store.referrers(subject):
-        kind = _kind(described.artifact_type)  # as the store says, until the manifest does
+    found: dict[str, ReferrerVerdict] = {}
+    artifacts = []
+    listed = store.referrers(subject)
+    for described in listed:
+        kind = kind_of_type(described.artifact_type)  # as the store says, until the manifest does
         try:
             referrer = store.fetch_manifest(described)
             kind = kind_of(referrer)
@@ -237,13 +232,26 @@ def _verify_one(
             if not refers_to(referrer, subject):
                 raise VerificationError(f"it refers to {referrer.subject or 'nothing'}, not here")
             if kind == "notary":
-                found.append(_judge_notary(store, referrer, subject, options))
+                found[described.digest] = _judge_notary(store, referrer, subject, options)
             else:
-                found.append(_judge_layers(store, referrer, manifest, options, hashes))
+                artifacts.append(referrer)
         except _UNUSABLE as error:
             if kind in wanted:
-                found.append(ReferrerVerdict(described.digest, kind, False, str(error)))
-    return ImageVerdict(subject.digest, tuple(wanted), tuple(found), skipped)
+                found[described.digest] = _refused(described, kind, error)
+    # the root hashes that signers of the manifest stand for; if there are any, only those count
+    bound = {one.root_hashes for one in found.values() if one.root_hashes}
+    for referrer in artifacts:
+        digest = referrer.descriptor.digest
+        try:
+            found[digest] = _judge_layers(store, referrer, manifest, options, hashes, bound)
+        except _UNUSABLE as error:
+            found[digest] = _refused(referrer.descriptor, "dm-verity", error)
+    in_order = tuple(found[one.digest] for one in listed if one.digest in found)
+    return ImageVerdict(subject.digest, tuple(wanted), in_order, skipped)
+
+
+def _refused(described: Descriptor, kind: str, error: Exception) -> ReferrerVerdict:
+    return ReferrerVerdict(described.digest, kind, False, str(error))
 
 
 def _judge_notary(
@@ -260,8 +268,14 @@ def _judge_notary(
         user_metadata=options.user_metadata,
         revocation=options.revocation,
     )
-    digest = referrer.descriptor.digest
-    return ReferrerVerdict(digest, "notary", verdict.accepted, verdict.refusal(), verdict)
+    return ReferrerVerdict(
+        referrer.descriptor.digest,
+        "notary",
+        verdict.accepted,
+        verdict.refusal(),
+        verdict,
+        root_hashes=bound_by(verdict),
+    )
 
 
 def _judge_layers(
@@ -270,18 +284,24 @@ def _judge_layers(
     manifest: Manifest | Index,
     options: VerifyOptions,
     hashes: _RootHashes,
+    bound: set[str],
 ) -> ReferrerVerdict:
     assert isinstance(manifest, Manifest)  # noqa: S101
     digests = [layer.digest for layer in manifest.layers]
     recipe = recipe_of(referrer)
-    layers = [
-        _judge_layer(one, options)
-        for one in dict.fromkeys(read_dm_verity(store, referrer, digests))
-    ]
+    signatures = list(dict.fromkeys(read_dm_verity(store, referrer, digests)))
+    root_hashes = digest_of_roots(((one.layer, one.root_hash) for one in signatures), recipe)
+    unbound = bool(bound) and root_hashes not in bound
+    layers = [_judge_layer(one, options) for one in signatures]
     # layers are not read for a stranger: that may take hours, for each artifact
     if options.deep and not any(one.problem for one in layers):
         layers = hashes.compare(manifest, layers, recipe or options.recipe)
     bad = [f"layer {one.layer}: {one.problem}" for one in layers if one.problem]
+    if unbound:
+        bad.append(
+            "the signature of the manifest binds the layers to other root hashes, or to another "
+            "recipe"
+        )
     return ReferrerVerdict(
         referrer.descriptor.digest,
         "dm-verity",
@@ -289,6 +309,8 @@ def _judge_layers(
         "; ".join(bad) or None,
         layers=tuple(layers),
         recipe=recipe.fields() if recipe else None,
+        root_hashes=root_hashes,
+        bound=not unbound if bound else None,
     )
 
 

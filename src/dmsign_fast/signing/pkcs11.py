@@ -27,7 +27,7 @@ from dmsign_fast.signing.certificates import (
     name_of,
     parse_certificate,
 )
-from dmsign_fast.signing.pkcs11_token import TokenSession, open_token, token_errors
+from dmsign_fast.signing.pkcs11_token import TokenSession, open_token
 from dmsign_fast.signing.pkcs11_uri import TokenUri, describe, parse_token_uri
 from dmsign_fast.signing.providers import KeyOptions, extra
 from dmsign_fast.signing.scheme import (
@@ -62,11 +62,11 @@ _OVER_MESSAGE = {
     Family.RSA_PSS: "{}_RSA_PKCS_PSS",
     Family.ECDSA: "ECDSA_{}",
 }
-# What tokens answer for an attribute that the object does not have, or does not show.
 _NO_ATTRIBUTE = (
     pkcs11.AttributeTypeInvalid,
     pkcs11.AttributeSensitive,
-    pkcs11.FunctionFailed,
+    pkcs11.FunctionFailed,  # so the library says that there is none, whatever the token answered
+    ValueError,  # a kind of key that the library does not know
 )
 
 
@@ -90,7 +90,7 @@ class TokenSigner:
             digest = scheme.digest.upper()
             parameters = (Mechanism[digest], MGF[digest], scheme.hash_algorithm.digest_size)
         pin = self._pin() if self._pin else None
-        with token_errors(self._session.what):
+        with self._session.use():
             signature: bytes = self._key.sign(
                 data, mechanism=mechanism, mechanism_param=parameters, pin=pin
             )
@@ -124,7 +124,7 @@ def open_signer(uri: str, options: KeyOptions) -> Signer:
     wanted = parse_token_uri(uri)
     session, pin = open_token(wanted, options)
     key = _find_key(session, wanted)
-    with token_errors(session.what):
+    with session.use():
         if _attribute(key, Attribute.SIGN) is False:
             raise SigningError(f"the key {_name(key)} is not for signing: its CKA_SIGN is false")
         asks_each_time = _attribute(key, Attribute.ALWAYS_AUTHENTICATE)
@@ -159,7 +159,7 @@ def _find_key(session: TokenSession, wanted: TokenUri) -> pkcs11.Object:
     found = session.objects(named)
     if len(found) == 1:
         return found[0]
-    with token_errors(session.what):
+    with session.use():
         listed = ", ".join(sorted(_name(one) for one in found or session.objects(template)))
     if found:
         raise SigningError(
@@ -176,8 +176,13 @@ def _public_key(
 ) -> rsa.RSAPublicKey | ec.EllipticCurvePublicKey | None:
     """The public half, from the private key or the public key object beside it, or None."""
     template: dict[Attribute, object] = {Attribute.CLASS: ObjectClass.PUBLIC_KEY}
-    with token_errors(session.what):
+    with session.use():
         kind = _attribute(key, Attribute.KEY_TYPE)
+        if kind not in (KeyType.RSA, KeyType.EC):
+            raise SigningError(
+                f"no support for a key of the kind {getattr(kind, 'name', 'unknown')}; "
+                f"use one of {', '.join(KeySpec)}"
+            )
         for attribute in (Attribute.ID, Attribute.LABEL):
             if value := _attribute(key, attribute):
                 beside = session.objects({**template, attribute: value})
@@ -190,16 +195,11 @@ def _public_key(
                 exponent = _attribute(holder, Attribute.PUBLIC_EXPONENT)
                 if modulus and exponent:
                     return _rsa_key(modulus, exponent)
-            elif kind is KeyType.EC:
+            else:
                 parameters = _attribute(holder, Attribute.EC_PARAMS)
                 point = _attribute(holder, Attribute.EC_POINT)
                 if parameters and point:
                     return _ec_key(parameters, point)
-            else:
-                raise SigningError(
-                    f"no support for a key of the kind {getattr(kind, 'name', 'unknown')}; "
-                    f"use one of {', '.join(KeySpec)}"
-                )
     return None
 
 
@@ -237,7 +237,7 @@ def _certificates(
         Attribute.CLASS: ObjectClass.CERTIFICATE,
         Attribute.CERTIFICATE_TYPE: CertificateType.X_509,
     }
-    with token_errors(session.what):
+    with session.use():
         key_id = _attribute(key, Attribute.ID)
         for one in session.objects(template):
             with contextlib.suppress(FormatError):  # what cannot be read is of no use, and no harm
@@ -265,8 +265,6 @@ def _attribute(holder: pkcs11.Object, attribute: Attribute) -> Any:
     try:
         return holder[attribute]
     except _NO_ATTRIBUTE:
-        return None
-    except ValueError:  # a kind of key that the library does not know
         return None
 
 

@@ -27,7 +27,7 @@ with extra("pkcs11"):
 if TYPE_CHECKING:
     from pkcs11._pkcs11 import lib as Library  # noqa: N812
 
-__all__ = ["TokenSession", "open_token", "token_errors"]
+__all__ = ["TokenSession", "open_token"]
 
 MODULE_VARIABLE = "PKCS11_MODULE_PATH"  # as OpenSSL's engine of libp11 has it
 
@@ -46,24 +46,25 @@ _WRONG_PIN = (
     "left is unknown, and wrong ones lock the token"
 )
 _GONE = "the {what} was removed, or the connection to it was lost; insert it and start again"
-_MECHANISM = "the {what} does not support this kind of signature with this key"
+_DEAD = (
+    pkcs11.DeviceRemoved,
+    pkcs11.TokenNotPresent,
+    pkcs11.SessionHandleInvalid,
+    pkcs11.SessionClosed,
+)
 _MEANINGS = {
-    "PinIncorrect": _WRONG_PIN,
-    "PinInvalid": _WRONG_PIN,
-    "PinLenRange": _WRONG_PIN,
+    **dict.fromkeys(("PinIncorrect", "PinInvalid", "PinLenRange"), _WRONG_PIN),
     "PinLocked": "the PIN of the {what} is locked; unlock it with the SO PIN or PUK",
     "PinExpired": "the PIN of the {what} has expired; set a new one",
     "UserPinNotInitialized": "the {what} has no user PIN yet; set one",
     "UserNotLoggedIn": "the {what} says that nobody is logged in; start again",
-    "DeviceRemoved": _GONE,
-    "TokenNotPresent": _GONE,
-    "SessionHandleInvalid": _GONE,
-    "SessionClosed": _GONE,
+    **dict.fromkeys((error.__name__ for error in _DEAD), _GONE),
     "KeyHandleInvalid": _GONE,
-    "MechanismInvalid": _MECHANISM,
-    "MechanismParamInvalid": _MECHANISM,
-    "KeyTypeInconsistent": _MECHANISM,
-    "KeySizeRange": _MECHANISM,
+    **dict.fromkeys(
+        ("MechanismInvalid", "MechanismParamInvalid", "KeyTypeInconsistent", "KeySizeRange"),
+        "the {what} does not support this kind of signature with this key",
+    ),
+    "OperationActive": "the {what} has not ended a signature that failed; start again",
     "FunctionCancelled": "the {what} was told to cancel, at its own keys",
     "FunctionRejected": "the request was refused at the keys of the {what}",
 }
@@ -88,8 +89,19 @@ class TokenSession:
 
     def objects(self, template: Mapping[Attribute, object]) -> list[pkcs11.Object]:
         """Return the objects that have these attributes; labels are bytes."""
-        with token_errors(self.what):
+        with self.use():
             return list(self._session.get_objects(dict(template)))
+
+    @contextlib.contextmanager
+    def use(self) -> Iterator[None]:
+        """Hold the lock; an error of the token becomes a SigningError that says what to do."""
+        with _errors(self.what):
+            try:
+                yield
+            except _DEAD:
+                for where in [one for one, session in _sessions.items() if session is self]:
+                    del _sessions[where]  # who comes next gets another
+                raise
 
 
 _sessions: weakref.WeakValueDictionary[tuple[str, int], TokenSession] = (
@@ -98,8 +110,7 @@ _sessions: weakref.WeakValueDictionary[tuple[str, int], TokenSession] = (
 
 
 @contextlib.contextmanager
-def token_errors(what: str) -> Iterator[None]:
-    """Hold the lock; a PKCS#11 error of ``what`` becomes a SigningError that says what to do."""
+def _errors(what: str) -> Iterator[None]:
     try:
         with _LOCK:
             yield
@@ -126,7 +137,7 @@ def open_token(uri: TokenUri, options: KeyOptions) -> tuple[TokenSession, Callab
 
         session = _sessions.get(where)
         if session is None:
-            with token_errors(f"token {token.label}"):
+            with _errors(f"token {token.label}"):
                 session = TokenSession(token, _log_in(token, pin))
             _sessions[where] = session
         return session, pin
@@ -158,7 +169,8 @@ def _load(module: str | None) -> Library:
     reasons = []
     for file in (module,) if module else _PROXIES:
         try:
-            return pkcs11.lib(file)
+            # Two names of one file would be one module, initialised twice.
+            return pkcs11.lib(os.path.realpath(file) if "/" in file else file)
         except pkcs11.PKCS11Error as error:
             reasons.append(str(error) or f"{file}: {type(error).__name__}")
         except (OSError, RuntimeError) as error:
@@ -172,7 +184,7 @@ def _load(module: str | None) -> Library:
 
 
 def _find_token(library: Library, uri: TokenUri) -> pkcs11.Token:
-    with token_errors(f"PKCS#11 module {library.so}"):
+    with _errors(f"PKCS#11 module {library.so}"):
         tokens = list(_tokens(library))
     found = [(token, about) for token, about in tokens if uri.allows(about)]
     if len(found) == 1:

@@ -56,14 +56,12 @@ def parse_token_uri(uri: str) -> TokenUri:
     repeats no value that may be a secret.
     """
     text, _, query_text = uri.removeprefix("pkcs11:").partition("?")
-    query = _attributes(
-        query_text.split("&") if query_text else (), "query", (*_QUERY, "pin-value")
-    )
-    if "pin-value" in query:
+    if "pin-value" in re.split("[&=]", query_text):
         raise ParameterError(
             "a PKCS#11 URI with pin-value shows the PIN to everyone on this machine: leave it out, "
             "and give the PIN by pin-source=FILE, --passphrase-file or --passphrase-env"
         )
+    query = _attributes(query_text.split("&") if query_text else (), "query", _QUERY)
     path = _attributes(text.split(";") if text else (), "path", _PATH)
     if path.pop("type", b"private") != b"private":
         raise ParameterError("the type of a PKCS#11 URI of a key to sign with is private")
@@ -92,7 +90,7 @@ def _attributes(pieces: Iterable[str], component: str, known: tuple[str, ...]) -
         if not equals or name not in known:
             raise ParameterError(
                 f"{name or 'nothing'!r} is no {component} attribute of a PKCS#11 URI with a value; "
-                f"there are {', '.join(one for one in known if one != 'pin-value')}"
+                f"there are {', '.join(known)}"
             )
         if name in found:
             raise ParameterError(f"a PKCS#11 URI has one {name}, not two")
@@ -121,6 +119,6 @@ def _version(value: bytes) -> bytes:
 
 def _pin_file(source: str) -> Path:
     named = re.sub("^file:(//(localhost)?(?=/))?", "", source)
-    if not named or named.startswith("|") or re.match("[A-Za-z][A-Za-z0-9+.-]+:", named):
+    if not named or named.startswith(("|", "//")) or re.match("[A-Za-z][A-Za-z0-9+.-]+:", named):
         raise ParameterError("the pin-source of a PKCS#11 URI is a file: a path, or file:PATH")
     return Path(named)

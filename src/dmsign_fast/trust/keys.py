@@ -2,15 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import json
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from dmsign_fast.errors import FormatError, ParameterError
+from dmsign_fast.signing.local import load_local_signer
+from dmsign_fast.trust.change import Change, changing
 from dmsign_fast.trust.store import read_config
 
-__all__ = ["LocalKey", "PluginKey", "SigningKeys", "load_signing_keys"]
+__all__ = [
+    "LocalKey",
+    "PluginKey",
+    "SigningKeys",
+    "change_signing_keys",
+    "checked_local_key",
+    "load_signing_keys",
+]
 
 _FILE = "signingkeys.json"
 
@@ -36,11 +46,15 @@ class PluginKey:
 
 @dataclass(frozen=True, slots=True)
 class SigningKeys:
-    """The keys by name, and the name of the one to use when none is given."""
+    """The keys by name, and the name of the one to use when none is given.
+
+    ``document`` is the JSON of the file, in which a change keeps all that it is not about.
+    """
 
     path: Path
     keys: Mapping[str, LocalKey | PluginKey]
     default: str | None
+    document: Mapping[str, Any] = field(default_factory=dict, repr=False)
 
     def get(self, name: str | None = None) -> LocalKey | PluginKey:
         """Return the key of that name, or the default one; ParameterError if there is none."""
@@ -52,6 +66,41 @@ class SigningKeys:
             raise ParameterError(f"{self.path} has no key {chosen!r}; there is {known}")
         return self.keys[chosen]
 
+    def with_key(self, key: LocalKey | PluginKey, *, default: bool = False) -> SigningKeys:
+        """Return these keys and one more; ParameterError if its name is taken, or lacks."""
+        if not key.name or (isinstance(key, PluginKey) and not (key.plugin and key.id)):
+            raise ParameterError("a key needs a name, and one of a plugin an id; none is empty")
+        if key.name in self.keys:
+            raise ParameterError(
+                f"{self.path} has a key {key.name!r} already; choose another name, or delete it"
+            )
+        document = {**self.document, "keys": [*(self.document.get("keys") or []), _entry(key)]}
+        if default:
+            document["default"] = key.name
+        return _parse(document, self.path)
+
+    def with_default(self, name: str) -> SigningKeys:
+        """Return the same keys with that one as the default; ParameterError if there is none."""
+        return _parse({**self.document, "default": self.get(name).name}, self.path)
+
+    def without(self, names: Iterable[str]) -> SigningKeys:
+        """Return these keys without some; ParameterError if one of them is not there."""
+        gone = {self.get(name).name for name in names}
+        kept = [one for one in self.document.get("keys") or [] if one["name"] not in gone]
+        document = {**self.document, "keys": kept}
+        if self.default in gone:
+            del document["default"]
+        return _parse(document, self.path)
+
+    def write(self, change: Change) -> None:
+        """Make this what the file will hold, in the form in which notation writes it."""
+        text = json.dumps(self.document, indent=4, ensure_ascii=False)
+        try:
+            data = text.encode()
+        except UnicodeEncodeError:
+            raise ParameterError(f"{self.path} holds text: give a name or path in UTF-8") from None
+        change.write(self.path, data)
+
 
 def load_signing_keys(config: Path) -> SigningKeys:
     """Read the keys of a configuration directory; without the file there are none.
@@ -59,7 +108,36 @@ def load_signing_keys(config: Path) -> SigningKeys:
     Raises StorageError if it cannot be read, FormatError if it is malformed.
     """
     path = config / _FILE
-    document: dict[str, Any] = read_config(path) or {}
+    return _parse(read_config(path) or {}, path)
+
+
+def change_signing_keys(
+    config: Path, change: Callable[[SigningKeys], SigningKeys]
+) -> tuple[SigningKeys, SigningKeys]:
+    """Replace the keys by what ``change`` makes of them; return those before and after.
+
+    Raises what ``load_signing_keys``, ``change`` and ``changing`` raise; nothing is written then.
+    """
+    with changing(config) as files:
+        before = load_signing_keys(config)
+        after = change(before)
+        after.write(files)
+    return before, after
+
+
+def checked_local_key(
+    name: str, key: Path, certificates: Path, passphrase: Callable[[], bytes] | None = None
+) -> LocalKey:
+    """Return the entry of a key, by absolute paths, after loading it with its certificates.
+
+    Raises what ``load_local_signer`` raises.
+    """
+    load_local_signer(key, certificates, passphrase)
+    # not resolved: a link is often what stays when a key is renewed
+    return LocalKey(name, key.absolute(), certificates.absolute())
+
+
+def _parse(document: Mapping[str, Any], path: Path) -> SigningKeys:
     listed, default = document.get("keys") or [], document.get("default")
     if not isinstance(listed, list) or not isinstance(default, str | None):
         raise FormatError(f"{path} is not a list of keys and the name of the default one")
@@ -71,7 +149,7 @@ def load_signing_keys(config: Path) -> SigningKeys:
         keys[key.name] = key
     if default is not None and default not in keys:
         raise FormatError(f"{path}: the default key {default!r} is not in it")
-    return SigningKeys(path, keys, default)
+    return SigningKeys(path, keys, default, document)
 
 
 def _key(value: Any, path: Path) -> LocalKey | PluginKey:
@@ -85,3 +163,10 @@ def _key(value: Any, path: Path) -> LocalKey | PluginKey:
     raise FormatError(
         f"{path} has a key without a name, and keyPath and certPath, or pluginName and id"
     )
+
+
+def _entry(key: LocalKey | PluginKey) -> dict[str, Any]:
+    if isinstance(key, LocalKey):
+        return {"name": key.name, "keyPath": str(key.key), "certPath": str(key.certificates)}
+    config = {"pluginConfig": dict(key.config)} if key.config else {}
+    return {"name": key.name, "id": key.id, "pluginName": key.plugin, **config}

@@ -7,18 +7,34 @@ name of one would go unnoticed.
 
 from __future__ import annotations
 
+import json
+import os
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
 from dmsign_fast.errors import FormatError, ParameterError, StorageError, VerificationError
+from dmsign_fast.strict_json import read_object
+from dmsign_fast.trust.change import changing
 from dmsign_fast.trust.identity import ANY, Identity, parse_identities
 from dmsign_fast.trust.store import STORE_TYPES, read_config
 
-__all__ = ["LEVELS", "Action", "Policy", "Statement", "Validation", "load_policy"]
+__all__ = [
+    "LEVELS",
+    "Action",
+    "Policy",
+    "Statement",
+    "Validation",
+    "find_policy",
+    "load_policy",
+    "new_policy",
+    "parse_policy",
+    "read_policy",
+    "save_policy",
+]
 
 _FILES = ("trustpolicy.oci.json", "trustpolicy.json")
 _STATEMENT = {
@@ -109,20 +125,85 @@ class Policy:
         )
 
 
-def load_policy(config: Path) -> Policy:
-    """Read the trust policy of a configuration directory, see ``store.config_directory``.
+def find_policy(config: Path) -> Path | None:
+    """Return the file of the policy that counts in a configuration directory, None without one."""
+    paths = (config / name for name in _FILES)
+    return next((path for path in paths if os.path.lexists(path)), None)
+
+
+def read_policy(config: Path) -> tuple[Path, dict[str, Any]]:
+    """Return the file of the trust policy and the JSON in it, which is by the rules.
 
     Raises StorageError when there is none or it cannot be read, FormatError when it is malformed
     or against the rules.
     """
-    for name in _FILES:
-        document = read_config(config / name)
-        if document is not None:
-            return _policy(document, str(config / name))
-    raise StorageError(
-        f"there is no trust policy in {config}: make {_FILES[0]}, see "
-        "https://notaryproject.dev/docs/quickstart/, or give certificates to trust"
-    )
+    path = find_policy(config)
+    document = read_config(path) if path else None
+    if path is None or document is None:
+        raise StorageError(
+            f"there is no trust policy in {config}: make one with 'dmsign-fast policy init', see "
+            "https://notaryproject.dev/docs/quickstart/, or give certificates to trust"
+        )
+    _policy(document, str(path))
+    return path, document
+
+
+def load_policy(config: Path) -> Policy:
+    """Read the trust policy of a configuration directory, see ``store.config_directory``.
+
+    Raises what ``read_policy`` raises.
+    """
+    path, document = read_policy(config)
+    return _policy(document, str(path))
+
+
+def parse_policy(data: bytes, what: str) -> Policy:
+    """Return the policy in ``data``, or raise FormatError, which names ``what``."""
+    return _policy(read_object(data, what), what)
+
+
+def new_policy(
+    name: str,
+    stores: Sequence[str],
+    identities: Sequence[str],
+    *,
+    scopes: Sequence[str] = (ANY,),
+    level: str = "strict",
+) -> bytes:
+    """Return the JSON of a policy of one statement; ParameterError if it is against the rules.
+
+    ``stores`` are such as ``ca:acme``; ``identities`` and ``scopes`` are as in the file.
+    """
+    statement = {
+        "name": name,
+        "registryScopes": list(scopes),
+        "signatureVerification": {"level": level},
+        "trustStores": list(stores),
+        "trustedIdentities": list(identities),
+    }
+    document = {"version": "1.0", "trustPolicies": [statement]}
+    try:
+        _policy(document, "the new policy")
+        return json.dumps(document, indent=4, ensure_ascii=False).encode()
+    except (FormatError, UnicodeEncodeError) as error:
+        raise ParameterError(str(error)) from None
+
+
+def save_policy(config: Path, data: bytes, what: str, *, replace: bool = False) -> Path:
+    """Make ``data``, the JSON of a policy by the rules, the one that counts; return its file.
+
+    The file is the one that counts already, or else the one that every notation reads. Raises
+    FormatError, which names ``what``, for no such policy, and ParameterError where there is one
+    that is not to be replaced.
+    """
+    parse_policy(data, what)
+    with changing(config) as change:
+        found = find_policy(config)
+        if found is not None and not replace:
+            raise ParameterError(f"{found} exists already; replace it with --force")
+        path = found or config / _FILES[-1]
+        change.write(path, data)
+    return path
 
 
 def _policy(document: dict[str, Any], path: str) -> Policy:

@@ -8,13 +8,18 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import stat
+from collections.abc import Iterable
+from dataclasses import dataclass
 from pathlib import Path
 
 from cryptography import x509
+from cryptography.hazmat.primitives.serialization import Encoding
 
 from dmsign_fast.envelope.trust import TrustAnchors
-from dmsign_fast.errors import FormatError, StorageError
+from dmsign_fast.errors import FormatError, ParameterError, StorageError
+from dmsign_fast.outputs import storage_errors
 from dmsign_fast.signing.certificates import (
     issued,
     issuer_problem,
@@ -23,13 +28,36 @@ from dmsign_fast.signing.certificates import (
     read_file,
 )
 from dmsign_fast.strict_json import read_object
+from dmsign_fast.trust.change import Change, changing
 
-__all__ = ["STORE_TYPES", "config_directory", "load_store", "read_config"]
+__all__ = [
+    "STORE_TYPES",
+    "TrustedFile",
+    "add_certificates",
+    "config_directory",
+    "delete_certificates",
+    "is_name",
+    "list_stores",
+    "load_file",
+    "load_store",
+    "put_certificates",
+    "read_config",
+]
 
 STORE_TYPES = ("ca", "signingAuthority", "tsa")
 
 _SUFFIXES = (".pem", ".crt", ".cer")
 _NAME = re.compile(r"[a-zA-Z0-9_.-]+", re.ASCII)
+
+
+@dataclass(frozen=True, slots=True)
+class TrustedFile:
+    """A file of certificates in a trust store, such as the one of type ``ca`` named ``acme``."""
+
+    kind: str
+    store: str
+    name: str
+    certificates: tuple[x509.Certificate, ...]
 
 
 def config_directory() -> Path:
@@ -57,39 +85,163 @@ def read_config(path: Path) -> dict[str, object] | None:
     return read_object(read_file(path), str(path))
 
 
+def is_name(text: str) -> bool:
+    """Tell whether notation takes the text as the name of a store, or of a test key."""
+    return bool(_NAME.fullmatch(text)) and bool(text.strip("."))
+
+
 def load_store(config: Path, kind: str, name: str) -> TrustAnchors:
     """Return the certificates of a named store, such as ``ca``, ``acme``.
 
     Each is a CA, or signed by itself. Raises StorageError for a store that is missing or empty, or
     holds what is not a file; FormatError for a name that is not one or a certificate that is none.
     """
-    if kind not in STORE_TYPES or not _NAME.fullmatch(name) or not name.strip("."):
-        raise FormatError(
+    try:
+        directory = _directory(config, kind, name)
+    except ParameterError as error:  # a policy has the name
+        raise FormatError(str(error)) from None
+    files = _read_store(directory)
+    if not files:
+        raise StorageError(f"the trust store {directory} is empty")
+    return TrustAnchors(tuple(dict.fromkeys(one for file in files for one in file.certificates)))
+
+
+def list_stores(
+    config: Path, kind: str | None = None, name: str | None = None
+) -> tuple[TrustedFile, ...]:
+    """Return the files of every store, or of those of one type or name, which need not exist.
+
+    Raises ParameterError for a type or name that is none, and what ``load_store`` raises for what
+    does not belong in a store.
+    """
+    found: list[TrustedFile] = []
+    for one in (kind,) if kind is not None else STORE_TYPES:
+        named = _directory(config, one, name if name is not None else "any")
+        with storage_errors("read", named.parent):
+            all_of_kind = sorted(named.parent.iterdir()) if named.parent.exists() else []
+        for directory in all_of_kind:
+            if name is None or directory == named:
+                found += _read_store(directory)
+    return tuple(found)
+
+
+def add_certificates(
+    config: Path, kind: str, name: str, paths: Iterable[Path]
+) -> tuple[TrustedFile, ...]:
+    """Copy files of certificates, PEM or DER, into a store: all of them, or none.
+
+    Raises ParameterError for a name that is none or is taken and for a certificate that the store
+    has, FormatError for one that does not belong there, StorageError for a file.
+    """
+    _directory(config, kind, name)
+    found = [TrustedFile(kind, name, path.name, load_certificates(path)) for path in paths]
+    with changing(config) as change:
+        for number, one in enumerate(found):
+            put_certificates(change, config, one, beside=found[:number])
+    return tuple(found)
+
+
+def put_certificates(
+    change: Change, config: Path, new: TrustedFile, beside: Iterable[TrustedFile] = ()
+) -> Path:
+    """Let a change add a file to its store, ``beside`` others; return where it will be.
+
+    What is written is the certificates and nothing else that a file may have held. Raises what
+    ``add_certificates`` raises.
+    """
+    directory = _directory(config, new.kind, new.store)
+    path = directory / new.name
+    if path.suffix not in _SUFFIXES:
+        raise ParameterError(
+            f"{new.name} cannot be in a trust store: rename it to end in {' or '.join(_SUFFIXES)}"
+        )
+    _check_trusted(new.certificates, new.kind, new.name)
+    for other in [*list_stores(config, new.kind, new.store), *beside]:
+        if other.name == new.name:
+            raise ParameterError(f"the trust store {directory} has a file {new.name} already")
+        for certificate in set(other.certificates) & set(new.certificates):
+            raise ParameterError(
+                f"{directory / other.name} has the certificate {name_of(certificate)} already"
+            )
+    change.write(path, b"".join(one.public_bytes(Encoding.PEM) for one in new.certificates))
+    return path
+
+
+def load_file(config: Path, kind: str, name: str, file: str) -> TrustedFile:
+    """Return one file of a store, whatever else is in it.
+
+    Raises ParameterError for names that are none, and what ``load_store`` raises for the file.
+    """
+    path = _directory(config, kind, name) / _file_name(file)
+    if not os.path.lexists(path):
+        raise StorageError(f"there is no {path}")
+    return _read_file(path)
+
+
+def delete_certificates(config: Path, kind: str, name: str, file: str | None = None) -> Path:
+    """Delete one file of a store, whatever it holds, or the whole store; return what was deleted.
+
+    Raises ParameterError for names that are none, StorageError for what is not there or stays.
+    """
+    directory = _directory(config, kind, name)
+    path = directory if file is None else directory / _file_name(file)
+    with changing(config), storage_errors("delete", path):
+        if file is not None:
+            path.unlink()
+        else:
+            _refuse_link(directory)
+            # out of the way first, to where no store is looked for: half of one must not stand
+            away = directory.parents[1] / f".dmsign-{os.urandom(8).hex()}"
+            directory.rename(away)
+            shutil.rmtree(away)
+    return path
+
+
+def _directory(config: Path, kind: str, name: str) -> Path:
+    if kind not in STORE_TYPES or not is_name(name):
+        raise ParameterError(
             f"{kind}:{name} is not a trust store; use {', '.join(STORE_TYPES)} and letters, "
             "digits, '_', '.', '-'"
         )
-    directory = config / "truststore" / "x509" / kind / name
+    return config / "truststore" / "x509" / kind / name
+
+
+def _refuse_link(directory: Path) -> None:
+    if directory.is_symlink():
+        raise StorageError(f"the trust store {directory} is a symbolic link")
+
+
+def _read_store(directory: Path) -> list[TrustedFile]:
+    _refuse_link(directory)
     try:
-        if directory.is_symlink():
-            raise StorageError(f"the trust store {directory} is a symbolic link")
         entries = sorted(directory.iterdir())
     except OSError as error:
         raise StorageError(
             f"cannot read the trust store {directory}: {error.strerror}; "
-            "add a certificate with 'notation cert add'"
+            "add a certificate with 'dmsign-fast cert add' or 'notation cert add'"
         ) from error
-    certificates: list[x509.Certificate] = []
-    for path in entries:
-        if path.is_symlink() or not path.is_file() or path.suffix not in _SUFFIXES:
-            raise StorageError(
-                f"{path} does not belong in a trust store, which holds {', '.join(_SUFFIXES)} files"
-            )
-        found = load_certificates(path)
-        for certificate in found:
-            root = issued(certificate, certificate)
-            if not root and (kind == "tsa" or issuer_problem(certificate) is not None):
-                raise FormatError(f"{path}: {name_of(certificate)} is neither a CA nor self-signed")
-        certificates += found
-    if not certificates:
-        raise StorageError(f"the trust store {directory} is empty")
-    return TrustAnchors(tuple(dict.fromkeys(certificates)))
+    return [_read_file(path) for path in entries]
+
+
+def _read_file(path: Path) -> TrustedFile:
+    if path.is_symlink() or not path.is_file() or path.suffix not in _SUFFIXES:
+        raise StorageError(
+            f"{path} does not belong in a trust store, which holds {', '.join(_SUFFIXES)} files"
+        )
+    store = path.parent
+    found = TrustedFile(store.parent.name, store.name, path.name, load_certificates(path))
+    _check_trusted(found.certificates, found.kind, path)
+    return found
+
+
+def _check_trusted(certificates: Iterable[x509.Certificate], kind: str, what: Path | str) -> None:
+    for certificate in certificates:
+        root = issued(certificate, certificate)
+        if not root and (kind == "tsa" or issuer_problem(certificate) is not None):
+            raise FormatError(f"{what}: {name_of(certificate)} is neither a CA nor self-signed")
+
+
+def _file_name(file: str) -> str:
+    if file in ("", "..") or Path(file).name != file:
+        raise ParameterError(f"{file!r} is not the name of a file in a trust store")
+    return file

@@ -1,19 +1,6 @@
 """``dmsign-fast verity ...``: veritysetup's words, and signatures."""
 
-from __future__ import annotations
+__all__ = ["COMMANDS", "HELP"]
 
-from typing import TYPE_CHECKING, Any
-
-from dmsign_fast.cli.group import add_group
-from dmsign_fast.cli.verity import dump, format, sign, verify  # noqa: A004
-
-if TYPE_CHECKING:
-    import argparse
-
-__all__ = ["add_commands"]
-
-
-def add_commands(commands: argparse._SubParsersAction[Any]) -> None:
-    """Add ``verity`` and its commands to the parser."""
-    about = "hash trees and signatures of files and devices"
-    add_group(commands, "verity", about, (format, verify, dump, sign))
+HELP = "hash trees and signatures of files and devices"
+COMMANDS = ("format", "verify", "dump", "sign", "prepare", "attach", "open", "close")

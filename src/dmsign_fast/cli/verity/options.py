@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dmsign_fast.errors import ParameterError
+from dmsign_fast.outputs import storage_errors
 
 if TYPE_CHECKING:
     from dmsign_fast.verity.params import VerityParams
@@ -16,11 +17,13 @@ if TYPE_CHECKING:
 __all__ = [
     "add_data",
     "add_format_options",
+    "add_layout_options",
     "add_tree_options",
     "data_size",
     "format_arguments",
     "hex_bytes",
     "params",
+    "read_root_hash",
     "salt",
     "whole_number",
 ]
@@ -52,7 +55,7 @@ def add_data(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("data", metavar="DATA", type=Path, help="file or device; - for stdin")
 
 
-def add_tree_options(parser: argparse.ArgumentParser) -> None:
+def add_layout_options(parser: argparse.ArgumentParser) -> None:
     """What describes a hash tree and where it stands."""
     add = parser.add_argument
     add("--hash", dest="algorithm", default="sha256", metavar="NAME", help="default: sha256")
@@ -64,7 +67,12 @@ def add_tree_options(parser: argparse.ArgumentParser) -> None:
     add("-s", "--salt", type=salt, metavar="HEX", help="- for none; default: 32 random bytes")
     add("--no-superblock", action="store_true", help="neither write nor expect one")
     add("--root-hash-file", type=Path, metavar="FILE", help="the root hash as hex text")
-    add("--threads", type=whole_number, metavar="N", help="default: every core")
+
+
+def add_tree_options(parser: argparse.ArgumentParser) -> None:
+    """The same of a tree that is to be computed."""
+    add_layout_options(parser)
+    parser.add_argument("--threads", type=whole_number, metavar="N", help="default: every core")
 
 
 def add_format_options(parser: argparse.ArgumentParser) -> None:
@@ -114,3 +122,19 @@ def data_size(args: argparse.Namespace) -> int | None:
     with suppress(OSError):
         return args.data.stat().st_size or None
     return None
+
+
+def read_root_hash(args: argparse.Namespace) -> bytes:
+    """The root hash of the command line, or of --root-hash-file."""
+    if args.root_hash is not None:
+        return bytes(args.root_hash)
+    if args.root_hash_file is None:
+        raise ParameterError("give ROOT_HASH or --root-hash-file")
+    with storage_errors("read", args.root_hash_file):
+        text = args.root_hash_file.read_bytes()[:4096]
+    try:
+        return bytes.fromhex(text.decode("ascii").strip())
+    except ValueError:
+        raise ParameterError(
+            f"{args.root_hash_file} does not hold a root hash: hex text is expected"
+        ) from None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from dmsign_fast.cli.keys import add_key_options, add_signature_options, signer_of
 from dmsign_fast.cli.output import print_json, print_summary, work
@@ -11,7 +12,10 @@ from dmsign_fast.cli.verity.header import formatted_header, print_header
 from dmsign_fast.cli.verity.options import add_data, add_format_options, data_size, format_arguments
 from dmsign_fast.errors import ParameterError
 
-__all__ = ["EXAMPLES", "HELP", "add_arguments", "run"]
+if TYPE_CHECKING:
+    from dmsign_fast.pipeline.files import SignedPaths
+
+__all__ = ["EXAMPLES", "HELP", "add_arguments", "add_signed_file", "run", "signed_paths"]
 
 HELP = "hash data and sign the root hash"
 EXAMPLES = """\
@@ -24,30 +28,42 @@ then:
 """
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the arguments of the command."""
+def add_signed_file(parser: argparse.ArgumentParser) -> None:
+    """The data, its hash tree, and where all goes."""
     add_data(parser)
     parser.add_argument(
         "hash", metavar="HASH", type=Path, nargs="?", help="default: DATA.verity (without .raw)"
     )
-    add_key_options(parser)
-    add_signature_options(parser)
     parser.add_argument("--signature", type=Path, help="default: DATA.roothash.p7s")
     add_format_options(parser)
 
 
-def run(args: argparse.Namespace) -> int:
-    """Run the command; its exit status."""
-    from dmsign_fast.pipeline.files import SignedPaths, sign_file
+def signed_paths(args: argparse.Namespace) -> SignedPaths:
+    """Where all goes."""
+    from dmsign_fast.pipeline.files import SignedPaths
 
+    if str(args.data) == "-" and not (args.hash and args.root_hash_file and args.signature):
+        raise ParameterError("with DATA - give the names of HASH, --root-hash-file and --signature")
     beside = SignedPaths.beside(args.data)
-    paths = SignedPaths(
+    return SignedPaths(
         args.hash or beside.hash_file,
         args.root_hash_file or beside.root_hash,
         args.signature or beside.signature,
     )
-    if str(args.data) == "-" and not (args.hash and args.root_hash_file and args.signature):
-        raise ParameterError("with DATA - give the names of HASH, --root-hash-file and --signature")
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of the command."""
+    add_signed_file(parser)
+    add_key_options(parser)
+    add_signature_options(parser)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Run the command; its exit status."""
+    from dmsign_fast.pipeline.files import sign_file
+
+    paths = signed_paths(args)
     arguments = format_arguments(args)
     signer = signer_of(args)
     with work(args, "hashing", data_size(args)) as done:

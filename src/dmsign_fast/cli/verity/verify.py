@@ -13,9 +13,9 @@ from dmsign_fast.cli.verity.options import (
     data_size,
     hex_bytes,
     params,
+    read_root_hash,
 )
 from dmsign_fast.errors import CorruptionError, DmsignError, ParameterError, VerificationError
-from dmsign_fast.outputs import storage_errors
 
 if TYPE_CHECKING:
     from dmsign_fast.envelope.pkcs7 import Verdict
@@ -46,21 +46,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="trust anchors for --signature, PEM; may be repeated",
     )
     add_tree_options(parser)
-
-
-def _root_hash(args: argparse.Namespace) -> bytes:
-    if args.root_hash is not None:
-        return bytes(args.root_hash)
-    if args.root_hash_file is None:
-        raise ParameterError("verify needs ROOT_HASH or --root-hash-file")
-    with storage_errors("read", args.root_hash_file):
-        text = args.root_hash_file.read_bytes()[:4096]
-    try:
-        return bytes.fromhex(text.decode("ascii").strip())
-    except ValueError:
-        raise ParameterError(
-            f"{args.root_hash_file} does not hold a root hash: hex text is expected"
-        ) from None
 
 
 def _verify_signature(
@@ -123,7 +108,7 @@ def run(args: argparse.Namespace) -> int:
 
     from dmsign_fast.verity.verify import verify_file
 
-    root_hash = _root_hash(args)
+    root_hash = read_root_hash(args)
     if args.no_superblock and args.salt is None:
         raise ParameterError("--no-superblock needs the --salt of the tree (- for none)")
     verdict, refused = _verify_signature(args, root_hash)

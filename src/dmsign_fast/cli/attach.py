@@ -1,0 +1,59 @@
+"""``dmsign-fast attach``: signatures that were made elsewhere, verified and pushed."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from dmsign_fast.cli.handovers import add_directory
+from dmsign_fast.cli.output import print_json, print_line
+from dmsign_fast.cli.signatures import (
+    add_timestamp_options,
+    print_signed,
+    signed_json,
+    timestamp,
+)
+from dmsign_fast.cli.stores import add_store_options, open_image, repository_of
+
+if TYPE_CHECKING:
+    import argparse
+
+__all__ = ["EXAMPLES", "HELP", "add_arguments", "run"]
+
+HELP = "verify the signatures of what prepare wrote, wrap and push them"
+EXAMPLES = """\
+examples:
+  dmsign-fast attach to-sign
+  dmsign-fast attach to-sign mirror.example/app:1.0          the same image, elsewhere
+"""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of the command."""
+    add_directory(parser)
+    parser.add_argument(
+        "reference", metavar="REF", nargs="?", help="where the image is; default: where it was"
+    )
+    add_store_options(parser)
+    add_timestamp_options(parser)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Run the command; its exit status."""
+    from dmsign_fast.pipeline.handover import Handover
+    from dmsign_fast.pipeline.two_steps import attach_image, image_of
+
+    handover = Handover.read(args.directory, "image")
+    if args.reference is None:
+        args.reference, args.oci_layout = image_of(handover)
+    with open_image(args) as (store, wanted):
+        signed = attach_image(store, wanted, handover, timestamp=timestamp(args))
+    subject = handover.chain[0].subject.rfc4514_string()
+    if args.output == "json":
+        images = [signed_json(one) for one in signed]
+        print_json({"reference": args.reference, "images": images, "signer": subject})
+    else:
+        name = repository_of(args)
+        for one in signed:
+            print_signed(name, one)
+        print_line(f"Signer: {subject}")  # it is the directory that says who
+    return 0

@@ -1,0 +1,91 @@
+"""``dmsign-fast cert generate-test``: a key and a chain for tests, trusted here."""
+
+from __future__ import annotations
+
+import shlex
+from typing import TYPE_CHECKING
+
+from dmsign_fast.cli.output import print_json, print_line
+from dmsign_fast.errors import ParameterError
+
+if TYPE_CHECKING:
+    import argparse
+
+    from dmsign_fast.signing.scheme import KeySpec
+
+__all__ = ["EXAMPLES", "HELP", "add_arguments", "run"]
+
+HELP = "make a key for tests, with a certificate and a root that is trusted here"
+EXAMPLES = """\
+examples:
+  dmsign-fast cert generate-test --default example.com
+  dmsign-fast cert generate-test --key-spec EC-384 --days 7 --trust tests example.com
+"""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of the command."""
+    add = parser.add_argument
+    add("name", metavar="NAME", help="of the key, and the common name of its certificate")
+    kind = parser.add_mutually_exclusive_group().add_argument
+    kind("--key-spec", default="RSA-2048", help="RSA-2048 (default), RSA-3072, ... EC-256, ...")
+    kind("-b", "--bits", help="of an RSA key, as in notation")
+    add("--days", type=int, default=1, help="until the certificates expire; default: 1")
+    add("--default", action="store_true", help="sign with this key when none is named")
+    add("--trust", metavar="STORE", help="store of type ca for the root; default: NAME")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Run the command; its exit status."""
+    from dmsign_fast.trust.generate import generate_test
+    from dmsign_fast.trust.store import config_directory
+
+    made = generate_test(
+        config_directory(),
+        args.name,
+        _key_spec(args),
+        store=args.trust,
+        default=args.default,
+        days=args.days,
+    )
+    expires = made.chain[0].not_valid_after_utc.isoformat()
+    enrol = [
+        "modprobe dm_verity",
+        f"openssl x509 -in {shlex.quote(str(made.root))} -outform DER "
+        '| keyctl padd asymmetric "" %:.dm-verity',
+        "keyctl restrict_keyring %:.dm-verity",
+    ]
+    if args.output == "json":
+        print_json(
+            {
+                "name": made.key.name,
+                "default": args.default,
+                "key_path": str(made.key.key),
+                "certificate_path": str(made.key.certificates),
+                "root_path": str(made.root),
+                "expires": expires,
+                "enrol": enrol,
+            }
+        )
+        return 0
+    print_line(f"generated certificates expiring on {expires}")
+    print_line(f"wrote key: {made.key.key}")
+    print_line(f"wrote certificate and root: {made.key.certificates}")
+    print_line(f"trusted root: {made.root}")
+    print_line(f"{args.name}: added to the key list")
+    if args.default:
+        print_line(f"{args.name}: marked as default")
+    print_line("to trust the root in a kernel booted with dm_verity.keyring_unsealed=1:")
+    for line in enrol:
+        print_line(f"  {line}")
+    return 0
+
+
+def _key_spec(args: argparse.Namespace) -> KeySpec:
+    from dmsign_fast.signing.scheme import KeySpec
+
+    wanted = f"RSA-{args.bits}" if args.bits else args.key_spec
+    try:
+        return KeySpec(wanted)
+    except ValueError:
+        raise ParameterError(f"no key is {wanted!r}: use {', '.join(KeySpec)}") from None

@@ -1,0 +1,132 @@
+"""``dmsign-fast doctor``: whether a node enforces signatures, and why a signature is refused."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from dmsign_fast.cli.output import note, print_json, print_line
+from dmsign_fast.cli.verity.options import hex_bytes, read_root_hash
+from dmsign_fast.errors import ParameterError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from cryptography import x509
+
+    from dmsign_fast.node.judge import Judgement
+
+__all__ = ["EXAMPLES", "HELP", "add_arguments", "run"]
+
+HELP = "whether this node enforces signatures, or why Linux refuses one"
+EXAMPLES = """\
+examples:
+  sudo dmsign-fast doctor --cert signer.pem --probe-seal
+  dmsign-fast doctor --root /mnt/image --output json
+off line, on any machine, what Linux says to a signature that it has these certificates for:
+  dmsign-fast doctor --signature image.roothash.p7s --cert signer.pem --root-hash ROOT_HASH
+exit status:
+  0    the node enforces; Linux accepts the signature
+  1    it does not; Linux refuses it
+  4    something that decides could not be seen
+"""
+_STATUS = {"ok": 0, "accepted": 0, "problem": 1, "refused": 1, "unknown": 4}
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of the command."""
+    add = parser.add_argument
+    add("--root", type=Path, default=Path("/"), metavar="DIR", help="of the node; default: /")
+    add(
+        "--cert",
+        type=Path,
+        action="append",
+        default=[],
+        metavar="FILE",
+        help="certificates that are, or should be, in the keyrings; PEM or DER; may be repeated",
+    )
+    add(
+        "--probe-seal",
+        action="store_true",
+        help="ask Linux whether .dm-verity is sealed, by a restriction of it that always fails",
+    )
+    add("--signature", type=Path, metavar="FILE", help="explain what Linux says to this one")
+    add("--root-hash", type=hex_bytes, metavar="HEX", help="what the signature is to be over")
+    add("--root-hash-file", type=Path, metavar="FILE", help="default: --signature without .p7s")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Run the command; its exit status."""
+    from dmsign_fast.signing.certificates import load_certificates
+
+    certificates = [one for path in args.cert for one in load_certificates(path)]
+    if args.signature:
+        if args.probe_seal or args.root != Path("/"):
+            raise ParameterError("--signature is judged off line: without --root and --probe-seal")
+        return _judge(args, certificates)
+    if args.root_hash or args.root_hash_file:
+        raise ParameterError("a root hash goes with --signature")
+    return _examine(args, certificates)
+
+
+def _examine(args: argparse.Namespace, certificates: Sequence[x509.Certificate]) -> int:
+    from dataclasses import asdict
+
+    from dmsign_fast.node.doctor import examine
+    from dmsign_fast.node.findings import overall
+    from dmsign_fast.node.system import System
+
+    running = args.root.resolve() == Path("/")
+    if args.probe_seal and not running:
+        raise ParameterError("--probe-seal asks the running kernel: it does not go with --root")
+    system = System.running() if running else System(args.root)
+    if not args.root.is_dir():
+        raise ParameterError(f"{args.root} is no directory")
+    findings = examine(system, certificates, probe_seal=args.probe_seal)
+    state = overall(findings)
+    if args.output == "json":
+        print_json({"state": state, "findings": [asdict(one) for one in findings]})
+    else:
+        for one in findings:
+            print_line(f"{one.state:<8} {one.name}: {one.evidence}")
+            if one.advice:
+                print_line(f"         -> {one.advice}")
+    summary = {
+        "ok": "the node can enforce signatures",
+        "problem": "the node does not enforce signatures: see each problem",
+        "unknown": "not all that decides could be seen: see each unknown",
+    }
+    note(args, summary[state])
+    return _STATUS[state]
+
+
+def _judge(args: argparse.Namespace, certificates: Sequence[x509.Certificate]) -> int:
+    from dataclasses import asdict
+
+    from dmsign_fast.node.judge import judge
+    from dmsign_fast.signing.certificates import read_file
+
+    if args.root_hash is None and args.root_hash_file is None:
+        if args.signature.suffix != ".p7s":
+            raise ParameterError("which root hash? give --root-hash or --root-hash-file")
+        args.root_hash_file = args.signature.with_suffix("")
+    judgement = judge(read_file(args.signature), read_root_hash(args), certificates or None)
+    if args.output == "json":
+        print_json(asdict(judgement))
+    else:
+        _print(judgement)
+    return _STATUS[judgement.outcome]
+
+
+def _print(judgement: Judgement) -> None:
+    lines = {
+        "Linux:": f"{judgement.outcome} {judgement.errno}".strip(),
+        "Signer:": judgement.signer,
+        "Reason:": judgement.reason,
+        "dmsign-fast:": judgement.stricter and f"refuses it: {judgement.stricter}",
+        "What to do:": judgement.advice,
+    }
+    for name, text in lines.items():
+        if text:
+            print_line(f"{name:<15} {text}")

@@ -1,0 +1,62 @@
+"""Directories with what is to be signed elsewhere, on the command line."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import argparse
+
+    from cryptography import x509
+
+    from dmsign_fast.pipeline.handover import Handover
+
+__all__ = ["add_directory", "add_handover_options", "chain_of", "print_messages"]
+
+
+def add_handover_options(parser: argparse.ArgumentParser) -> None:
+    """What there is of the key here, and where to write what it is to sign."""
+    add = parser.add_argument_group("key").add_argument
+    add(
+        "--cert",
+        type=Path,
+        required=True,
+        metavar="FILE",
+        help="its certificate first, and the chain to the root, PEM",
+    )
+    add(
+        "-o",
+        "--directory",
+        type=Path,
+        required=True,
+        metavar="DIR",
+        help="for what is to be signed: new, or empty",
+    )
+
+
+def add_directory(parser: argparse.ArgumentParser) -> None:
+    """The positional DIR."""
+    parser.add_argument(
+        "directory", metavar="DIR", type=Path, help="that prepare wrote, now with signatures"
+    )
+
+
+def chain_of(args: argparse.Namespace) -> tuple[x509.Certificate, ...]:
+    """The certificates, leaf first, each followed by its issuer."""
+    from dmsign_fast.errors import SigningError
+    from dmsign_fast.signing.certificates import chain_of_key, load_certificates
+
+    found = load_certificates(args.cert)
+    try:
+        return chain_of_key(found[0].public_key(), found, datetime.now(UTC))
+    except SigningError as error:
+        raise SigningError(f"{args.cert}: {error}") from None
+
+
+def print_messages(handover: Handover) -> None:
+    """What is to be signed, and how."""
+    print(f"Sign in {handover.directory}, each to NAME.sig:")
+    for message in handover.messages:
+        print(f"  {message.file}  {message.scheme}  {message.what}")

@@ -1,0 +1,191 @@
+"""What is signed and how, on the command line, and what came of it."""
+
+from __future__ import annotations
+
+import argparse
+from datetime import timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from dmsign_fast.cli.keys import add_signature_options
+from dmsign_fast.cli.layer.options import add_layer_options, conversion, recipe
+from dmsign_fast.cli.options import AGENT, by_name, name_and_value
+from dmsign_fast.cli.verity.options import whole_number
+from dmsign_fast.errors import ParameterError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    from dmsign_fast.pipeline.plan import Reuse, SignedImage, SignedLayer, SignOptions
+
+__all__ = [
+    "add_sign_options",
+    "add_timestamp_options",
+    "layer_json",
+    "print_layers",
+    "print_signed",
+    "sign_options",
+    "signed_json",
+    "timestamp",
+]
+
+_MEDIA_TYPES = {"jws": "application/jose+json", "cose": "application/cose"}
+_UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
+_LONGEST = 36525 * 86400
+
+
+def _duration(text: str) -> timedelta:
+    number, unit = text[:-1], text[-1:]
+    if not number.isdecimal() or unit not in _UNITS or not int(number):
+        message = f"{text!r} is not a duration: give a number and s, m, h or d, such as 24h"
+        raise argparse.ArgumentTypeError(message)
+    seconds = int(number) * _UNITS[unit]
+    if seconds > _LONGEST:
+        message = f"{text!r} is longer than 100 years"
+        raise argparse.ArgumentTypeError(message)
+    return timedelta(seconds=seconds)
+
+
+def add_sign_options(parser: argparse.ArgumentParser) -> None:
+    """What decides the signatures of an image."""
+    what = parser.add_argument_group("signature").add_argument
+    what("--artifact", choices=("notation", "osguard"), default="notation", help="of the layers")
+    what("--signature-format", choices=tuple(_MEDIA_TYPES), default="jws", help="default: jws")
+    what(
+        "--manifest-form",
+        choices=("legacy", "artifact-type"),
+        default="legacy",
+        help="of the manifest's signature; notation finds only the legacy one in OCI layouts",
+    )
+    what("--expiry", type=_duration, metavar="24h", help="of the manifest's signature")
+    what(
+        "--user-metadata",
+        type=name_and_value,
+        action="append",
+        default=[],
+        metavar="NAME=VALUE",
+        help="signed with the manifest",
+    )
+    what("--no-dm-verity", action="store_true", help="sign the manifest only")
+    what("--no-manifest-signature", action="store_true", help="sign the layers only")
+    what(
+        "--reuse",
+        action="store_true",
+        help="take root hashes that this key has signed before, in the same repository or layout",
+    )
+    what("--reuse-from", metavar="TAG|DIGEST", help="the same, of this image alone")
+    what(
+        "--reuse-cert",
+        type=Path,
+        action="append",
+        default=[],
+        metavar="FILE",
+        help="with --reuse: also those that this certificate's key has signed, PEM",
+    )
+    what("--jobs", type=whole_number, default=1, metavar="N", help="layers at a time; default: 1")
+    add_signature_options(parser)
+    add_layer_options(parser)
+
+
+def add_timestamp_options(parser: argparse.ArgumentParser) -> None:
+    """Who says when a signature was made."""
+    add = parser.add_argument_group("timestamp").add_argument
+    add("--timestamp-url", metavar="URL", help="of an RFC 3161 authority")
+    add("--timestamp-root-cert", type=Path, metavar="FILE", help="of that authority")
+
+
+def timestamp(args: argparse.Namespace) -> Callable[[bytes], bytes] | None:
+    """What fetches timestamps, if they are wanted."""
+    if bool(args.timestamp_url) != bool(args.timestamp_root_cert):
+        raise ParameterError(
+            "--timestamp-url and --timestamp-root-cert, which checks the answer, need each other"
+        )
+    if not args.timestamp_url:
+        return None
+    from dmsign_fast.envelope.timestamp import over_http, request_timestamp
+    from dmsign_fast.envelope.trust import load_trust_anchors
+
+    anchors = load_trust_anchors(args.timestamp_root_cert)
+    ask = over_http(args.timestamp_url)
+    return lambda signature: request_timestamp(signature, ask, anchors)
+
+
+def _reuse(args: argparse.Namespace) -> Reuse | None:
+    if not args.reuse and not args.reuse_from:
+        if args.reuse_cert:
+            raise ParameterError("--reuse-cert goes with --reuse or --reuse-from")
+        return None
+    from dmsign_fast.envelope.trust import load_trust_anchors
+    from dmsign_fast.pipeline.plan import Reuse
+
+    certificates = load_trust_anchors(*args.reuse_cert).certificates if args.reuse_cert else ()
+    return Reuse(reference=args.reuse_from, certificates=certificates)
+
+
+def sign_options(args: argparse.Namespace) -> SignOptions:
+    """What the options want signed, and how."""
+    from dmsign_fast.pipeline.plan import SignOptions
+
+    return SignOptions(
+        recipe=recipe(args),
+        form=args.artifact,
+        media_type=_MEDIA_TYPES[args.signature_format],
+        legacy=args.manifest_form == "legacy",
+        expiry=args.expiry,
+        user_metadata=by_name(args.user_metadata, "--user-metadata"),
+        agent=AGENT,
+        dm_verity=not args.no_dm_verity,
+        manifest_signature=not args.no_manifest_signature,
+        platform=args.platform,
+        recursive=args.recursive,
+        jobs=args.jobs,
+        conversion=conversion(args),
+        pkcs7_digest=args.digest,
+        certificates=not args.no_certs,
+        reuse=_reuse(args),
+    )
+
+
+def layer_json(layer: SignedLayer) -> dict[str, Any]:
+    """All that is known of a layer."""
+    return {
+        "digest": layer.digest,
+        "diff_id": layer.diff_id,
+        "root_hash": layer.root_hash.hex(),
+        "size": layer.size,
+        "uncompressed_size": layer.uncompressed_size,
+        "reused": layer.reused,
+    }
+
+
+def signed_json(signed: SignedImage) -> dict[str, Any]:
+    """All that is known of a signed manifest."""
+
+    def digest(descriptor: Any) -> str | None:
+        return descriptor and str(descriptor.digest)
+
+    return {
+        "manifest": digest(signed.manifest),
+        "media_type": signed.manifest.media_type,
+        "dm_verity_artifact": digest(signed.dm_verity),
+        "notary_signature": digest(signed.notary),
+        "added": [digest(one) for one in signed.added],
+        "layers": [layer_json(layer) for layer in signed.layers],
+        "seconds": {name: round(value, 6) for name, value in signed.seconds.items()},
+    }
+
+
+def print_layers(layers: Iterable[SignedLayer]) -> None:
+    """The root hash of each different layer."""
+    for layer in dict.fromkeys(layers):
+        reused = f"  reused from {layer.reused}" if layer.reused else ""
+        print(f"{layer.root_hash.hex()}  {layer.digest}{reused}")
+
+
+def print_signed(name: str, signed: SignedImage) -> None:
+    """What there is now, and what of it is new."""
+    print_layers(signed.layers)
+    verb = "Successfully signed" if signed.added else "Already signed"
+    print(f"{verb} {name}@{signed.manifest.digest}")
+    for artifact in signed.added:
+        print(f"Pushed the signature to {name}@{artifact.digest}")

@@ -1,0 +1,117 @@
+"""``dmsign-fast verity open``: open a signed device by veritysetup."""
+
+from __future__ import annotations
+
+import argparse
+import shlex
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from dmsign_fast.cli.output import print_json, print_line
+from dmsign_fast.cli.verity.options import add_layout_options, hex_bytes, read_root_hash
+from dmsign_fast.errors import ParameterError, VerificationError
+
+if TYPE_CHECKING:
+    from dmsign_fast.node.device import OpenCommand
+
+__all__ = ["EXAMPLES", "HELP", "add_arguments", "run"]
+
+HELP = "open a signed device by veritysetup"
+EXAMPLES = """\
+examples:
+  sudo dmsign-fast verity open image.erofs layer0       with what verity sign wrote beside it
+  sudo dmsign-fast verity open image.erofs layer0 image.verity --root-hash-file image.roothash \\
+      --root-hash-signature image.p7s
+  dmsign-fast verity open image.erofs layer0 --dry-run
+then:
+  sudo mount -t erofs -o ro /dev/mapper/layer0 /mnt
+"""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of the command."""
+    add = parser.add_argument
+    add("data", metavar="DATA", type=Path, help="file or device")
+    add("name", metavar="NAME", help="of the device below /dev/mapper")
+    add("hash", metavar="HASH", type=Path, nargs="?", help="default: DATA.verity (without .raw)")
+    add(
+        "root_hash",
+        metavar="ROOT_HASH",
+        type=hex_bytes,
+        nargs="?",
+        help="default: in DATA.roothash",
+    )
+    add("--root-hash-signature", type=Path, metavar="FILE", help="default: DATA.roothash.p7s")
+    add("--unsigned", action="store_true", help="without a signature, if the kernel allows that")
+    add("--dry-run", action="store_true", help="print the command line, and run nothing")
+    add_layout_options(parser)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Run the command; its exit status."""
+    from dmsign_fast.node.device import open_device
+
+    command = _command(args)
+    if args.dry_run:
+        if args.output == "json":
+            print_json({"command": command.words})
+        else:
+            print(shlex.join(command.words))
+        return 0
+    if command.signature:
+        _check(args, command.signature)
+    device = open_device(command)
+    if args.output == "json":
+        print_json({"device": str(device), "command": command.words})
+    else:
+        print_line(str(device))
+    return 0
+
+
+def _command(args: argparse.Namespace) -> OpenCommand:
+    from dmsign_fast.node.device import OpenCommand
+    from dmsign_fast.pipeline.files import SignedPaths
+
+    if args.unsigned and args.root_hash_signature:
+        raise ParameterError("--unsigned and --root-hash-signature exclude each other")
+    beside = SignedPaths.beside(args.data)
+    if args.root_hash is None and args.root_hash_file is None:
+        args.root_hash_file = beside.root_hash
+    return OpenCommand(
+        data=args.data,
+        name=args.name,
+        hashes=args.hash or beside.hash_file,
+        root_hash=args.root_hash or args.root_hash_file,
+        signature=None if args.unsigned else args.root_hash_signature or beside.signature,
+        options=_options(args),
+    )
+
+
+def _options(args: argparse.Namespace) -> tuple[str, ...]:
+    place = ("--hash-offset", str(args.hash_offset)) if args.hash_offset else ()
+    if not args.no_superblock:
+        return place  # the superblock has the rest
+    if args.salt is None:
+        raise ParameterError("--no-superblock needs the --salt of the tree (- for none)")
+    return (
+        "--no-superblock",
+        *("--hash", args.algorithm, "--format", str(args.format)),
+        *("--data-block-size", str(args.data_block_size)),
+        *("--hash-block-size", str(args.hash_block_size)),
+        *(("--data-blocks", str(args.data_blocks)) if args.data_blocks else ()),
+        *("--salt", args.salt.hex() or "-"),
+        *place,
+    )
+
+
+def _check(args: argparse.Namespace, signature: Path) -> None:
+    """Refuse what Linux would, whatever it trusts: it says less about it."""
+    from dmsign_fast.node.judge import Outcome, judge
+    from dmsign_fast.signing.certificates import read_file
+
+    judgement = judge(read_file(signature), read_root_hash(args), None)
+    if judgement.outcome is Outcome.REFUSED:
+        raise VerificationError(
+            f"Linux would refuse {signature}, {judgement.errno}: {judgement.reason}; "
+            f"{judgement.advice}"
+        )

@@ -1,0 +1,109 @@
+"""Signed devices by veritysetup, with what Linux says to them explained."""
+
+from __future__ import annotations
+
+import errno
+import os
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+from dmsign_fast.errors import ProgramError, VerificationError
+from dmsign_fast.node.system import administrators_environment
+from dmsign_fast.processes import Finished, run_program
+
+__all__ = ["OpenCommand", "close_device", "open_device"]
+
+_SECONDS = 300.0  # udev may be slow
+
+# libdevmapper: "device-mapper: reload ioctl on NAME (254:0) failed: Required key not available"
+_FAILED = re.compile(r"ioctl on .*?failed: ([^;]+)")
+_NAMES = {os.strerror(number): name for number, name in errno.errorcode.items()}
+# of the signature: a damaged one does not come this far, see judge()
+_REFUSALS = {
+    "ENOKEY": "no certificate in the kernel leads to the signer, .dm-verity is not sealed, or a "
+    "signature is required and there is none",
+    "EKEYREJECTED": "a trusted certificate names the signer, but its key did not make this "
+    "signature",
+    "EBADMSG": "the signature is malformed",
+    "ENOPKG": "the kernel lacks an algorithm of the signature",
+}
+_DOCTOR = "run dmsign-fast doctor with --cert as root, and doctor --signature with --cert"
+
+
+@dataclass(frozen=True)
+class OpenCommand:
+    """What ``veritysetup open`` is told.
+
+    Attributes:
+        data: file or device.
+        name: of the new device, below /dev/mapper.
+        hashes: file or device with the hash area.
+        root_hash: raw, or the file with its hex text.
+        signature: the file with the signature of the root hash, or None.
+        options: of the hash area, by veritysetup's names.
+    """
+
+    data: Path
+    name: str
+    hashes: Path
+    root_hash: bytes | Path
+    signature: Path | None
+    options: tuple[str, ...] = ()
+
+    @property
+    def words(self) -> tuple[str, ...]:
+        """The whole command line."""
+        root_hash = (
+            ("--root-hash-file", str(self.root_hash))
+            if isinstance(self.root_hash, Path)
+            else (self.root_hash.hex(),)
+        )
+        signature = ("--root-hash-signature", str(self.signature)) if self.signature else ()
+        places = (_operand(self.data), self.name, _operand(self.hashes))
+        return ("veritysetup", "open", *places, *root_hash, *signature, *self.options)
+
+
+def open_device(command: OpenCommand) -> Path:
+    """Open the device and return its path; what it holds is verified when it is read.
+
+    Raises:
+        VerificationError: Linux refuses the signature.
+        ProgramError: veritysetup fails otherwise, such as without root or device-mapper.
+    """
+    done = _run(command.words)
+    if not done.exit_code:
+        return Path("/dev/mapper") / command.name
+    found = _FAILED.search(done.last_words)
+    name = _NAMES.get(found[1].strip(), "") if found else ""
+    if name in _REFUSALS:
+        raise VerificationError(f"Linux refuses to open it, {name}: {_REFUSALS[name]}; {_DOCTOR}")
+    raise _failed("open", done)
+
+
+def close_device(name: str) -> None:
+    """Close the device; ProgramError if it is not open, is in use, or may not be closed."""
+    done = _run(("veritysetup", "close", name))
+    if done.exit_code:
+        raise _failed("close", done)
+
+
+def _failed(action: str, done: Finished) -> ProgramError:
+    said = done.last_words or done.out.decode(errors="replace").strip() or "nothing"
+    hint = "" if os.geteuid() == 0 else "; it needs root"
+    return ProgramError(
+        f"veritysetup {action}: exit status {done.exit_code}, it said: {said}{hint}"
+    )
+
+
+def _run(words: tuple[str, ...]) -> Finished:
+    # for systems without udev, as libdevmapper has it
+    without_udev = {one: os.environ[one] for one in ("DM_DISABLE_UDEV",) if one in os.environ}
+    environment = administrators_environment() | without_udev
+    return run_program(words, timeout=_SECONDS, environment=environment)
+
+
+def _operand(path: Path) -> str:
+    """Return the path as no option of the program."""
+    text = str(path)
+    return f"./{text}" if text.startswith("-") else text

@@ -1,0 +1,41 @@
+"""Whether a node can refuse images that are not signed, and why not."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from dmsign_fast.node.containerd import check_containerd
+from dmsign_fast.node.findings import Finding
+from dmsign_fast.node.kernel import check_ipe, check_kernel, look_at_kernel
+from dmsign_fast.node.keyrings import check_certificate, check_keyrings, look_at_keyrings
+from dmsign_fast.node.programs import check_programs
+
+if TYPE_CHECKING:
+    from cryptography import x509
+
+    from dmsign_fast.node.system import System
+
+__all__ = ["examine"]
+
+
+def examine(
+    system: System, certificates: Sequence[x509.Certificate] = (), *, probe_seal: bool = False
+) -> tuple[Finding, ...]:
+    """Look at all that enforcement needs; nothing is changed, and root sees more than others.
+
+    Args:
+        system: the node.
+        certificates: are to be trusted by its kernel.
+        probe_seal: see ``look_at_keyrings``.
+    """
+    kernel = look_at_kernel(system)
+    rings = look_at_keyrings(system, kernel, probe_seal=probe_seal)
+    return (
+        *check_kernel(kernel),
+        *check_ipe(system, kernel),
+        *check_keyrings(rings, kernel),
+        *(check_certificate(rings, one) for one in certificates),
+        *check_programs(system),
+        *check_containerd(system),
+    )

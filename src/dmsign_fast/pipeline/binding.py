@@ -1,0 +1,50 @@
+"""What binds each layer to its root hash.
+
+The signature of a root hash does not say which layer it is of: who can push could attach that of
+one layer as that of another, both by a signer who is trusted. So the Notary Project signature of
+an image, where its layers are signed with it, holds the digest of all root hashes and the recipe.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from dmsign_fast.oci.descriptor import Digest
+from dmsign_fast.strict_json import dump_json
+from dmsign_fast.trust.policy import Validation
+from dmsign_fast.trust.verdict import Outcome
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from dmsign_fast.erofs.recipe import Recipe
+    from dmsign_fast.trust.verdict import SignatureVerdict
+
+__all__ = ["ROOT_HASHES", "bound_by", "digest_of_roots"]
+
+ROOT_HASHES = "dmsign-fast.root-hashes"  # user metadata, as notation calls it
+
+
+def digest_of_roots(roots: Iterable[tuple[Digest, bytes]], recipe: Recipe | None) -> str:
+    """The digest of all layers with their root hashes, and the recipe that artifacts record.
+
+    It is that of JSON without spaces, names sorted: ``{"layers":{DIGEST:ROOT_HASH,...},
+    "recipe":{...}}``; without a recipe null.
+    """
+    layers = {layer: root_hash.hex() for layer, root_hash in roots}
+    return str(Digest.of(dump_json({"layers": layers, "recipe": recipe and recipe.fields()})))
+
+
+def bound_by(verdict: SignatureVerdict) -> str | None:
+    """The digest of root hashes in a signature that counts; None if it holds none.
+
+    Its signer must be trusted, also where the policy would only log that he is not.
+    """
+    authentic = any(
+        one.validation is Validation.AUTHENTICITY and one.outcome is Outcome.PASSED
+        for one in verdict.findings
+    )
+    if not (verdict.accepted and authentic and verdict.target):
+        return None
+    found = (verdict.target.get("annotations") or {}).get(ROOT_HASHES)
+    return None if found is None else str(found)

@@ -1,0 +1,115 @@
+"""Signatures that are there already and say the same: signing again adds nothing."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+from dmsign_fast.envelope.notary import check_envelope, parse_envelope
+from dmsign_fast.envelope.pkcs7 import verify_root_hash
+from dmsign_fast.envelope.trust import TrustAnchors
+from dmsign_fast.errors import FormatError, NotFoundError, ParameterError, VerificationError
+from dmsign_fast.oci.manifest import Manifest
+from dmsign_fast.oci.store import refers_to
+from dmsign_fast.pipeline.artifact import (
+    NOTARY_TYPE,
+    fetch_blob,
+    form_of,
+    read_dm_verity,
+    recipe_of,
+)
+from dmsign_fast.pipeline.binding import ROOT_HASHES
+from dmsign_fast.signing.scheme import pkcs7_scheme
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from dmsign_fast.oci.descriptor import Descriptor, Digest
+    from dmsign_fast.oci.store import Store
+    from dmsign_fast.pipeline.plan import SignOptions
+    from dmsign_fast.signing.signer import Signer
+
+__all__ = ["find_layers", "find_notary"]
+
+
+def find_layers(
+    store: Store,
+    subject: Descriptor,
+    known: Sequence[Descriptor],
+    roots: Sequence[tuple[Digest, bytes]],
+    signer: Signer,
+    options: SignOptions,
+) -> Descriptor | None:
+    """The referrer with good signatures of this key and kind over these root hashes."""
+    form = form_of(options.form)
+    anchors = TrustAnchors((signer.certificate_chain[0],))
+    wanted = dict(roots)
+    digests = [layer for layer, _ in roots]
+    form_of_each = (
+        pkcs7_scheme(signer.key_spec, options.pkcs7_digest).name,
+        len(signer.certificate_chain) if options.certificates else 0,
+    )
+
+    def same(manifest: Manifest) -> bool:
+        if manifest.artifact_type != form.artifact_type or recipe_of(manifest) != options.recipe:
+            return False
+        signatures = read_dm_verity(store, manifest, digests)
+        for one in signatures:
+            verdict = verify_root_hash(one.signature, wanted[one.layer], anchors)
+            if (verdict.scheme, verdict.embedded) != form_of_each:
+                return False
+        return all(one.root_hash == wanted[one.layer] for one in signatures)
+
+    return _find(store, subject, known, same)
+
+
+def find_notary(
+    store: Store,
+    subject: Descriptor,
+    known: Sequence[Descriptor],
+    root_hashes: str | None,
+    signer: Signer,
+    options: SignOptions,
+) -> Descriptor | None:
+    """The referrer that is a good signature of this key, with these claims, over a manifest.
+
+    Without ``root_hashes`` it may be of any.
+    """
+
+    def same(manifest: Manifest) -> bool:
+        if NOTARY_TYPE not in (manifest.artifact_type, manifest.config.media_type):
+            return False
+        layer = manifest.layers[0] if len(manifest.layers) == 1 else None
+        if layer is None or layer.media_type != options.media_type:
+            return False
+        envelope = parse_envelope(fetch_blob(store, layer), layer.media_type)
+        check_envelope(envelope, target=subject.plain().to_json())
+        metadata = envelope.user_metadata
+        bound = metadata.pop(ROOT_HASHES, None)
+        return (
+            envelope.certificate_chain == tuple(signer.certificate_chain)
+            and metadata == dict(options.user_metadata)
+            and root_hashes in (None, bound)
+            and (envelope.expiry is None) == (options.expiry is None)
+            and (envelope.expiry is None or envelope.expiry > datetime.now(UTC))
+            and (envelope.timestamp_token is None) == (options.timestamp is None)
+        )
+
+    return _find(store, subject, known, same)
+
+
+def _find(
+    store: Store,
+    subject: Descriptor,
+    known: Sequence[Descriptor],
+    same: Callable[[Manifest], bool],
+) -> Descriptor | None:
+    """The first of the referrers that is the same; what is broken, gone or foreign is none."""
+    for descriptor in known:
+        try:
+            manifest = store.fetch_manifest(descriptor)
+            if isinstance(manifest, Manifest) and refers_to(manifest, subject) and same(manifest):
+                return manifest.descriptor
+        except (FormatError, VerificationError, NotFoundError, ParameterError):
+            continue
+    return None

@@ -1,0 +1,155 @@
+"""What is signed and how: the values that pass between the steps."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from datetime import timedelta
+from typing import TYPE_CHECKING
+
+from dmsign_fast.pipeline.binding import digest_of_roots
+from dmsign_fast.pipeline.layers import Conversion
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+    from datetime import datetime
+
+    from cryptography import x509
+
+    from dmsign_fast.erofs.recipe import Recipe
+    from dmsign_fast.oci.descriptor import Descriptor, Digest
+
+__all__ = ["JWS", "Plan", "Reuse", "SignOptions", "SignedImage", "SignedLayer"]
+
+JWS = "application/jose+json"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Reuse:
+    """Where root hashes may come from, instead of from layers.
+
+    Attributes:
+        reference: the tag or digest of an image in the same store, besides the one to sign; by
+            default all that the store lists, up to a bound.
+        certificates: of signers who count as the signer himself does.
+    """
+
+    reference: str | None = None
+    certificates: Sequence[x509.Certificate] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class SignOptions:
+    """What is signed and how.
+
+    Attributes:
+        recipe: of the nodes.
+        form: of the dm-verity artifact, a name in artifact.FORMS.
+        media_type: of the Notary Project envelope, JWS or COSE.
+        legacy: whether the manifest of that signature is of the form that all versions of notation
+            find.
+        expiry: of the Notary Project signature, at a time or after so much.
+        user_metadata: signed with the manifest's descriptor.
+        timestamp: gets the signature, returns an RFC 3161 token.
+        agent: what the envelope says made it.
+        dm_verity: whether layers are signed.
+        manifest_signature: whether the manifest is signed.
+        force: sign again where a signature of the same key and content is there.
+        platform: of an index, sign this manifest.
+        recursive: of an index, sign all manifests.
+        jobs: layers at a time.
+        conversion: of the layers.
+        pkcs7_digest: for the root hashes; by default that of the key.
+        certificates: whether they are embedded in the signatures of root hashes.
+        reuse: take root hashes that were signed before, see ``reuse``.
+        signing_time: of the Notary Project signature, by default now.
+    """
+
+    recipe: Recipe
+    form: str = "notation"
+    media_type: str = JWS
+    legacy: bool = True
+    expiry: datetime | timedelta | None = None
+    user_metadata: Mapping[str, str] = field(default_factory=dict)
+    timestamp: Callable[[bytes], bytes] | None = None
+    agent: str | None = None
+    dm_verity: bool = True
+    manifest_signature: bool = True
+    force: bool = False
+    platform: str | None = None
+    recursive: bool = False
+    jobs: int = 1
+    conversion: Conversion = field(default_factory=Conversion)
+    pkcs7_digest: str | None = None
+    certificates: bool = True
+    reuse: Reuse | None = None
+    signing_time: datetime | None = None
+
+    def expires(self, signed: datetime) -> datetime | None:
+        """When a signature of that time expires."""
+        return signed + self.expiry if isinstance(self.expiry, timedelta) else self.expiry
+
+
+@dataclass(frozen=True)
+class SignedLayer:
+    """A layer and its root hash.
+
+    Attributes:
+        digest: of its bytes.
+        diff_id: of the uncompressed tar.
+        size: of its bytes.
+        root_hash: of the dm-verity device that the recipe makes of it.
+        uncompressed_size: bytes; None if the layer was not read.
+        reused: the dm-verity artifact that has the root hash, instead.
+        seconds: that the conversion took.
+    """
+
+    digest: Digest
+    diff_id: Digest
+    size: int
+    root_hash: bytes
+    uncompressed_size: int | None = None
+    reused: Digest | None = None
+    seconds: float = 0
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A manifest that is to be signed, and all that its signatures are made from.
+
+    Attributes:
+        manifest: what is signed.
+        layers: in the order of the manifest, equal ones too; none if none are to be signed.
+    """
+
+    manifest: Descriptor
+    layers: tuple[SignedLayer, ...]
+
+    @property
+    def roots(self) -> list[tuple[Digest, bytes]]:
+        """The layers' digests and root hashes."""
+        return [(layer.digest, layer.root_hash) for layer in self.layers]
+
+    def root_hashes(self, options: SignOptions) -> str | None:
+        """The digest that binds layers to root hashes."""
+        return digest_of_roots(self.roots, options.recipe) if self.layers else None
+
+
+@dataclass(frozen=True)
+class SignedImage:
+    """What became of one manifest.
+
+    Attributes:
+        manifest: what was signed.
+        layers: each different layer, with its root hash.
+        dm_verity: the artifact of the layers' signatures; None if none was asked for.
+        notary: the manifest's signature, the same.
+        added: the artifacts that were not there before.
+        seconds: what the stages took.
+    """
+
+    manifest: Descriptor
+    layers: tuple[SignedLayer, ...]
+    dm_verity: Descriptor | None
+    notary: Descriptor | None
+    added: tuple[Descriptor, ...]
+    seconds: Mapping[str, float]

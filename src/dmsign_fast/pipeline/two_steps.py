@@ -1,0 +1,250 @@
+"""Sign an image in two steps, for keys that no computer of ours can reach."""
+
+from __future__ import annotations
+
+import contextlib
+import re
+from dataclasses import replace
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+from dmsign_fast.erofs.recipe import Recipe
+from dmsign_fast.errors import ParameterError, VerificationError
+from dmsign_fast.oci.descriptor import Descriptor, Digest
+from dmsign_fast.outputs import Outputs
+from dmsign_fast.pipeline.handover import Handover, Message, check_new
+from dmsign_fast.pipeline.plan import Plan, SignedLayer, SignOptions
+from dmsign_fast.pipeline.sign_image import (
+    plan_image,
+    push_signed,
+    sign_layer,
+    sign_planned,
+    sign_subject,
+)
+from dmsign_fast.signing.elsewhere import NotSignedError, Recorder
+from dmsign_fast.strict_json import Members
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+    from pathlib import Path
+
+    from cryptography import x509
+
+    from dmsign_fast.oci.store import Store
+    from dmsign_fast.pipeline.plan import SignedImage
+
+__all__ = ["attach_image", "image_of", "prepare_image"]
+
+_OPTIONS = (
+    *("recipe", "form", "media_type", "legacy", "expiry", "user_metadata", "agent"),
+    *("manifest_signature", "pkcs7_digest", "certificates", "signing_time"),
+)
+_ROOT_HASH = re.compile("[0-9a-f]{64}")
+
+
+def prepare_image(
+    store: Store,
+    wanted: str,
+    chain: Sequence[x509.Certificate],
+    options: SignOptions,
+    directory: Path,
+    *,
+    reference: str,
+    oci_layout: bool,
+    progress: Callable[[int], object] = lambda _: None,
+    found: Callable[[int], object] = lambda _: None,
+) -> tuple[list[Plan], Handover]:
+    """Hash an image and write what must be signed; nothing is pushed.
+
+    Args:
+        store: where the image is.
+        wanted: its tag or digest.
+        chain: of the signer, leaf first.
+        options: what is signed and how; what is there already does not matter.
+        directory: for the files: new, or empty.
+        reference: how the image is found again, for the record.
+        oci_layout: whether that is in an OCI image layout.
+        progress: as sign_image.
+        found: as sign_image.
+
+    Raises:
+        SigningError: the certificates must not sign.
+        ParameterError: the directory is not empty; and as sign_image, also for the rest.
+    """
+    check_new(directory)  # before layers are read
+    recorder = Recorder(chain)
+    resolved = store.resolve(wanted).descriptor.digest
+    now = datetime.now(UTC).replace(microsecond=0)
+    options = replace(options, signing_time=now, expiry=options.expires(now))
+    plans = plan_image(store, resolved, recorder, options, progress=progress, found=found)
+    messages: list[Message] = []
+
+    @contextlib.contextmanager
+    def asked(name: str, suffix: str, what: str) -> Iterator[None]:
+        """Note what is asked for within."""
+        before = len(recorder.asked)
+        with contextlib.suppress(NotSignedError):
+            yield
+        for content, scheme in recorder.asked[before:]:
+            number = 1 + sum(one.file.startswith(name) for one in messages)
+            messages.append(Message(f"{name}-{number}{suffix}", what, scheme, content))
+
+    for plan in plans:
+        for layer in plan.layers:
+            with asked("root-hash", ".txt", f"the root hash of layer {layer.digest}"):
+                sign_layer(layer.root_hash, recorder, options)
+        if options.manifest_signature:
+            with asked("notary", ".bin", f"the Notary Project signature of {plan.manifest.digest}"):
+                sign_subject(plan, recorder, options)
+    made = {
+        "reference": reference,
+        "oci_layout": oci_layout,
+        "resolved": resolved,
+        "options": _options_json(options),
+        "images": [_plan_json(plan) for plan in plans],
+    }
+    handover = Handover(directory, "image", tuple(chain), tuple(messages), made)
+    with Outputs() as outputs:
+        handover.write(outputs, options.agent)
+    return plans, handover
+
+
+def image_of(handover: Handover) -> tuple[str, bool]:
+    """The reference of the image that was prepared, and whether it is in an OCI image layout."""
+    made = _made(handover)
+    return made.text("reference"), made.flag("oci_layout")
+
+
+def attach_image(
+    store: Store,
+    wanted: str,
+    handover: Handover,
+    *,
+    timestamp: Callable[[bytes], bytes] | None = None,
+) -> list[SignedImage]:
+    """Verify the signatures that were made, wrap and push them.
+
+    What the image has already, byte by byte, is not added again.
+
+    Args:
+        store: where the image is.
+        wanted: its tag or digest.
+        handover: the directory, with the signatures.
+        timestamp: as in SignOptions.
+
+    Raises:
+        VerificationError: the tag names another image than was prepared.
+        NotFoundError: the image is not there.
+        StorageError: signatures are missing.
+        SigningError: one is wrong, a file was changed, or the certificates are no longer valid.
+        FormatError: the record is malformed.
+        ParameterError: the signature would have expired.
+    """
+    made = _made(handover)
+    options = replace(_options(made), timestamp=timestamp)
+    now = datetime.now(UTC)
+    expiry = options.expires(now)
+    if expiry is not None and expiry <= now:
+        raise ParameterError(f"the signature expires on {expiry}: prepare again")
+    plans = [
+        _plan(Members(one, ("manifest", "layers"), f"{made.what}, images[{number}]"))
+        for number, one in enumerate(made.array("images"))
+    ]
+    resolved = store.resolve(wanted).descriptor.digest
+    if resolved != made.text("resolved"):
+        raise VerificationError(
+            f"{wanted} names {resolved}, and named {made.text('resolved')} when it was prepared: "
+            "it was moved meanwhile; prepare again"
+        )
+    for plan in plans:
+        store.fetch_manifest(plan.manifest)
+    signer = handover.answers()
+    ready = [sign_planned(store, plan, signer, replace(options, force=True)) for plan in plans]
+    signer.check_used()
+    pushed = []
+    for signed, artifacts in ready:
+        known = {one.digest for one in store.referrers(signed.manifest)}
+        new = [one for one in artifacts if one.manifest.descriptor.digest not in known]
+        added = tuple(one.manifest.descriptor for one in new)
+        pushed.append(push_signed(store, replace(signed, added=added), new))
+    return pushed
+
+
+def _made(handover: Handover) -> Members:
+    known = ("reference", "oci_layout", "resolved", "options", "images")
+    return Members(handover.made, known, f"{handover.directory}/manifest.json, made")
+
+
+def _options_json(options: SignOptions) -> dict[str, Any]:
+    value = {name: getattr(options, name) for name in _OPTIONS}
+    for name in ("expiry", "signing_time"):
+        value[name] = value[name] and value[name].isoformat()
+    return value | {
+        "recipe": options.recipe.fields(),
+        "user_metadata": dict(options.user_metadata),
+    }
+
+
+def _options(made: Members) -> SignOptions:
+    value = Members(made.value("options"), _OPTIONS, f"{made.what}, options")
+    try:
+        recipe = Recipe.from_fields(value.annotations("recipe"))
+    except (KeyError, ValueError) as error:
+        raise value.wrong("recipe", f"is malformed: {error}") from error
+    return SignOptions(
+        recipe=recipe,
+        form=value.text("form"),
+        media_type=value.text("media_type"),
+        legacy=value.flag("legacy"),
+        expiry=_time(value, "expiry") if value.has("expiry") else None,
+        user_metadata=value.annotations("user_metadata"),
+        agent=value.optional_text("agent"),
+        manifest_signature=value.flag("manifest_signature"),
+        pkcs7_digest=value.optional_text("pkcs7_digest"),
+        certificates=value.flag("certificates"),
+        signing_time=_time(value, "signing_time"),
+    )
+
+
+def _time(value: Members, name: str) -> datetime:
+    try:
+        time = datetime.fromisoformat(value.text(name))
+    except ValueError:
+        raise value.wrong(name, "is not a time") from None
+    if time.tzinfo is None:
+        raise value.wrong(name, "has no time zone")
+    return time
+
+
+def _plan_json(plan: Plan) -> dict[str, Any]:
+    layers = [
+        {
+            "digest": layer.digest,
+            "diff_id": layer.diff_id,
+            "size": layer.size,
+            "root_hash": layer.root_hash.hex(),
+            "uncompressed_size": layer.uncompressed_size,
+            "reused": layer.reused,
+        }
+        for layer in plan.layers
+    ]
+    return {"manifest": plan.manifest.plain().to_json(), "layers": layers}
+
+
+def _plan(value: Members) -> Plan:
+    def layer(one: Any) -> SignedLayer:
+        entry = Members(one, (), f"{value.what}, layers")
+        if not _ROOT_HASH.fullmatch(entry.text("root_hash")):
+            raise entry.wrong("root_hash", "is not a root hash in lower-case hex digits")
+        reused = entry.optional_text("reused")
+        return SignedLayer(
+            Digest(entry.text("digest")),
+            Digest(entry.text("diff_id")),
+            entry.integer("size"),
+            bytes.fromhex(entry.text("root_hash")),
+            entry.integer("uncompressed_size") if entry.has("uncompressed_size") else None,
+            Digest(reused) if reused else None,
+        )
+
+    manifest = Descriptor.from_json(value.value("manifest"), f"{value.what}, manifest")
+    return Plan(manifest, tuple(layer(one) for one in value.array("layers")))

@@ -1,0 +1,66 @@
+"""Who signs, and whom the kernel trusts."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import pki
+
+
+@dataclass(frozen=True)
+class People:
+    """All signers by name, their files below ``directory``, and which certificates are enrolled."""
+
+    directory: Path
+    entities: dict[str, pki.Entity]
+    trusted: tuple[str, ...]
+
+    def __getitem__(self, name: str) -> pki.Entity:
+        return self.entities[name]
+
+    def files(self, name: str) -> pki.Files:
+        return self[name].write(self.directory / name)
+
+    @property
+    def certificates(self) -> dict[str, bytes]:
+        """The DER certificates to enrol, by name."""
+        return {name: pki.der(self[name].certificate) for name in self.trusted}
+
+    @property
+    def anchors(self) -> bytes:
+        """The same certificates, as ``verity verify --cert`` wants them."""
+        return pki.pem(*(self[name].certificate for name in self.trusted))
+
+
+def make_people(directory: Path) -> People:
+    """Make everyone, each with a key of their own, but for the impostor's name and serial."""
+    own = {key: pki.make_leaf(name=f"Trusted {key}", key=key) for key in pki.KEY_SPECS}
+    root, stranger = pki.make_root("Trusted Root"), pki.make_root("Untrusted Root")
+    middle = pki.make_intermediate(stranger, "Trusted Middle")
+    not_a_ca = pki.make_not_a_ca(pki.make_root("Anyone"))
+    trusted = own | {
+        "root": root,
+        "middle": middle,
+        "expired": pki.make_expired_leaf(name="Expired"),
+        "usage": pki.make_no_signature_leaf(name="Not for signatures"),
+        "v1": pki.make_v1_leaf(directory / "v1", own["EC-256"]),
+        "not a CA": not_a_ca,
+    }
+    known = own["RSA-2048"].certificate
+    return People(
+        directory,
+        trusted
+        | {
+            "below root": pki.make_leaf(root, "Below Root", key="RSA-2048"),
+            "below between": pki.make_leaf(pki.make_intermediate(root, "Between"), "Below Between"),
+            "below middle": pki.make_leaf(middle, "Below Middle"),
+            "below stranger": pki.make_leaf(stranger, "Below Stranger"),
+            "below not a CA": pki.make_leaf(not_a_ca, "Below Not A CA"),
+            "stranger": pki.make_leaf(name="Stranger", key="RSA-2048"),
+            "impostor": pki.make_leaf(
+                name="Trusted RSA-2048", key="RSA-2048", key_name="2", serial=known.serial_number
+            ),
+        },
+        tuple(trusted),
+    )

@@ -1,0 +1,29 @@
+"""Images and signatures, good and bad: the kernel's verdict on each, and that ours is the same."""
+
+import pytest
+
+from kernel.cases import CASES
+from kernel.images import bad_blocks
+
+
+def check(case, judged):
+    """The kernel says and reads what it should, and dmsign-fast agrees with it."""
+    answer, image = judged.answers[case.name], judged.image(case.name)
+    assert answer.verdict == case.expected or not case.expected
+    if answer.sha256:
+        bad = bad_blocks(answer.verdict)
+        assert answer.sha256 == case.readable(image, bad)
+        assert answer.status == ("C" if bad else "V")
+    if not case.judged:
+        return
+    ours = image.verify(judged.anchors)
+    assert ours in (0, 1, 3)
+    if case.expected:
+        assert (ours == 0) == (case.expected == "reads" and not case.stricter)
+    else:
+        assert ours != 0 or answer.verdict == "reads", "dmsign-fast is laxer than the kernel"
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
+def test_verdict(case, judged):
+    check(case, judged)
