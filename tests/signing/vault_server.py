@@ -16,6 +16,7 @@ import contextlib
 import ipaddress
 import json
 import ssl
+import sys
 import threading
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -197,6 +198,14 @@ def handler_of(server: Vault):
     return Handler
 
 
+class Listener(ThreadingHTTPServer):
+    daemon_threads = True
+
+    def handle_error(self, request, client_address):
+        if not isinstance(sys.exc_info()[1], OSError):  # a client that does not trust us hangs up
+            super().handle_error(request, client_address)
+
+
 @contextlib.contextmanager
 def vault(monkeypatch, directory):
     """Run the server; the environment leads the SDK, and every process started here, to it."""
@@ -205,8 +214,7 @@ def vault(monkeypatch, directory):
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(files.chain, files.key)
     server = Vault()
-    with ThreadingHTTPServer(("127.0.0.1", 0), handler_of(server)) as listener:
-        listener.daemon_threads = True
+    with Listener(("127.0.0.1", 0), handler_of(server)) as listener:
         listener.socket = context.wrap_socket(
             listener.socket, server_side=True, do_handshake_on_connect=False
         )
