@@ -59,6 +59,9 @@ MAY_IMPORT = {
     "errors": set(),
 }
 HEAVY = (
+    "azure",
+    "boto3",
+    "botocore",
     "numpy",
     "cryptography",
     "asn1crypto",

@@ -14,7 +14,9 @@ from helpers import cli
 from helpers_pkcs7 import ROOT_HASH
 from notation import Layout, accepts
 from pki import KEY_SPECS, Entity, make_intermediate, make_leaf, make_root, openssl, pem
+from signing.kms_server import kms
 from signing.softhsm import WITH_PIN, softhsm
+from signing.vault_server import vault
 
 from dmsign_fast.envelope.media import FORMATS
 from dmsign_fast.envelope.notary import check_envelope, parse_envelope, sign_manifest
@@ -69,6 +71,31 @@ def plugin(directory):
             files = entity_of(spec).write(directory / spec)
             options = KeyOptions(certificates=files.chain, config={"cert": str(files.chain)})
             return open_signer(f"plugin:dmsign?id=file:{files.key}", options)
+
+        yield signer
+
+
+@provider
+def aws_kms(directory):
+    with pytest.MonkeyPatch.context() as patch, kms(patch, directory) as server:
+
+        def signer(spec):
+            entity = entity_of(spec)
+            chain = entity.write(directory / spec).chain
+            return open_signer(f"aws-kms:{server.put(entity)}", KeyOptions(certificates=chain))
+
+        yield signer
+
+
+@provider
+def azure_kv(directory):
+    with pytest.MonkeyPatch.context() as patch, vault(patch, directory / "tls") as server:
+
+        def signer(spec):
+            entity = entity_of(spec)
+            server.put(spec, entity)
+            bundle = entity.write(directory / spec).bundle
+            return open_signer(f"azure-kv://{server.host}/{spec}?ca_certs={bundle}")
 
         yield signer
 

@@ -21,6 +21,8 @@ PROVIDERS = {
     "file": "dmsign_fast.signing.local",
     "pkcs11": "dmsign_fast.signing.pkcs11",
     "plugin": "dmsign_fast.signing.plugin",
+    "aws-kms": "dmsign_fast.signing.aws_kms",
+    "azure-kv": "dmsign_fast.signing.azure_kv",
 }
 
 
