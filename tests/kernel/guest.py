@@ -59,6 +59,11 @@ class Answer:
     status: str = ""
     files: list[str] = field(default_factory=list)
 
+    @property
+    def opened(self) -> bool:
+        """Whether there was a device, be it with bad blocks."""
+        return bool(self.status)
+
 
 @dataclass(frozen=True)
 class Boot:

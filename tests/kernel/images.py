@@ -19,6 +19,8 @@ from .people import People
 BLOCK = 4096
 BLOCKS = 16
 
+Change = Callable[["Image", People], object]
+
 
 @dataclass(frozen=True)
 class Image:
@@ -84,7 +86,7 @@ class Case:
     tree: tuple[str, ...] = ()
     blocks: int = BLOCKS
     appended: bool = False
-    change: Callable[[Image, People], object] = lambda *_: None
+    change: Change = lambda *_: None
     stricter: bool = False
     judged: bool = True
 
@@ -100,7 +102,7 @@ class Case:
         seed = int.from_bytes(hashlib.sha256(self.name.encode()).digest()[:4])
         size = self.blocks * self.block_size
         image.data.write_bytes(noise(size, seed))
-        files = people.files(self.signer)
+        files = people.files[self.signer]
         # a multiple of every hash block size
         offset = ("--hash-offset", str(-(-size // BLOCK) * BLOCK)) if self.appended else ()
         behind = (image.data,) if self.appended else ()
