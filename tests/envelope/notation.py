@@ -141,6 +141,8 @@ class Notation:
             "XDG_CONFIG_HOME": str(self.home),
             "XDG_CACHE_HOME": str(self.home / "cache"),
             "NOTATION_EXPERIMENTAL": "1",
+            # what a plugin of ours needs to be the one under test
+            "PYTHONPATH": os.environ.get("PYTHONPATH", ""),
         }
         program = unpacked(*PACKAGE) / "usr/bin/notation"
         return run(program, command, *arguments, env=environment, cwd=self.home)

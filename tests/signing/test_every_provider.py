@@ -10,17 +10,20 @@ own errors belong into a file of its own.
 import contextlib
 
 import pytest
+from helpers import cli
 from helpers_pkcs7 import ROOT_HASH
 from notation import Layout, accepts
 from pki import KEY_SPECS, Entity, make_intermediate, make_leaf, make_root, openssl, pem
+from signing.kms_server import kms
 from signing.softhsm import WITH_PIN, softhsm
+from signing.vault_server import vault
 
 from dmsign_fast.envelope.media import FORMATS
 from dmsign_fast.envelope.notary import check_envelope, parse_envelope, sign_manifest
 from dmsign_fast.envelope.pkcs7 import root_hash_message, sign_root_hash, verify_root_hash
 from dmsign_fast.envelope.trust import TrustAnchors
 from dmsign_fast.errors import SigningError
-from dmsign_fast.signing.providers import open_signer
+from dmsign_fast.signing.providers import KeyOptions, open_signer
 from dmsign_fast.signing.scheme import SCHEMES
 from dmsign_fast.signing.signer import check_raw_signature
 
@@ -55,6 +58,46 @@ def pkcs11(directory):
         for spec in KEY_SPECS:
             token.put(entity_of(spec), spec.encode(), spec)
         yield lambda spec: open_signer(token.uri(f"object={spec};type=private"), WITH_PIN)
+
+
+@provider
+def plugin(directory):
+    """We are both sides: the host, and the plugin with a key in a file."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("NOTATION_LIBEXEC", str(directory))
+        assert cli("plugin", "install").exit_code == 0
+
+        def signer(spec):
+            files = entity_of(spec).write(directory / spec)
+            options = KeyOptions(certificates=files.chain, config={"cert": str(files.chain)})
+            return open_signer(f"plugin:dmsign?id=file:{files.key}", options)
+
+        yield signer
+
+
+@provider
+def aws_kms(directory):
+    with pytest.MonkeyPatch.context() as patch, kms(patch, directory) as server:
+
+        def signer(spec):
+            entity = entity_of(spec)
+            chain = entity.write(directory / spec).chain
+            return open_signer(f"aws-kms:{server.put(entity)}", KeyOptions(certificates=chain))
+
+        yield signer
+
+
+@provider
+def azure_kv(directory):
+    with pytest.MonkeyPatch.context() as patch, vault(patch, directory / "tls") as server:
+
+        def signer(spec):
+            entity = entity_of(spec)
+            server.put(spec, entity)
+            bundle = entity.write(directory / spec).bundle
+            return open_signer(f"azure-kv://{server.host}/{spec}?ca_certs={bundle}")
+
+        yield signer
 
 
 @pytest.fixture(scope="module", params=list(PROVIDERS))

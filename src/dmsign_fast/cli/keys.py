@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import quote
 
-from dmsign_fast.cli.options import by_name, name_and_value
+from dmsign_fast.cli.options import by_name, name_and_value, positive_seconds
 from dmsign_fast.errors import ParameterError, SigningError
 from dmsign_fast.outputs import storage_errors
 
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "add_key_options",
+    "add_plugin_options",
     "add_signature_options",
     "secret_of",
     "signer_of",
@@ -48,6 +49,13 @@ def add_key_options(parser: argparse.ArgumentParser) -> None:
         "signingkeys.json of notation, by default the default key there",
     )
     add("--cert", type=Path, metavar="FILE", help="its certificate and the chain to the root, PEM")
+    add_plugin_options(add)
+    add("--passphrase-file", type=Path, help="of an encrypted key, or a PIN: first line")
+    add("--passphrase-env", metavar="NAME", help="the environment variable that holds it")
+
+
+def add_plugin_options(add: Callable[..., object]) -> None:
+    """What a plugin is told, and how long it has."""
     add(
         "--plugin-config",
         type=name_and_value,
@@ -56,8 +64,13 @@ def add_key_options(parser: argparse.ArgumentParser) -> None:
         metavar="NAME=VALUE",
         help="for the plugin that has the key",
     )
-    add("--passphrase-file", type=Path, help="of an encrypted key, or a PIN: first line")
-    add("--passphrase-env", metavar="NAME", help="the environment variable that holds it")
+    add(
+        "--plugin-timeout",
+        type=positive_seconds,
+        default=300.0,
+        metavar="SECONDS",
+        help="for each answer of the plugin, PINs and taps included; default: 300",
+    )
 
 
 def secret_of(args: argparse.Namespace) -> Callable[[str], bytes]:
@@ -95,17 +108,21 @@ def signer_of(args: argparse.Namespace) -> Signer:
         certificates=args.cert,
         secret=secret_of(args),
         config=by_name(args.plugin_config, "--plugin-config"),
+        timeout=args.plugin_timeout,
     )
     if args.key and is_key_uri(args.key):
         return open_signer(args.key, options)
-    if args.cert:
-        if not args.key:
-            raise ParameterError("--cert needs --key, the private key that belongs to it")
-        return open_signer(f"file:{quote(args.key)}", options)
+    if args.cert and not args.key:
+        raise ParameterError("--cert needs --key, the private key that belongs to it")
+    in_file = f"file:{quote(args.key or '')}"
+    if args.cert and Path(args.key).exists():
+        return open_signer(in_file, options)
     from dmsign_fast.trust.keys import PluginKey, load_signing_keys
     from dmsign_fast.trust.store import config_directory
 
     known = load_signing_keys(config_directory())
+    if args.cert and not isinstance(known.keys.get(args.key), PluginKey):
+        return open_signer(in_file, options)
     if args.key not in known.keys and args.key and Path(args.key).is_file():
         raise ParameterError(f"{args.key} is a file: give its certificate too, with --cert")
     named = known.get(args.key)

@@ -35,7 +35,7 @@ exit status:
 """
 _COMMANDS = (
     *("sign", "prepare", "attach", "verify", "inspect", "list", "doctor"),
-    *("key", "cert", "policy", "layer", "verity"),
+    *("key", "cert", "policy", "plugin", "layer", "verity"),
 )
 _INTERNAL = 70
 _INTERRUPTED = 128 + signal.SIGINT

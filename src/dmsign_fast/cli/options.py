@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import argparse
+import math
 
 from dmsign_fast import __version__
 from dmsign_fast.errors import ParameterError
 
-__all__ = ["AGENT", "by_name", "name_and_value"]
+__all__ = ["AGENT", "by_name", "name_and_value", "positive_seconds"]
 
 AGENT = f"dmsign-fast/{__version__}"  # who says that he made a signature
 
@@ -27,3 +28,15 @@ def by_name(pairs: list[tuple[str, str]], option: str) -> dict[str, str]:
     if len(values) != len(pairs):
         raise ParameterError(f"{option} gives a value to the same name twice")
     return values
+
+
+def positive_seconds(text: str) -> float:
+    """A time in seconds, more than none; an error of argparse otherwise."""
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = 0.0
+    if not 0 < seconds < math.inf:
+        message = f"{text!r} is not a number of seconds"
+        raise argparse.ArgumentTypeError(message)
+    return seconds

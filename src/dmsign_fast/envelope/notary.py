@@ -8,9 +8,9 @@ matter of ``trust.verdict``; here the certificates need only be of the right kin
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from cryptography import x509
@@ -48,7 +48,7 @@ from dmsign_fast.signing.scheme import (
     signature_matches,
     to_fixed_width,
 )
-from dmsign_fast.signing.signer import Signer, check_raw_signature
+from dmsign_fast.signing.signer import EnvelopeSigner, Signer, check_raw_signature
 from dmsign_fast.strict_json import dump_json, read_object
 
 __all__ = ["Envelope", "check_envelope", "manifest_annotations", "parse_envelope", "sign_manifest"]
@@ -64,6 +64,7 @@ _KNOWN = {
 }
 # RFC 5280 does not limit a chain; this bounds the work on one that is made to take long.
 _MAX_CHAIN = 16
+_TICK = timedelta(seconds=1)  # to which times are cut
 
 # opencontainers/image-spec, descriptor.md, "Digests"
 _DIGEST = re.compile(r"[a-z0-9]+(?:[+._-][a-z0-9]+)*:[a-zA-Z0-9=_-]+", re.ASCII)
@@ -128,22 +129,28 @@ def sign_manifest(
 
     Raises ParameterError for a media type, time or metadata out of range, FormatError for a
     descriptor that is not one, SigningError when the key or the chain cannot make a signature that
-    ``check_envelope`` accepts: the chain must reach its root.
+    ``check_envelope`` accepts: the chain must reach its root. Of an EnvelopeSigner all but the
+    signing time and ``agent`` are asked for, and found in its envelope.
     """
     form = envelope_for(media_type)
     claims = _claims(moment(signing_time), expiry)
     payload = dump_json({_TARGET: _with_metadata(descriptor, user_metadata or {})})
-    chain = signer.certificate_chain
+    if isinstance(signer, EnvelopeSigner):
+        if timestamp:
+            raise ParameterError(
+                "the plugin makes the whole envelope, a timestamp included: leave --timestamp-url "
+                "out, and configure the plugin"
+            )
+        return _sign_elsewhere(signer, payload, media_type, claims)
     # Before the key is asked: a provider may charge, or want a finger on a button.
-    problem = chain_problem(chain, Purpose.CODE_SIGNING) or chain_validity_problem(
-        chain, claims.signing_time
-    )
-    if problem is not None:
-        raise SigningError(f"the certificates cannot sign for the Notary Project: {problem}")
+    if signer.certificate_chain:
+        _check_chain(signer.certificate_chain, claims.signing_time)
     scheme = notary_scheme(signer.key_spec)
     protected = form.protect(scheme, claims.headers())
     message = form.message(protected, payload)
     raw = signer.sign(message, scheme)
+    chain = signer.certificate_chain
+    _check_chain(chain, claims.signing_time)
     check_raw_signature(chain[0], message, raw, scheme)
     signature = to_fixed_width(raw, scheme)
     unsigned = Unsigned(
@@ -157,6 +164,53 @@ def sign_manifest(
     except DmsignError as error:
         raise SigningError(f"the signature would not be accepted: {error}") from error
     return data
+
+
+def _check_chain(chain: Sequence[x509.Certificate], signing_time: datetime) -> None:
+    problem = chain_problem(chain, Purpose.CODE_SIGNING) or chain_validity_problem(
+        chain, signing_time
+    )
+    if problem is not None:
+        raise SigningError(f"the certificates cannot sign for the Notary Project: {problem}")
+
+
+def _sign_elsewhere(
+    signer: EnvelopeSigner, payload: bytes, media_type: str, claims: Claims
+) -> bytes:
+    """Have an envelope made, and see that it says what it was to say."""
+    lifetime = claims.expiry - claims.signing_time if claims.expiry else None
+    seconds = lifetime // _TICK if lifetime else None
+    data = signer.sign_envelope(payload, PAYLOAD_TYPE, media_type, seconds)
+    try:
+        envelope = parse_envelope(data, media_type)
+        wanted = read_object(payload, "the payload")[_TARGET]
+        check_envelope(envelope, target=wanted)
+        _check_payload(envelope, wanted)
+    except DmsignError as error:
+        raise SigningError(f"the envelope of the plugin would not be accepted: {error}") from error
+    assert envelope.signing_time is not None  # noqa: S101
+    _check_chain(envelope.certificate_chain, envelope.signing_time)
+    found = envelope.expiry - envelope.signing_time if envelope.expiry else None
+    if found != lifetime and not (found and lifetime and abs(found - lifetime) <= _TICK):
+        raise SigningError(
+            f"the envelope of the plugin expires after {found or 'no time'}, and was to expire "
+            f"after {lifetime or 'no time'}"
+        )
+    signer.take_certificates(envelope.certificate_chain)
+    return data
+
+
+def _check_payload(envelope: Envelope, wanted: Mapping[str, Any]) -> None:
+    """Let a plugin add annotations, and nothing else (plugin-extensibility.md)."""
+    signed = envelope.target
+    added = read_object(envelope.payload, "the payload").keys() - {_TARGET}
+    other = {name for name in {*signed, *wanted} if signed.get(name) != wanted.get(name)}
+    asked = (wanted.get("annotations") or {}).items()
+    if asked <= envelope.user_metadata.items():
+        other.discard("annotations")
+    if added | other:
+        changed = ", ".join(sorted(added | other))
+        raise VerificationError(f"its payload has changed, in {changed}")
 
 
 def parse_envelope(data: bytes, media_type: str) -> Envelope:

@@ -12,6 +12,7 @@ import json
 import re
 from collections import Counter
 from dataclasses import dataclass
+from datetime import UTC
 from typing import TYPE_CHECKING
 
 from dmsign_fast.errors import FormatError, ParameterError, VerificationError
@@ -275,11 +276,12 @@ def make_notary(
     signing_time: datetime,
     *,
     legacy: bool,
+    annotations: Mapping[str, str] | None = None,
 ) -> Artifact:
     """The artifact of a Notary Project signature.
 
     ``legacy`` is the form without an artifact type, which is the only one that notation finds in
-    an OCI layout.
+    an OCI layout. ``annotations`` join those that it has, and replace none.
     """
     from cryptography.hazmat.primitives.hashes import SHA256
 
@@ -292,8 +294,9 @@ def make_notary(
         artifact_type=None if legacy else NOTARY_TYPE,
         subject=subject,
         annotations={
+            **(annotations or {}),
             _THUMBPRINTS: json.dumps(thumbprints, separators=(",", ":")),
-            _CREATED: signing_time.strftime("%Y-%m-%dT%H:%M:%SZ"),
+            _CREATED: signing_time.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
         },
     )
     return Artifact(manifest, ((config, EMPTY_JSON), (layer, envelope)))

@@ -12,6 +12,7 @@ from dmsign_fast.errors import SigningError
 from dmsign_fast.outputs import Outputs, storage_errors
 from dmsign_fast.pipeline.handover import Handover, Message, check_new
 from dmsign_fast.signing.elsewhere import NotSignedError, Recorder
+from dmsign_fast.signing.scheme import pkcs7_scheme
 from dmsign_fast.strict_json import Members
 from dmsign_fast.verity.format import Formatted, format_file
 
@@ -79,6 +80,7 @@ def sign_file(
     For ``digest`` and ``certificates`` see sign_root_hash, for the rest format_file; the errors
     are theirs.
     """
+    pkcs7_scheme(signer.key_spec, digest)  # what the key cannot do is said before the work
     with Outputs() as outputs:
         formatted = format_file(
             data,

@@ -7,7 +7,7 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
-from dmsign_fast.envelope.notary import sign_manifest
+from dmsign_fast.envelope.notary import parse_envelope, sign_manifest
 from dmsign_fast.envelope.pkcs7 import sign_root_hash
 from dmsign_fast.envelope.trust import TrustAnchors
 from dmsign_fast.errors import FormatError, ParameterError, VerificationError
@@ -25,12 +25,14 @@ from dmsign_fast.pipeline.image import hash_image_layer, image_layers, is_image,
 from dmsign_fast.pipeline.jobs import run_all
 from dmsign_fast.pipeline.plan import Plan, SignedImage, SignedLayer, SignOptions
 from dmsign_fast.pipeline.reuse import find_root_hashes
+from dmsign_fast.signing.scheme import pkcs7_scheme
+from dmsign_fast.signing.signer import EnvelopeSigner
 
 if TYPE_CHECKING:
     import threading
     from collections.abc import Callable, Mapping, Sequence
 
-    from dmsign_fast.oci.descriptor import Digest
+    from dmsign_fast.oci.descriptor import Descriptor, Digest
     from dmsign_fast.oci.manifest import Index
     from dmsign_fast.oci.store import Store
     from dmsign_fast.pipeline.image import ImageLayer
@@ -95,6 +97,8 @@ def plan_image(
     """Find all root hashes; the signer is not asked, only known. Arguments as sign_image."""
     if not options.dm_verity and not options.manifest_signature:
         raise ParameterError("neither the layers nor the manifest are to be signed")
+    if options.dm_verity:
+        pkcs7_scheme(signer.key_spec, options.pkcs7_digest)  # raises for a key that cannot
     if ROOT_HASHES in options.user_metadata:
         raise ParameterError(f"user metadata {ROOT_HASHES!r} is what sign itself says: rename it")
     manifests = manifests_of(
@@ -177,7 +181,13 @@ def _reused(
         return {}
     if options.conversion.mkfs_options:
         raise ParameterError("options of mkfs.erofs are not recorded: what has them is not reused")
-    anchors = TrustAnchors((signer.certificate_chain[0], *options.reuse.certificates))
+    signers = (*signer.certificate_chain[:1], *options.reuse.certificates)
+    if not signers:
+        raise ParameterError(
+            "the plugin shows its certificate only when it signs: give --cert, so that what it has "
+            "signed before can be reused"
+        )
+    anchors = TrustAnchors(signers)
     known = find_root_hashes(
         store, images, layers.values(), options.recipe, anchors, options.reuse.reference
     )
@@ -202,17 +212,29 @@ def sign_planned(
     began = time.monotonic()
     artifacts: list[Artifact] = []
     dm_verity = notary = None
+
+    def find_or_add(
+        find: Callable[[], Descriptor | None], make: Callable[[], Artifact]
+    ) -> Descriptor:
+        # where the certificates come with the signature, what is the same is known only then
+        made = None if signer.certificate_chain else make()
+        found = find()
+        if found is None:
+            artifacts.append(made or make())
+            found = artifacts[-1].manifest.descriptor
+        return found
+
     if plan.layers:
-        dm_verity = find_layers(store, subject, known, plan.roots, signer, options)
-        if dm_verity is None:
-            artifacts.append(_sign_layers(plan, signer, options))
-            dm_verity = artifacts[-1].manifest.descriptor
+        dm_verity = find_or_add(
+            lambda: find_layers(store, subject, known, plan.roots, signer, options),
+            lambda: _sign_layers(plan, signer, options),
+        )
     if options.manifest_signature:
         bound = plan.root_hashes(options)
-        notary = find_notary(store, subject, known, bound, signer, options)
-        if notary is None:
-            artifacts.append(sign_subject(plan, signer, options))
-            notary = artifacts[-1].manifest.descriptor
+        notary = find_or_add(
+            lambda: find_notary(store, subject, known, bound, signer, options),
+            lambda: sign_subject(plan, signer, options),
+        )
     layers = tuple(dict.fromkeys(plan.layers))
     seconds = {
         "hash": sum(layer.seconds for layer in layers),
@@ -251,7 +273,7 @@ def sign_subject(plan: Plan, signer: Signer, options: SignOptions) -> Artifact:
     """The signature of the manifest, which binds layers to root hashes if there are any."""
     bound = plan.root_hashes(options)
     now = (options.signing_time or datetime.now(UTC)).replace(microsecond=0)
-    envelope = sign_manifest(
+    data = sign_manifest(
         plan.manifest.plain().to_json(),
         signer,
         media_type=options.media_type,
@@ -261,7 +283,15 @@ def sign_subject(plan: Plan, signer: Signer, options: SignOptions) -> Artifact:
         user_metadata={**options.user_metadata, **({ROOT_HASHES: bound} if bound else {})},
         timestamp=options.timestamp,
     )
-    chain = signer.certificate_chain
+    # the envelope, and not the signer, says when it was made and with which certificates
+    envelope = parse_envelope(data, options.media_type)
+    assert envelope.signing_time is not None  # noqa: S101
     return make_notary(
-        plan.manifest, envelope, options.media_type, chain, now, legacy=options.legacy
+        plan.manifest,
+        data,
+        options.media_type,
+        envelope.certificate_chain,
+        envelope.signing_time,
+        legacy=options.legacy,
+        annotations=signer.annotations if isinstance(signer, EnvelopeSigner) else {},
     )

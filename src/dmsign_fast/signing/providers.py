@@ -20,6 +20,9 @@ __all__ = ["PROVIDERS", "KeyOptions", "extra", "is_key_uri", "open_signer"]
 PROVIDERS = {
     "file": "dmsign_fast.signing.local",
     "pkcs11": "dmsign_fast.signing.pkcs11",
+    "plugin": "dmsign_fast.signing.plugin",
+    "aws-kms": "dmsign_fast.signing.aws_kms",
+    "azure-kv": "dmsign_fast.signing.azure_kv",
 }
 
 
@@ -33,12 +36,14 @@ class KeyOptions:
             read, as in ``passphrase of key.pem``. Called only when one is needed.
         config: of a plugin, by name.
         at: when the certificates must be valid, by default now.
+        timeout: seconds that a plugin may take for an answer, a person's part in it included.
     """
 
     certificates: Path | None = None
     secret: Callable[[str], bytes] | None = None
     config: Mapping[str, str] = field(default_factory=dict)
     at: datetime | None = None
+    timeout: float = 300.0
 
     def ask(self, what: str) -> bytes:
         """Return the secret of ``what``; SigningError if there is no way to get it."""

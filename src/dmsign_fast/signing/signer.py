@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from collections.abc import Mapping
+from typing import Protocol, runtime_checkable
 
 from cryptography import x509
 
 from dmsign_fast.errors import SigningError
 from dmsign_fast.signing.scheme import KeySpec, Scheme, signature_matches
 
-__all__ = ["Signer", "check_raw_signature"]
+__all__ = ["EnvelopeSigner", "Signer", "check_raw_signature"]
 
 
 class Signer(Protocol):
@@ -21,7 +22,10 @@ class Signer(Protocol):
 
     @property
     def certificate_chain(self) -> tuple[x509.Certificate, ...]:
-        """The leaf, whose key signs, then each one's issuer as far as known."""
+        """The leaf, whose key signs, then each one's issuer as far as known.
+
+        Empty before the first signature where they come with it.
+        """
 
     def sign(self, message: bytes, scheme: Scheme) -> bytes:
         """Return the raw signature over the whole ``message``, which the provider hashes.
@@ -30,6 +34,27 @@ class Signer(Protocol):
         SigningError when the key cannot be used or does not belong to the scheme. What comes back
         is not trusted: ``check_raw_signature`` is called before it is used.
         """
+
+
+@runtime_checkable
+class EnvelopeSigner(Protocol):
+    """A Signer that makes whole envelopes and nothing else: its other methods raise SigningError.
+
+    ``annotations`` are for the manifest that will hold the last envelope.
+    """
+
+    annotations: Mapping[str, str]
+
+    def sign_envelope(
+        self, payload: bytes, payload_type: str, media_type: str, expires_in: int | None
+    ) -> bytes:
+        """Return an envelope of that media type over the payload, to expire after these seconds.
+
+        What comes back is not trusted: ``sign_manifest`` checks all of it.
+        """
+
+    def take_certificates(self, chain: tuple[x509.Certificate, ...]) -> None:
+        """Be told the chain of an envelope; SigningError if its leaf is another than before."""
 
 
 def check_raw_signature(

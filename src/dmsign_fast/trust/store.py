@@ -7,7 +7,6 @@ trusted, so that anything that does not belong there is an error and not passed 
 from __future__ import annotations
 
 import os
-import re
 import shutil
 import stat
 from collections.abc import Iterable
@@ -17,6 +16,7 @@ from pathlib import Path
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
+from dmsign_fast.directories import config_directory, is_name
 from dmsign_fast.envelope.trust import TrustAnchors
 from dmsign_fast.errors import FormatError, ParameterError, StorageError
 from dmsign_fast.outputs import storage_errors
@@ -47,7 +47,6 @@ __all__ = [
 STORE_TYPES = ("ca", "signingAuthority", "tsa")
 
 _SUFFIXES = (".pem", ".crt", ".cer")
-_NAME = re.compile(r"[a-zA-Z0-9_.-]+", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,14 +57,6 @@ class TrustedFile:
     store: str
     name: str
     certificates: tuple[x509.Certificate, ...]
-
-
-def config_directory() -> Path:
-    """Return ``$NOTATION_CONFIG``, or where notation keeps its configuration without it."""
-    if chosen := os.environ.get("NOTATION_CONFIG"):
-        return Path(chosen)
-    base = os.environ.get("XDG_CONFIG_HOME")
-    return (Path(base) if base else Path.home() / ".config") / "notation"
 
 
 def read_config(path: Path) -> dict[str, object] | None:
@@ -83,11 +74,6 @@ def read_config(path: Path) -> dict[str, object] | None:
     if not stat.S_ISREG(mode):
         raise StorageError(f"{path} is not a regular file; notation takes no symbolic links")
     return read_object(read_file(path), str(path))
-
-
-def is_name(text: str) -> bool:
-    """Tell whether notation takes the text as the name of a store, or of a test key."""
-    return bool(_NAME.fullmatch(text)) and bool(text.strip("."))
 
 
 def load_store(config: Path, kind: str, name: str) -> TrustAnchors:

@@ -1,0 +1,112 @@
+"""What plugins of notation and the programs that run them say to each other.
+
+Commands and members are those of notaryproject/specifications, ``specs/plugin-extensibility.md``.
+``signing_scheme``, by which a plugin is asked for RSA PKCS#1 v1.5, is that of notation-azure-kv.
+"""
+
+from __future__ import annotations
+
+import base64
+from dataclasses import dataclass
+from typing import Any
+
+from dmsign_fast.errors import FormatError
+from dmsign_fast.signing.scheme import Family, Scheme
+from dmsign_fast.strict_json import Members
+
+__all__ = [
+    "CONTRACT_VERSION",
+    "DESCRIBE_KEY",
+    "ENVELOPE",
+    "GENERATE_ENVELOPE",
+    "GENERATE_SIGNATURE",
+    "GET_METADATA",
+    "METADATA_MEMBERS",
+    "PREFIX",
+    "RAW",
+    "SIGNING_SCHEME",
+    "Metadata",
+    "algorithm_name",
+    "from_base64",
+    "hash_name",
+    "to_base64",
+]
+
+CONTRACT_VERSION = "1.0"
+
+GET_METADATA = "get-plugin-metadata"
+DESCRIBE_KEY = "describe-key"
+GENERATE_SIGNATURE = "generate-signature"
+GENERATE_ENVELOPE = "generate-envelope"
+
+RAW = "SIGNATURE_GENERATOR.RAW"
+ENVELOPE = "SIGNATURE_GENERATOR.ENVELOPE"
+
+PREFIX = "notation-"  # of an executable's name
+SIGNING_SCHEME = "signing_scheme"
+
+METADATA_MEMBERS = (
+    *("name", "description", "version", "url"),
+    *("supportedContractVersions", "capabilities"),
+)
+
+_ALGORITHMS = {
+    Family.RSA_PKCS1: "RSASSA-PKCS1-v1_5",
+    Family.RSA_PSS: "RSASSA-PSS",
+    Family.ECDSA: "ECDSA",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Metadata:
+    """What a plugin says of itself."""
+
+    name: str
+    description: str
+    version: str
+    url: str
+    contract_versions: tuple[str, ...]
+    capabilities: tuple[str, ...]
+
+    @classmethod
+    def of(cls, said: Members) -> Metadata:
+        """Take them from the answer to ``get-plugin-metadata``; FormatError if one is missing."""
+        return cls(
+            name=said.text("name"),
+            description=said.text("description"),
+            version=said.text("version"),
+            url=said.text("url"),
+            contract_versions=said.texts("supportedContractVersions"),
+            capabilities=said.texts("capabilities"),
+        )
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the answer to ``get-plugin-metadata``."""
+        values = (
+            *(self.name, self.description, self.version, self.url),
+            *(list(self.contract_versions), list(self.capabilities)),
+        )
+        return dict(zip(METADATA_MEMBERS, values, strict=True))
+
+
+def hash_name(scheme: Scheme) -> str:
+    """Return the ``hashAlgorithm``, such as ``SHA-256``."""
+    return f"SHA-{scheme.digest.removeprefix('sha')}"
+
+
+def algorithm_name(scheme: Scheme) -> str:
+    """Return the ``signingAlgorithm``, such as ``RSASSA-PSS-SHA-256``."""
+    return f"{_ALGORITHMS[scheme.family]}-{hash_name(scheme)}"
+
+
+def to_base64(data: bytes) -> str:
+    """Return the bytes as JSON holds them."""
+    return base64.b64encode(data).decode()
+
+
+def from_base64(text: str, what: str) -> bytes:
+    """Return the bytes again; FormatError, which names ``what``, for what is not base64."""
+    try:
+        return base64.b64decode(text, validate=True)
+    except ValueError:
+        raise FormatError(f"{what} is not base64") from None
