@@ -2,11 +2,12 @@
 
 The files have the names of ``verity sign data``: ``data``, ``data.verity`` unless the tree is
 behind the data, ``data.roothash``, ``data.roothash.p7s`` unless it is missing, and ``options``,
-which are the same for veritysetup and dmsign-fast.
+which are the same for all commands of dmsign-fast.
 """
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
@@ -60,6 +61,16 @@ class Image:
             *("verity", "verify", self.data, self.hash_file, *options, "--quiet"),
             *("--root-hash-file", self.root_hash, "--signature", self.signature, "--cert", anchors),
         ).exit_code
+
+    def write_command(self) -> None:
+        """Write the command line of ``verity open``, for here, by which the guest opens it."""
+        place = () if self.hash_file != self.data else ("data",)
+        unsigned = () if self.signature.exists() else ("--unsigned",)
+        options = self.options.read_text().split()
+        with contextlib.chdir(self.directory):
+            done = cli("verity", "open", "data", "case", *place, *unsigned, *options, "--dry-run")
+        assert done.exit_code == 0, f"{self.name}: {done}"
+        (self.directory / "command").write_text(done.out)
 
 
 @dataclass(frozen=True)
