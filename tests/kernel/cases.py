@@ -12,15 +12,14 @@ from pathlib import Path
 import pki
 from helpers import flip, noise
 
-from .images import BLOCK, BLOCKS, Case, Image, eio
+from .foreign import ATTRIBUTES, PLAIN, SLIPS, foreign
+from .images import BLOCK, BLOCKS, Case, Change, Image, eio
+from .odd import ODD
 from .people import People
-
-Change = Callable[[Image, People], object]
 
 RSA = ("RSA-2048", "RSA-3072", "RSA-4096")
 EC = ("EC-256", "EC-384", "EC-521")
 DIGESTS = ("sha256", "sha384", "sha512")
-PLAIN = ("smime", "-noattr")
 SALTS = {"0": "-", "32": noise(32).hex(), "256": noise(256).hex()}
 UNSEALED = Case("unsealed", "ENOKEY", judged=False)
 MUTANTS = int(os.environ.get("DMSIGN_KERNEL_MUTANTS", "8"))
@@ -95,18 +94,12 @@ def _refused_signatures() -> Iterator[Case]:
 def _openssl_signatures() -> Iterator[Case]:
     """Signatures that dmsign-fast does not make, by openssl."""
     yield foreign("openssl", *PLAIN)
-    yield foreign("openssl-attributes", "cms", "-nosmimecap")
+    yield foreign("openssl-attributes", *ATTRIBUTES)
     yield foreign("smime-capabilities", "smime", expected="EKEYREJECTED")
     yield foreign("not-detached", *PLAIN, "-nodetach", expected="EBADMSG")
     pss = ("cms", "-noattr", "-keyopt", "rsa_padding_mode:pss")
     yield foreign("pss", *pss, expected="ENOPKG")
-    slips = {
-        "newline": lambda text: text + b"\n",
-        "upper-case": bytes.upper,
-        "other-root-hash": lambda _: noise(32).hex().encode(),
-        "raw-bytes": lambda text: bytes.fromhex(text.decode()),
-    }
-    for name, slip in slips.items():
+    for name, slip in SLIPS.items():
         yield foreign(name, *PLAIN, slip=slip, expected="EKEYREJECTED")
 
 
@@ -122,36 +115,6 @@ def _mutants() -> Iterator[Case]:
     for number in range(MUTANTS):
         signer = ("RSA-2048", "EC-256")[number % 2]
         yield Case(f"mutant-{number}", "", signer=signer, blocks=1, change=_mutate(number))
-
-
-def by_openssl(
-    *arguments: str,
-    signer: str = "RSA-2048",
-    digest: str = "sha256",
-    slip: Callable[[bytes], bytes] = bytes,
-) -> Change:
-    """Put a signature by a command of openssl in place of ours, of what ``slip`` makes."""
-    command, *options = arguments
-
-    def change(image: Image, people: People) -> None:
-        files = people.files(signer)
-        message = people.directory / "message"
-        message.write_bytes(slip(image.root_hash.read_bytes()))
-        pki.openssl(
-            *(command, "-sign", "-binary", "-in", str(message), "-outform", "DER", "-md", digest),
-            *("-out", str(image.signature), "-signer", str(files.leaf), "-inkey", str(files.key)),
-            *options,
-            cwd=people.directory,
-        )
-
-    return change
-
-
-def foreign(
-    name: str, *arguments: str, expected: str = "reads", stricter: bool = False, **options
-) -> Case:
-    """Return a case with a signature by openssl, see by_openssl."""
-    return Case(name, expected, change=by_openssl(*arguments, **options), stricter=stricter)
 
 
 def _flip_data(*offsets: int) -> Change:
@@ -197,7 +160,7 @@ def _mutate(number: int) -> Change:
 
 
 FORMS = (*_chains(), *_refused_signatures(), *_openssl_signatures(), *_stricter())
-CASES = (UNSEALED, *_signatures(), *_trees(), *_damaged_images(), *FORMS, *_mutants())
+CASES = (UNSEALED, *_signatures(), *_trees(), *_damaged_images(), *FORMS, *ODD, *_mutants())
 
 
 def make_images(cases: Iterable[Case], directory: Path, people: People) -> None:

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from .debian import Kernel
-from .images import eio
+from .images import Image, eio
 
 _MODULES = ("dm-verity", "loop", "erofs")
 _PROGRAMS = {
@@ -59,6 +59,11 @@ class Answer:
     status: str = ""
     files: list[str] = field(default_factory=list)
 
+    @property
+    def opened(self) -> bool:
+        """Whether there was a device, be it with bad blocks."""
+        return bool(self.status)
+
 
 @dataclass(frozen=True)
 class Boot:
@@ -89,12 +94,14 @@ def programs() -> dict[str, str]:
 
 
 def build(tree: Path, kernel: Kernel, certificates: dict[str, bytes]) -> Path:
-    """Return the initramfs: what is in the tree already, programs, modules, and certificates."""
+    """Return the initramfs: the cases in the tree, their commands, programs, and certificates."""
     paths = programs()
     _copy_programs(tree, paths)
     _copy_modules(tree, kernel, paths["depmod"])
     for name, certificate in certificates.items():
         _place(tree, f"certificates/{name}").write_bytes(certificate)
+    for case in (tree / "cases").iterdir():
+        Image(case).write_command()
     shutil.copy(Path(__file__).with_name("init"), tree / "init")
     (tree / "init").chmod(0o755)
 

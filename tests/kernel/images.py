@@ -2,11 +2,12 @@
 
 The files have the names of ``verity sign data``: ``data``, ``data.verity`` unless the tree is
 behind the data, ``data.roothash``, ``data.roothash.p7s`` unless it is missing, and ``options``,
-which are the same for veritysetup and dmsign-fast.
+which are the same for all commands of dmsign-fast.
 """
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
@@ -18,6 +19,8 @@ from .people import People
 
 BLOCK = 4096
 BLOCKS = 16
+
+Change = Callable[["Image", People], object]
 
 
 @dataclass(frozen=True)
@@ -59,6 +62,16 @@ class Image:
             *("--root-hash-file", self.root_hash, "--signature", self.signature, "--cert", anchors),
         ).exit_code
 
+    def write_command(self) -> None:
+        """Write the command line of ``verity open``, for here, by which the guest opens it."""
+        place = () if self.hash_file != self.data else ("data",)
+        unsigned = () if self.signature.exists() else ("--unsigned",)
+        options = self.options.read_text().split()
+        with contextlib.chdir(self.directory):
+            done = cli("verity", "open", "data", "case", *place, *unsigned, *options, "--dry-run")
+        assert done.exit_code == 0, f"{self.name}: {done}"
+        (self.directory / "command").write_text(done.out)
+
 
 @dataclass(frozen=True)
 class Case:
@@ -84,7 +97,7 @@ class Case:
     tree: tuple[str, ...] = ()
     blocks: int = BLOCKS
     appended: bool = False
-    change: Callable[[Image, People], object] = lambda *_: None
+    change: Change = lambda *_: None
     stricter: bool = False
     judged: bool = True
 
@@ -100,7 +113,7 @@ class Case:
         seed = int.from_bytes(hashlib.sha256(self.name.encode()).digest()[:4])
         size = self.blocks * self.block_size
         image.data.write_bytes(noise(size, seed))
-        files = people.files(self.signer)
+        files = people.files[self.signer]
         # a multiple of every hash block size
         offset = ("--hash-offset", str(-(-size // BLOCK) * BLOCK)) if self.appended else ()
         behind = (image.data,) if self.appended else ()

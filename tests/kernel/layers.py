@@ -39,7 +39,7 @@ class Signer:
 
 def _local(key: str) -> Callable[[People], Signer]:
     def make(people: People) -> Signer:
-        files = people.files(key)
+        files = people.files[key]
         return Signer(("--key", str(files.key), "--cert", str(files.chain)))
 
     return make

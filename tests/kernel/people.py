@@ -7,20 +7,23 @@ from pathlib import Path
 
 import pki
 
+from .issuers import make_named
+
+EMBEDDED = ("Ed25519", "EC-256K1", "EC-224")
+"""Kinds of keys that Linux does not know."""
+
 
 @dataclass(frozen=True)
 class People:
-    """All signers by name, their files below ``directory``, and which certificates are enrolled."""
+    """All signers by name, their files in ``directory/NAME``, and who is enrolled."""
 
     directory: Path
     entities: dict[str, pki.Entity]
+    files: dict[str, pki.Files]
     trusted: tuple[str, ...]
 
     def __getitem__(self, name: str) -> pki.Entity:
         return self.entities[name]
-
-    def files(self, name: str) -> pki.Files:
-        return self[name].write(self.directory / name)
 
     @property
     def certificates(self) -> dict[str, bytes]:
@@ -38,6 +41,7 @@ def make_people(directory: Path) -> People:
     own = {key: pki.make_leaf(name=f"Trusted {key}", key=key) for key in pki.KEY_SPECS}
     root, stranger = pki.make_root("Trusted Root"), pki.make_root("Untrusted Root")
     middle = pki.make_intermediate(stranger, "Trusted Middle")
+    namer = pki.make_root("Trusted Namer")
     not_a_ca = pki.make_not_a_ca(pki.make_root("Anyone"))
     trusted = own | {
         "root": root,
@@ -46,21 +50,28 @@ def make_people(directory: Path) -> People:
         "usage": pki.make_no_signature_leaf(name="Not for signatures"),
         "v1": pki.make_v1_leaf(directory / "v1", own["EC-256"]),
         "not a CA": not_a_ca,
+        "late": pki.make_leaf(name="Late", start=pki.NOW + 2 * pki.DAY),
+        "namer": namer,
+        "below RSA": pki.make_leaf(pki.make_root("RSA Root", key="RSA-2048"), "Below RSA"),
     }
     known = own["RSA-2048"].certificate
-    return People(
-        directory,
-        trusted
-        | {
-            "below root": pki.make_leaf(root, "Below Root", key="RSA-2048"),
-            "below between": pki.make_leaf(pki.make_intermediate(root, "Between"), "Below Between"),
-            "below middle": pki.make_leaf(middle, "Below Middle"),
-            "below stranger": pki.make_leaf(stranger, "Below Stranger"),
-            "below not a CA": pki.make_leaf(not_a_ca, "Below Not A CA"),
-            "stranger": pki.make_leaf(name="Stranger", key="RSA-2048"),
-            "impostor": pki.make_leaf(
-                name="Trusted RSA-2048", key="RSA-2048", key_name="2", serial=known.serial_number
-            ),
+    entities = {
+        **trusted,
+        **make_named(namer),
+        **{
+            f"embedded {kind}": pki.make_leaf(name=f"Embedded {kind}", key=kind)
+            for kind in EMBEDDED
         },
-        tuple(trusted),
-    )
+        "below root": pki.make_leaf(root, "Below Root", key="RSA-2048"),
+        "below between": pki.make_leaf(pki.make_intermediate(root, "Between"), "Below Between"),
+        "below middle": pki.make_leaf(middle, "Below Middle"),
+        "below stranger": pki.make_leaf(stranger, "Below Stranger"),
+        "below not a CA": pki.make_leaf(not_a_ca, "Below Not A CA"),
+        "sha1": pki.make_sha1_leaf(directory / "sha1", own["EC-256"]),
+        "stranger": pki.make_leaf(name="Stranger", key="RSA-2048"),
+        "impostor": pki.make_leaf(
+            name="Trusted RSA-2048", key="RSA-2048", key_name="2", serial=known.serial_number
+        ),
+    }
+    files = {name: entity.write(directory / name) for name, entity in entities.items()}
+    return People(directory, entities, files, tuple(trusted))

@@ -12,21 +12,21 @@ from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 
-from .cases import DIGESTS, EC, FORMS, PLAIN, RSA, foreign, make_images
+from .cases import DIGESTS, EC, FORMS, RSA, make_images
 from .debian import kernel
 from .firmware import firmware
+from .foreign import ATTRIBUTES, PLAIN, foreign
 from .guest import Answer, boot, build
 from .images import Case
 from .people import make_people
 
 _KEYRINGS = {"trixie": ".platform", "sid": ".dm-verity", "trixie-backports": ".dm-verity"}
 _OURS = {*itertools.product(RSA, DIGESTS), *zip(EC, DIGESTS, strict=True)}
-_ATTRIBUTES = ("cms", "-nosmimecap")
 _SHAPES = {
     "plain": PLAIN,
     "plain, no certificates": (*PLAIN, "-nocerts"),
-    "signed attributes": _ATTRIBUTES,
-    "signed attributes, no certificates": (*_ATTRIBUTES, "-nocerts"),
+    "signed attributes": ATTRIBUTES,
+    "signed attributes, no certificates": (*ATTRIBUTES, "-nocerts"),
     "S/MIME capabilities": ("cms",),
 }
 _TEXT = """\
