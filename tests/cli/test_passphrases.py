@@ -1,14 +1,11 @@
 """Encrypted keys: passphrases come from files, the environment and prompts, and stay secret."""
 
-import fcntl
 import os
-import pty
-import subprocess
-import termios
 
 import pytest
-from helpers import DMSIGN, cli, dmsign, noise, write
+from helpers import cli, dmsign, noise, write
 from pki import make_leaf, make_root
+from terminal import at_a_terminal
 
 SECRET = "Pass phrase 42 é"
 SUFFIXES = {".verity", ".roothash", ".roothash.p7s"}
@@ -55,39 +52,8 @@ def test_an_environment_variable(sign):
     assert_secret(done)
 
 
-def at_a_terminal(sign, typed, *more):
-    """Run at a terminal, type when asked, and return the exit status and all that it shows."""
-    master, terminal = pty.openpty()
-    process = subprocess.Popen(
-        [*DMSIGN, *map(str, (*sign, *more))],
-        stdin=terminal,
-        stdout=terminal,
-        stderr=terminal,
-        start_new_session=True,
-        preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0),  # noqa: PLW1509
-    )
-    os.close(terminal)
-    shown = b""
-    asked = False
-    with process:
-        while True:
-            try:
-                piece = os.read(master, 4096)
-            except OSError:  # so a pty says that the other end is closed
-                break
-            if not piece:
-                break
-            shown += piece
-            if b"Passphrase of" in shown and not asked:
-                asked = True
-                os.write(master, typed)
-    os.close(master)
-    assert asked, shown
-    return process.returncode, shown.decode()
-
-
 def test_a_prompt_that_does_not_echo(sign):
-    exit_code, shown = at_a_terminal(sign, SECRET.encode() + b"\n")
+    exit_code, shown = at_a_terminal(sign, "Passphrase of", SECRET.encode() + b"\n")
     assert exit_code == 0, shown
     assert made(sign) == SUFFIXES
     assert f"Passphrase of {sign[4]}: " in shown
@@ -100,7 +66,7 @@ def test_a_prompt_that_does_not_echo(sign):
     ids=["wrong", "empty", "end of input", "control C"],
 )
 def test_a_prompt_that_gets_no_passphrase(typed, status, sign):
-    exit_code, shown = at_a_terminal(sign, typed)
+    exit_code, shown = at_a_terminal(sign, "Passphrase of", typed)
     assert exit_code == status, shown
     assert "Traceback" not in shown
     assert not made(sign)

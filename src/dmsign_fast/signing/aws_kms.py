@@ -63,8 +63,7 @@ class KmsSigner:
 
     def sign(self, message: bytes, scheme: Scheme) -> bytes:
         """Return the raw signature over ``message``; see ``Signer.sign``."""
-        if self.key_spec not in scheme.key_specs:
-            raise SigningError(f"a key {self.key_spec} cannot make a {scheme} signature")
+        scheme.check_key(self.key_spec)
         with _errors(self._key_id):
             answer = self._client.sign(
                 KeyId=self._key_id,

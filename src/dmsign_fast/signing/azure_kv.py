@@ -123,8 +123,7 @@ class VaultSigner:
 
     def sign(self, message: bytes, scheme: Scheme) -> bytes:
         """Return the raw signature over ``message``; see ``Signer.sign``."""
-        if self.key_spec not in scheme.key_specs:
-            raise SigningError(f"a key {self.key_spec} cannot make a {scheme} signature")
+        scheme.check_key(self.key_spec)
         algorithm = _ALGORITHMS[scheme.family] + scheme.digest.removeprefix("sha")
         digest = hashlib.new(scheme.digest, message).digest()
         with _errors(self._place):

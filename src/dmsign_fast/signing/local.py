@@ -43,8 +43,7 @@ class LocalSigner:
 
     def sign(self, message: bytes, scheme: Scheme) -> bytes:
         """Return the raw signature over ``message``; see ``Signer.sign``."""
-        if self.key_spec not in scheme.key_specs:
-            raise SigningError(f"a key {self.key_spec} cannot make a {scheme} signature")
+        scheme.check_key(self.key_spec)
         if isinstance(self._key, rsa.RSAPrivateKey):
             return self._key.sign(message, scheme.rsa_padding, scheme.hash_algorithm)
         return self._key.sign(message, ec.ECDSA(scheme.hash_algorithm))

@@ -82,8 +82,7 @@ class TokenSigner:
 
     def sign(self, message: bytes, scheme: Scheme) -> bytes:
         """Return the raw signature over ``message``; see ``Signer.sign``."""
-        if self.key_spec not in scheme.key_specs:
-            raise SigningError(f"a key {self.key_spec} cannot make a {scheme} signature")
+        scheme.check_key(self.key_spec)
         mechanism, data = self._mechanism(message, scheme)
         parameters = None
         if scheme.family is Family.RSA_PSS:

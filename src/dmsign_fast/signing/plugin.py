@@ -123,8 +123,7 @@ class PluginSigner(_Certificates):
 
     def sign(self, message: bytes, scheme: Scheme) -> bytes:
         """Return the raw signature over ``message``; see ``Signer.sign``."""
-        if self.key_spec not in scheme.key_specs:
-            raise SigningError(f"a key {self.key_spec} cannot make a {scheme} signature")
+        scheme.check_key(self.key_spec)
         pkcs1 = scheme.family is Family.RSA_PKCS1
         said = self._key.ask(
             GENERATE_SIGNATURE,

@@ -98,6 +98,11 @@ class Scheme:
             return padding.PSS(padding.MGF1(digest), digest.digest_size)
         return padding.PKCS1v15()
 
+    def check_key(self, key_spec: KeySpec) -> None:
+        """Raise SigningError unless such a key makes such signatures."""
+        if key_spec not in self.key_specs:
+            raise SigningError(f"a key {key_spec} cannot make a {self} signature")
+
     def __str__(self) -> str:
         return self.name
 
