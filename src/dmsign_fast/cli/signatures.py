@@ -82,7 +82,7 @@ def add_sign_options(parser: argparse.ArgumentParser) -> None:
         metavar="FILE",
         help="with --reuse: also those that this certificate's key has signed, PEM",
     )
-    what("--jobs", type=whole_number, default=1, metavar="N", help="layers at a time; default: 1")
+    what("--jobs", type=whole_number, default=2, metavar="N", help="layers at a time; default: 2")
     add_signature_options(parser)
     add_layer_options(parser)
 

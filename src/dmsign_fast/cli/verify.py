@@ -58,7 +58,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     what("--deep", action="store_true", help="make the root hashes again from the layers")
     what("--no-dm-verity", action="store_true", help="the layers need no signatures")
     what("--no-manifest-signature", action="store_true", help="the manifest needs none")
-    what("--jobs", type=whole_number, default=1, metavar="N", help="layers at a time; default: 1")
+    what("--jobs", type=whole_number, default=2, metavar="N", help="layers at a time; default: 2")
     add_layer_options(parser)
 
 

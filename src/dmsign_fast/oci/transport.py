@@ -64,7 +64,7 @@ class Connection:
     tries: int = 6
     patience: float = 120.0
     pause: float = 0.5
-    settle: float = 1.0
+    settle: float = 0.5
 
 
 @dataclass(frozen=True)

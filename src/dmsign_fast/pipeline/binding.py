@@ -11,8 +11,6 @@ from typing import TYPE_CHECKING
 
 from dmsign_fast.oci.descriptor import Digest
 from dmsign_fast.strict_json import dump_json
-from dmsign_fast.trust.policy import Validation
-from dmsign_fast.trust.verdict import Outcome
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -40,6 +38,9 @@ def bound_by(verdict: SignatureVerdict) -> str | None:
 
     Its signer must be trusted, also where the policy would only log that he is not.
     """
+    from dmsign_fast.trust.policy import Validation
+    from dmsign_fast.trust.verdict import Outcome
+
     authentic = any(
         one.validation is Validation.AUTHENTICITY and one.outcome is Outcome.PASSED
         for one in verdict.findings

@@ -24,7 +24,6 @@ from dmsign_fast.pipeline.existing import find_layers, find_notary
 from dmsign_fast.pipeline.image import hash_image_layer, image_layers, is_image, manifests_of
 from dmsign_fast.pipeline.jobs import run_all
 from dmsign_fast.pipeline.plan import Plan, SignedImage, SignedLayer, SignOptions
-from dmsign_fast.pipeline.reuse import find_root_hashes
 from dmsign_fast.signing.scheme import pkcs7_scheme
 from dmsign_fast.signing.signer import EnvelopeSigner
 
@@ -179,6 +178,8 @@ def _reused(
     """The layers whose root hashes are known without a look at them."""
     if not options.reuse:
         return {}
+    from dmsign_fast.pipeline.reuse import find_root_hashes
+
     if options.conversion.mkfs_options:
         raise ParameterError("options of mkfs.erofs are not recorded: what has them is not reused")
     signers = (*signer.certificate_chain[:1], *options.reuse.certificates)

@@ -6,7 +6,6 @@ CRL follows where OCSP gives no answer, and a certificate that names neither can
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
@@ -97,6 +96,8 @@ def fetch_revocation(
             if any(sources_of(certificate)):
                 found.append(await _check_one(certificate, parsed[at], path, context))
         return tuple(found)
+
+    import asyncio
 
     return asyncio.run(check())
 

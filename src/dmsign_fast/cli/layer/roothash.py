@@ -47,7 +47,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     add("--diff-id", action="append", default=[], help="the same, of the uncompressed layer")
     add("--media-type", help="of every LAYER; default: what it looks like")
-    add("--jobs", type=whole_number, default=1, metavar="N", help="layers at a time; default: 1")
+    add("--jobs", type=whole_number, default=2, metavar="N", help="layers at a time; default: 2")
     add_layer_options(parser)
 
 
