@@ -14,7 +14,7 @@ from helpers import write
 from oci.conftest import docker_registry  # noqa: F401
 
 from kernel.cases import CASES, make_images
-from kernel.debian import kernel
+from kernel.debian import pinned_kernel
 from kernel.guest import Answer, GuestError, boot, build, programs
 from kernel.images import Image
 from kernel.layers import make_layers
@@ -63,7 +63,7 @@ def _judge(directory: Path, request) -> dict | str:
     tree = directory / "guest"
     try:
         programs()
-        linux = kernel("sid")
+        linux = pinned_kernel()
         people = make_people(directory / "people")
         write(directory / "anchors.pem", people.anchors)
         make_images(CASES, tree / "cases", people)

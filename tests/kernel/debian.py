@@ -1,4 +1,4 @@
-"""The newest Linux of a suite of Debian for clouds, unpacked and not installed."""
+"""Linux of Debian for clouds, pinned or the newest of a suite, unpacked and not installed."""
 
 from __future__ import annotations
 
@@ -6,15 +6,27 @@ import fcntl
 import os
 import re
 import shutil
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from debian import Apt, unpack
+from debian import Apt, UnavailableError, mirror, output_of, unpack
 
 CACHE = Path(
     os.environ.get("DMSIGN_KERNEL_CACHE", Path(__file__).resolve().parents[2] / ".cache" / "kernel")
 )
+_APT_HELPER = "/usr/lib/apt/apt-helper"
 _META = "linux-image-cloud-amd64"
+
+_PINNED = "7.2.13+deb14-cloud-amd64_7.2.13-1_amd64.deb"
+_PINNED_SHA256 = {
+    "linux/linux-base": "c41b217e1a4e321f5eff028e965ea25f5da8a74cd3683ca7f4bacedc59e0ecc5",
+    "linux/linux-modules": "97d79546041e3fdfb44dccff180938894d1bf8eb298f091f88539c1b37080bef",
+    "linux-signed-amd64/linux-binary": (
+        "03e41f1c34c16583462f029e81944a85ebcdb78098c258dedfa1cfdd680a27f8"
+    ),
+}
+"""Of its packages below pool/main/l."""
 
 
 @dataclass(frozen=True)
@@ -34,25 +46,57 @@ class Kernel:
         return image if image.exists() else self.root / f"boot/vmlinuz-{self.version}"
 
 
+def pinned_kernel() -> Kernel:
+    """Return the pinned kernel, which the cache has by SHA-256, or else the newest of sid.
+
+    Mirrors drop it in time, but for those with snapshots, which $DEBIAN_MIRROR may name. Of the
+    newest apt checks the signatures.
+
+    Raises:
+        UnavailableError: neither can be fetched, nor is in the cache.
+    """
+    try:
+        return _cached(_PINNED_SHA256["linux-signed-amd64/linux-binary"], _fetch_pinned)
+    except UnavailableError:
+        return kernel("sid")
+
+
 def kernel(suite: str) -> Kernel:
-    """Return the kernel in the cache, which is filled first if it is empty.
+    """Return the newest kernel of when the cache had none of the suite.
 
     Raises:
         UnavailableError: it cannot be fetched.
     """
-    root = CACHE / suite
+    return _cached(suite, lambda home: _fetch_newest(home, suite))
+
+
+def _cached(name: str, fetch: Callable[[Path], list[Path]]) -> Kernel:
+    root, home = CACHE / name, CACHE / f".{name}"
     CACHE.mkdir(parents=True, exist_ok=True)
-    with (CACHE / f".{suite}.lock").open("w") as lock:
+    with (CACHE / f".{name}.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if not root.exists():
-            _fetch(CACHE / f"apt-{suite}", root, suite)
+            try:
+                unpack(fetch(home), root)
+            finally:
+                shutil.rmtree(home, ignore_errors=True)
     return Kernel(next((root / "usr/lib/modules").iterdir()).name, root)
 
 
-def _fetch(home: Path, root: Path, suite: str) -> None:
+def _fetch_pinned(home: Path) -> list[Path]:
+    """Return its packages, of which apt checks the SHA-256."""
+    home.mkdir(exist_ok=True)
+    fetched = []
+    for package, sha256 in _PINNED_SHA256.items():
+        fetched.append(home / sha256)
+        url = f"{mirror()}/pool/main/l/{package}-{_PINNED}"
+        output_of(_APT_HELPER, "download-file", url, str(fetched[-1]), f"SHA256:{sha256}")
+    return fetched
+
+
+def _fetch_newest(home: Path, suite: str) -> list[Path]:
     apt = Apt(home, suite, "amd64")
-    unpack(apt.download(*_closure(apt)), root)
-    shutil.rmtree(home)
+    return apt.download(*_closure(apt))
 
 
 def _closure(apt: Apt) -> list[str]:

@@ -12,7 +12,8 @@ import tarfile
 import urllib.request
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from contextlib import ExitStack
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -21,32 +22,13 @@ from helpers import cli, dmsign, flip, noise, program, run
 
 from .images import Image
 from .people import People
+from .signers import SIGNERS
 
 MANIFEST = "application/vnd.oci.image.manifest.v1+json"
 INDEX = "application/vnd.oci.image.index.v1+json"
 DM_VERITY = "application/vnd.cncf.notary.signature.dm-verity"
 LAYER = "io.cncf.notary.layer.digest"
 TIME = 1_700_000_000
-
-
-@dataclass(frozen=True)
-class Signer:
-    """Whose signatures the kernel is to take: options of ``sign``, and what they need around."""
-
-    arguments: tuple[str, ...]
-    environment: dict[str, str] = field(default_factory=dict)
-
-
-def _local(key: str) -> Callable[[People], Signer]:
-    def make(people: People) -> Signer:
-        files = people.files[key]
-        return Signer(("--key", str(files.key), "--cert", str(files.chain)))
-
-    return make
-
-
-# Others, of plugins and tokens, come here; their certificates are among those of People.
-SIGNERS: dict[str, Callable[[People], Signer]] = {key: _local(key) for key in pki.KEY_SPECS}
 
 
 @dataclass(frozen=True)
@@ -65,18 +47,15 @@ class Signing:
         return f"{self.name}-{layer}"
 
 
-_FIRST = tuple(
-    Signing("containerd", signer, certificates)
-    for signer in SIGNERS
-    for certificates in (True, False)
-)
+_FIRST = tuple(Signing("containerd", signer) for signer in SIGNERS)
 _INDEXED = ("containerd-tar-index", "osguard")
 SIGNINGS = (
     *_FIRST,
+    *(Signing("containerd", key, certificates=False) for key in pki.KEY_SPECS),
     *(Signing(recipe, "RSA-3072") for recipe in _INDEXED),
     *(Signing(recipe, "EC-384", certificates=False) for recipe in _INDEXED),
 )
-LISTED = (_FIRST[0], *SIGNINGS[len(_FIRST) :][:2])
+LISTED = (_FIRST[0], *(one for one in SIGNINGS if one.recipe in _INDEXED and one.certificates))
 """Those of which the file systems are mounted and read, one for each recipe."""
 
 
@@ -183,24 +162,29 @@ def make_layers(work: Path, tree: Path, people: People, registry: str) -> None:
     """
     layout = _write_layout(work / "image")
 
-    def sign(signing: Signing) -> Repository:
+    def sign(signing: Signing, arguments: tuple[str, ...]) -> Repository:
         repository = Repository(registry, f"kernel/{signing.name.lower()}")
         reference = f"{registry}/{repository.name}:v1"
         copy = ("copy", "--quiet", "--dest-tls-verify=false", f"oci:{layout}:v1")
         done = run(program("skopeo"), "--insecure-policy", *copy, f"docker://{reference}")
         assert done.exit_code == 0, done.err
-        signer = SIGNERS[signing.signer](people)
         more = () if signing.certificates else ("--no-certs",)
         done = dmsign(
-            *("sign", reference, "--recipe", signing.recipe, "--quiet", *signer.arguments, *more),
-            environment={"HOME": str(work), "DOCKER_CONFIG": str(work)} | signer.environment,
+            *("sign", reference, "--recipe", signing.recipe, "--quiet", *arguments, *more),
+            environment={"HOME": str(work), "DOCKER_CONFIG": str(work)},
         )
         assert done.exit_code == 0, done.err
         return repository
 
     # most of the time they wait, to see whether another has changed the index of referrers
-    with ThreadPoolExecutor(4) as executor:
-        repositories = list(executor.map(sign, SIGNINGS))
+    with ThreadPoolExecutor(4) as executor, ExitStack() as homes:
+        arguments = {
+            name: homes.enter_context(home(people, name, work / name))
+            for name, home in SIGNERS.items()
+        }
+        repositories = list(
+            executor.map(sign, SIGNINGS, (arguments[one.signer] for one in SIGNINGS))
+        )
     for signing, repository in zip(SIGNINGS, repositories, strict=True):
         layers, signatures = repository.image("v1")
         for name, layer in zip(LAYERS, layers, strict=True):

@@ -9,6 +9,8 @@ import pki
 
 from .issuers import make_named
 
+ELSEWHERE = {"token": "EC-256", "plugin": "RSA-2048", "aws-kms": "EC-384", "azure-kv": "RSA-3072"}
+"""Whose keys are not in files, see signers.py."""
 EMBEDDED = ("Ed25519", "EC-256K1", "EC-224")
 """Kinds of keys that Linux does not know."""
 
@@ -43,7 +45,10 @@ def make_people(directory: Path) -> People:
     middle = pki.make_intermediate(stranger, "Trusted Middle")
     namer = pki.make_root("Trusted Namer")
     not_a_ca = pki.make_not_a_ca(pki.make_root("Anyone"))
-    trusted = own | {
+    elsewhere = {name: pki.make_leaf(name=f"By {name}", key=key) for name, key in ELSEWHERE.items()}
+    trusted = {
+        **own,
+        **elsewhere,
         "root": root,
         "middle": middle,
         "expired": pki.make_expired_leaf(name="Expired"),

@@ -36,7 +36,7 @@ What kernels of Debian say to signatures of root hashes: `ok`, or the error with
 not opened. Made on {date} by `make kernel-table`, which boots them under QEMU:
 
 {kernels}
-`make test-kernel` asks the newest kernel of Debian sid the same, and more, on your machine.
+`make test-kernel` asks one of Debian sid the same, and more, on your machine.
 
 The keyring is where the certificates were. Linux has `.dm-verity` from 7.0 on; older
 kernels take those of the firmware (`.platform`: the UEFI variable db), if they were built with
