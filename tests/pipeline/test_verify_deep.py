@@ -218,11 +218,15 @@ def test_every_layer_is_read_once_for_each_recipe(signed):
     assert sum(read) == 6 * sum(layer.size for layer in made.layers)
 
 
-def test_a_damaged_layer(signed):
+@pytest.mark.parametrize("at", [0, 30, -1])
+@pytest.mark.parametrize("number", [0, 1, 2])
+def test_a_damaged_layer(number, at, signed):
+    """That it is damaged is the reason, and not what the damage makes of its contents."""
     store, made = signed
-    path = blob_path(store, store.fetch_manifest(made.manifest).layers[2])
-    data = path.read_bytes()
-    path.write_bytes(data[:-1] + bytes([data[-1] ^ 1]))
+    path = blob_path(store, store.fetch_manifest(made.manifest).layers[number])
+    data = bytearray(path.read_bytes())
+    data[at] ^= 1
+    path.write_bytes(data)
     assert verify(store, "v1").verified
     assert "has another digest" in _problem(verify(store, "v1", deep=True))
 

@@ -159,9 +159,10 @@ def hash_image_layer(
         media_type=described.media_type,
         checked=True,
     )
+    stored = store.fetch(described)
     try:
         return hash_layer(
-            store.fetch(described),
+            stored,
             recipe,
             expected,
             conversion,
@@ -172,5 +173,10 @@ def hash_image_layer(
     except NotFoundError:
         raise
     except (FormatError, ParameterError) as error:
+        if isinstance(error, FormatError):
+            # if it is not what its digest stands for, that is the reason: the end will tell
+            for _ in stored:
+                if stop and stop.is_set():
+                    break
         error.args = (f"layer {described.digest}: {error}", *error.args[1:])
         raise
