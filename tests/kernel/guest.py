@@ -122,7 +122,7 @@ def boot(
     initramfs: Path,
     kernel: Kernel,
     *,
-    seconds: float = 600,
+    seconds: float = 1800,
     trust: str = "keyring",
     machine: Sequence[str] = (),
 ) -> Boot:
