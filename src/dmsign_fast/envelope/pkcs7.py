@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -20,7 +21,7 @@ from dmsign_fast.envelope.facts import CertificateFacts, facts_of
 from dmsign_fast.envelope.signed_data import SignedData, build_signed_data, parse_signed_data
 from dmsign_fast.envelope.trust import TrustAnchors, build_path, check_embedded
 from dmsign_fast.errors import DmsignError, ParameterError, SigningError, VerificationError
-from dmsign_fast.signing.certificates import check_chain, moment, name_of
+from dmsign_fast.signing.certificates import check_chain, moment, name_of, named_as_issuer
 from dmsign_fast.signing.scheme import (
     SCHEMES,
     KeySpec,
@@ -163,6 +164,12 @@ def verify_root_hash(
     _check_signature(parsed, leaf, message, scheme)
     check_embedded(leaf, parsed.certificates)
     path = build_path(leaf, parsed.certificates, anchors, at)
+    for child, issuer in itertools.pairwise(path):
+        if not named_as_issuer(child, issuer):
+            raise VerificationError(
+                f"the certificate {name_of(child)} does not name {name_of(issuer)} as its "
+                "issuer by authority key identifier, the only way in which the kernel looks for it"
+            )
     signing_time = parsed.attributes.signing_time if parsed.attributes else None
     return Verdict(
         root_hash=message.decode(),

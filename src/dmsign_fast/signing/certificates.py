@@ -182,12 +182,30 @@ def has_key(certificate: x509.Certificate, public_key: object) -> bool:
 
 
 def named_as_issuer(certificate: x509.Certificate, issuer: x509.Certificate) -> bool:
-    """Tell whether the certificate names that issuer by its key identifier."""
-    wanted = _extension(certificate, x509.AuthorityKeyIdentifier)
-    found = _extension(issuer, x509.SubjectKeyIdentifier)
-    if wanted is None or wanted.key_identifier is None or found is None:
+    """Tell whether the certificate names that issuer as Linux looks for one.
+
+    That is by issuer and serial number, by key identifier, or both
+    (``x509_akid_note_*()`` in x509_cert_parser.c and ``pkcs7_verify_sig_chain()``); never by name.
+    """
+    found = extension(certificate, x509.AuthorityKeyIdentifier)
+    if found is None:
         return False
-    return wanted.key_identifier == found.digest
+    wanted = found.value
+    names = [
+        one.value
+        for one in wanted.authority_cert_issuer or ()
+        if isinstance(one, x509.DirectoryName)
+    ]
+    by_name = bool(names) and wanted.authority_cert_serial_number is not None
+    if by_name and (names[-1], wanted.authority_cert_serial_number) != (
+        issuer.issuer,
+        issuer.serial_number,
+    ):
+        return False
+    if wanted.key_identifier is None:
+        return by_name
+    own = extension(issuer, x509.SubjectKeyIdentifier)
+    return own is not None and wanted.key_identifier == own.value.digest
 
 
 def order_chain(
