@@ -1,6 +1,8 @@
 """When something is wrong, nothing is pushed."""
 
 import io
+import random
+import tarfile
 
 import pytest
 from container_images import (
@@ -47,7 +49,6 @@ LOSSY = {"path": "file", "SCHILY.xattr.user.x\0": "1"}
 
 def lossy_tar():
     """What the node would lose a part of, without a word."""
-    import tarfile
 
     buffer = io.BytesIO()
     with tarfile.open(fileobj=buffer, mode="w") as tar:
@@ -243,3 +244,25 @@ def test_a_registry_that_fails_in_the_middle_of_the_pushes(kind, fault, make_hom
             NOTARY_TYPE: 1,
         }
     assert first[0].keys() - {Digest.of(EMPTY_JSON)} <= repository.blobs.keys()
+
+
+@pytest.mark.parametrize("at", [1 << 20, -(1 << 20)])
+def test_a_large_layer_that_is_damaged_is_said_to_be(at, make_home, leaf):
+    """Its contents fail before its end comes: that is not the reason."""
+    home = make_home("layout")
+    entries = io.BytesIO()
+    with tarfile.open(fileobj=entries, mode="w") as tar:
+        for number in range(8):
+            info = tarfile.TarInfo(f"file-{number}")
+            info.size = 1 << 20
+            tar.addfile(info, io.BytesIO(random.Random(number).randbytes(info.size)))
+    image = push_image(home.store, "v1", [tars(1)[0], entries.getvalue()])
+
+    def damage(data):
+        data = bytearray(data)
+        data[at : at + 4096] = bytes(4096)
+        return bytes(data)
+
+    home.damage(image.layers[1], damage)
+    with pytest.raises(VerificationError, match=f"{image.layers[1].digest} from .* another digest"):
+        sign(home, leaf)

@@ -167,9 +167,9 @@ def verify_root_hash(
     for child, issuer in itertools.pairwise(path):
         if not named_as_issuer(child, issuer):
             raise VerificationError(
-                f"the certificate {name_of(child)} does not name {name_of(issuer)} as its "
-                "issuer by authority key identifier, the only way in which the kernel looks for it: "
-                "issue it with one, or embed no certificates and enrol this one itself"
+                f"the certificate {name_of(child)} does not name {name_of(issuer)} as its issuer "
+                "by authority key identifier, the only way in which the kernel looks for it: issue "
+                "it with one, or embed no certificates and enrol this one itself"
             )
     signing_time = parsed.attributes.signing_time if parsed.attributes else None
     return Verdict(
