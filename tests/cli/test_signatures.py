@@ -205,3 +205,23 @@ def test_data_from_a_pipe_is_signed_under_names_that_are_given(leaf, tmp_path):
     )
     assert done.exit_code == 0, done.err
     assert {path.name for path in tmp_path.iterdir()} == {"pki", "h", "r", "s"}
+
+
+def test_a_serial_number_of_zero(tmp_path):
+    """As one in 200 of notation's test certificates has; cryptography warns of each."""
+    key, cert = tmp_path / "key.pem", tmp_path / "cert.pem"
+    words = ("-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes")
+    usage = ("-addext", "keyUsage=critical,digitalSignature", "-set_serial", "0")
+    made = run(
+        *(program("openssl"), "req", *words, *usage, "-subj", "/CN=Zero"),
+        *("-keyout", key, "-out", cert, "-days", "9"),
+    )
+    assert made.exit_code == 0, made.err
+    data = write(tmp_path / "data", noise(8192))
+    done = dmsign("verity", "sign", data, "--key", key, "--cert", cert, "--quiet")
+    assert (done.exit_code, done.err) == (0, "")
+    cli_done = cli(
+        *("verity", "verify", data, f"{data}.verity", "--root-hash-file", f"{data}.roothash"),
+        *("--signature", f"{data}.roothash.p7s", "--cert", cert, "--quiet"),
+    )
+    assert (cli_done.exit_code, cli_done.err) == (0, "")
