@@ -8,19 +8,14 @@ import itertools
 import random
 import subprocess
 import threading
-import time
 from concurrent.futures import CancelledError
 from pathlib import Path
 from uuid import UUID
 
 import pytest
 from erofs_layers.twins import (
-    VERSIONS,
-    converter,
     file,
-    filled,
     image_of,
-    program,
     tar_of,
     tree_of,
     typical_tar,
@@ -30,10 +25,8 @@ from helpers import program as installed
 
 from dmsign_fast.erofs.compression import Compression
 from dmsign_fast.erofs.layer import no_hash_area
-from dmsign_fast.erofs.mkfs import MkfsErofs
-from dmsign_fast.erofs.recipe import RECIPES, Recipe
+from dmsign_fast.erofs.recipe import RECIPES
 from dmsign_fast.errors import FormatError, ParameterError, StorageError, VerificationError
-from dmsign_fast.pipeline.jobs import run_all
 from dmsign_fast.pipeline.layers import (
     BUFFERS,
     Conversion,
@@ -432,134 +425,3 @@ def test_a_tar_whose_first_file_looks_like_an_image_is_a_tar():
     tar = tar_of(file(b"f", bytes(data)))
     known = hash_layer([tar], OSGUARD, Expected(media_type=OCI))
     assert hash_layer([tar], OSGUARD).image == known.image
-
-
-# the other converter
-
-
-@pytest.mark.parametrize("version", VERSIONS)
-@pytest.mark.parametrize("name", ["containerd", "osguard"])
-@pytest.mark.parametrize("how", ["mkfs", "both"])
-def test_mkfs_erofs_agrees(how, name, version, tar, tmp_path):
-    recipe = Recipe.parse(f"{name}@{version}")
-    stored = gzip.compress(tar)
-    ours = hash_layer([stored], recipe)
-    conversion = Conversion(converter=how, mkfs=converter(version), threads=2)
-    with (tmp_path / "image").open("w+b") as image:
-        theirs = hash_layer([stored], recipe, conversion=conversion, image=image.fileno())
-    assert theirs.image.root_hash == ours.image.root_hash
-    assert theirs.image.tree.hash_area == ours.image.tree.hash_area
-    assert theirs.image.image_size == ours.image.image_size
-    assert theirs.image.inodes == (ours.image.inodes if how == "both" else None)
-    found = (tmp_path / "image").read_bytes()
-    wanted = image_of(tar, recipe, ours.image.uuid)
-    assert found == filled(wanted, recipe.params.data_block_size)
-
-
-@pytest.mark.parametrize("files", [2, 200])
-@pytest.mark.parametrize("area", [None, no_hash_area])
-@pytest.mark.parametrize("recipe", [CONTAINERD, OSGUARD], ids=lambda recipe: recipe.name)
-def test_a_mkfs_erofs_that_makes_another_image(recipe, area, files, tmp_path):
-    """Small, and so large that hash blocks have left memory when the images are compared."""
-    tar = typical_tar(files)
-    other = 'printf x | dd of="$image" bs=1 seek=1100 conv=notrunc 2>/dev/null'
-    mkfs = MkfsErofs.find(program(tmp_path, "1.9.4", other))
-    conversion = Conversion(converter="both", mkfs=mkfs)
-    with pytest.raises(VerificationError, match=r"the root hash is .* and that of mkfs.erofs"):
-        hash_layer([tar], recipe, conversion=conversion, hash_area=area)
-
-
-def test_a_mkfs_erofs_that_makes_a_larger_image(tmp_path, tar):
-    mkfs = MkfsErofs.find(program(tmp_path, "1.9.4", 'printf x >>"$image"'))
-    with pytest.raises(VerificationError, match=r"images of [0-9]+ and [0-9]+ bytes"):
-        hash_layer([tar], CONTAINERD, conversion=Conversion(converter="both", mkfs=mkfs))
-
-
-def test_a_mkfs_erofs_of_another_version(tar):
-    for how in ("mkfs", "both"):
-        conversion = Conversion(converter=how, mkfs=converter("1.8.6"))
-        with pytest.raises(ParameterError, match=r"is version 1\.8\.6, .* 1\.9\.3 or 1\.9\.4") as e:
-            hash_layer([tar], OSGUARD, conversion=conversion)
-        assert "--recipe osguard@1.8.6" in str(e.value)
-        assert e.value.exit_code == 2
-
-
-def test_options_make_another_image(tar):
-    with_options = Conversion(
-        converter="mkfs", mkfs=converter("1.9.4"), mkfs_options=("--force-uid=7",)
-    )
-    ours = hash_layer([tar], CONTAINERD)
-    theirs = hash_layer([tar], CONTAINERD, conversion=with_options)
-    assert theirs.image.root_hash != ours.image.root_hash
-
-
-# several layers
-
-
-def test_results_are_in_the_order_of_the_tasks():
-    def task(number):
-        def run(_):
-            time.sleep(0.02 * (5 - number))
-            return number
-
-        return run
-
-    for jobs in (1, 2, 5, 9):
-        assert run_all([task(number) for number in range(5)], jobs) == list(range(5))
-    assert run_all([], 3) == []
-
-
-@pytest.mark.parametrize("jobs", [1, 2, 4])
-def test_so_many_tasks_at_a_time(jobs):
-    lock, now, most = threading.Lock(), [0], [0]
-
-    def task(_):
-        with lock:
-            now[0] += 1
-            most[0] = max(most[0], now[0])
-        time.sleep(0.03)
-        with lock:
-            now[0] -= 1
-
-    run_all([task] * 8, jobs)
-    assert most[0] == jobs
-
-
-class BoomError(Exception):
-    """What goes wrong."""
-
-
-@pytest.mark.parametrize("error", [BoomError, KeyboardInterrupt])
-def test_the_first_error_stops_the_others_and_comes_out(error):
-    began, ended = threading.Event(), []
-
-    def wait(stop):
-        began.set()
-        assert stop.wait(LIMIT)
-        ended.append(1)
-        raise CancelledError
-
-    def fail(_):
-        assert began.wait(LIMIT)
-        raise error
-
-    def never(_):
-        ended.append("never")
-
-    with pytest.raises(error):
-        run_all([wait, fail, never, never, never], 2)
-    assert ended[0] == 1
-    assert ended.count("never") <= 1
-
-
-def test_a_task_alone_runs_in_our_thread_and_its_error_comes_out():
-    seen = []
-    run_all([lambda stop: seen.append((threading.get_ident(), stop.is_set()))], 1)
-    assert seen == [(threading.get_ident(), False)]
-    with pytest.raises(BoomError):
-        run_all([_fail, lambda _: seen.append("never")], 1)
-    assert "never" not in seen
-
-
-def _fail(_):
-    raise BoomError

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import argparse
 import math
+from typing import TYPE_CHECKING
 
 from dmsign_fast import __version__
 from dmsign_fast.errors import ParameterError
 
-__all__ = ["AGENT", "by_name", "name_and_value", "positive_seconds"]
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+__all__ = ["AGENT", "add_user_metadata", "by_name", "name_and_value", "positive_seconds"]
 
 AGENT = f"dmsign-fast/{__version__}"  # who says that he made a signature
 
@@ -40,3 +44,15 @@ def positive_seconds(text: str) -> float:
         message = f"{text!r} is not a number of seconds"
         raise argparse.ArgumentTypeError(message)
     return seconds
+
+
+def add_user_metadata(add: Callable[..., object], about: str) -> None:
+    """Add ``--user-metadata``, which may be repeated."""
+    add(
+        "--user-metadata",
+        type=name_and_value,
+        action="append",
+        default=[],
+        metavar="NAME=VALUE",
+        help=about,
+    )

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from dmsign_fast.cli.keys import add_signature_options
 from dmsign_fast.cli.layer.options import add_layer_options, conversion, recipe
-from dmsign_fast.cli.options import AGENT, by_name, name_and_value
+from dmsign_fast.cli.options import AGENT, add_user_metadata, by_name
 from dmsign_fast.cli.verity.options import whole_number
 from dmsign_fast.errors import ParameterError
 
@@ -58,14 +58,7 @@ def add_sign_options(parser: argparse.ArgumentParser) -> None:
         help="of the manifest's signature; notation finds only the legacy one in OCI layouts",
     )
     what("--expiry", type=_duration, metavar="24h", help="of the manifest's signature")
-    what(
-        "--user-metadata",
-        type=name_and_value,
-        action="append",
-        default=[],
-        metavar="NAME=VALUE",
-        help="signed with the manifest",
-    )
+    add_user_metadata(what, "signed with the manifest")
     what("--no-dm-verity", action="store_true", help="sign the manifest only")
     what("--no-manifest-signature", action="store_true", help="sign the layers only")
     what(

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dmsign_fast.cli.layer.options import add_layer_options, conversion, recipe
-from dmsign_fast.cli.options import name_and_value
+from dmsign_fast.cli.options import add_user_metadata
 from dmsign_fast.cli.output import print_json, print_line, work
 from dmsign_fast.cli.stores import add_image_options, open_image, repository_of
 from dmsign_fast.cli.verity.options import whole_number
@@ -47,14 +47,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     trust("--scope", help="of the trust policy, where REF is in a layout: such as local/app")
     trust("--revocation", action="store_true", help="fetch CRLs and OCSP answers")
     what = parser.add_argument_group("verification").add_argument
-    what(
-        "--user-metadata",
-        type=name_and_value,
-        action="append",
-        default=[],
-        metavar="NAME=VALUE",
-        help="that must be among what was signed",
-    )
+    add_user_metadata(what, "that must be among what was signed")
     what("--deep", action="store_true", help="make the root hashes again from the layers")
     what("--no-dm-verity", action="store_true", help="the layers need no signatures")
     what("--no-manifest-signature", action="store_true", help="the manifest needs none")
