@@ -23,7 +23,7 @@ from dmsign_fast.signing.scheme import (
 )
 
 SECRET = "Pass phrase 42"
-MODULE = ("-m", "dmsign_fast.cli.as_plugin")
+MODULE = ("-m", "dmsign_fast.cli.notation_plugin")
 
 
 @pytest.fixture

@@ -3,7 +3,7 @@
 import pytest
 from cryptography import x509
 
-from dmsign_fast.node.judge import Outcome, judge
+from dmsign_fast.envelope.linux import Outcome, judge
 from kernel.cases import CASES
 from kernel.images import bad_blocks
 

@@ -11,7 +11,7 @@ from kernel.people import make_people
 from pki import der
 
 from dmsign_fast.errors import ParameterError
-from dmsign_fast.node.judge import Outcome, judge
+from dmsign_fast.envelope.linux import Outcome, judge
 
 # of cryptography, on a serial number that damage made negative
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning")

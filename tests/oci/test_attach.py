@@ -17,7 +17,7 @@ from dmsign_fast.errors import RegistryError
 from dmsign_fast.oci.descriptor import Descriptor
 from dmsign_fast.oci.layout import Layout
 from dmsign_fast.oci.manifest import OCI_MANIFEST, make_index
-from dmsign_fast.oci.referrers import update_index
+from dmsign_fast.oci.tag_schema import update_index
 
 # WRITERS processes, each of which attaches COUNT times two manifests to an image that is there.
 ATTACHER = """

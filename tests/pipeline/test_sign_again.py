@@ -112,7 +112,7 @@ def test_a_signature_that_expired_is_no_signature(home, leaf, monkeypatch):
         def now(cls, zone):
             return NOW + 3 * DAY
 
-    monkeypatch.setattr("dmsign_fast.pipeline.existing.datetime", Later)
+    monkeypatch.setattr("dmsign_fast.pipeline.already_signed.datetime", Later)
     sign(home, leaf, dm_verity=False, expiry=NOW + 5 * DAY)
     assert len(referrers(home, image)[NOTARY_TYPE]) == 2
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from helpers import run, wait_until
 
-from dmsign_fast.pipeline.stages import BUFFERS, side_by_side
+from dmsign_fast.pipeline.side_by_side import BUFFERS, side_by_side
 
 LIMIT = 20
 
@@ -209,7 +209,7 @@ def test_nested_stages_end_from_the_inside():
 
 INTERRUPTED = """
 import os, signal, threading, time
-from dmsign_fast.pipeline.stages import side_by_side
+from dmsign_fast.pipeline.side_by_side import side_by_side
 
 signal.signal(signal.SIGALRM, signal.default_int_handler)
 go = threading.Event()
@@ -238,7 +238,7 @@ def test_an_interruption_while_we_wait_leaves_no_thread(pieces):
 
 OFTEN = """
 import os, random, signal, time
-from dmsign_fast.pipeline.stages import side_by_side
+from dmsign_fast.pipeline.side_by_side import side_by_side
 
 signal.signal(signal.SIGALRM, signal.default_int_handler)
 chance = random.Random(1)

@@ -22,9 +22,9 @@ from dmsign_fast.errors import (
     VerificationError,
 )
 from dmsign_fast.pipeline.files import SignedPaths, attach_file, prepare_file, sign_file
-from dmsign_fast.pipeline.handover import Handover
+from dmsign_fast.pipeline.signing_request import Handover
 from dmsign_fast.pipeline.plan import Reuse, SignOptions
-from dmsign_fast.pipeline.two_steps import attach_image, image_of, prepare_image
+from dmsign_fast.pipeline.offline import attach_image, image_of, prepare_image
 from dmsign_fast.signing.scheme import SCHEMES, to_fixed_width
 from dmsign_fast.trust.verdict import trust_files
 

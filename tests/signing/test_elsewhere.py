@@ -5,7 +5,7 @@ from helpers_pkcs7 import signer_of
 from pki import KEY_SPECS, make_leaf, make_root
 
 from dmsign_fast.errors import SigningError
-from dmsign_fast.signing.elsewhere import Answers, NotSignedError, Recorder, check_answer
+from dmsign_fast.signing.offline import Answers, NotSignedError, Recorder, check_answer
 from dmsign_fast.signing.scheme import SCHEMES, notary_scheme, to_fixed_width
 
 MESSAGE = b"4f53b76a0d1c2e3f"

@@ -8,7 +8,7 @@ from config_tree import tree
 from dmsign_fast import outputs
 from dmsign_fast.errors import StorageError
 from dmsign_fast.signing.scheme import KeySpec
-from dmsign_fast.trust.change import changing
+from dmsign_fast.trust.config_edit import changing
 from dmsign_fast.trust.generate import generate_test
 from dmsign_fast.trust.keys import load_signing_keys
 from dmsign_fast.trust.store import load_store
@@ -61,7 +61,7 @@ def test_what_fails_midway_leaves_everything_as_it_was(
     if function == "place":
         monkeypatch.setattr(outputs._Output, "place", failing(outputs._Output.place))
     else:
-        monkeypatch.setattr("dmsign_fast.trust.change.write_all", failing(outputs.write_all))
+        monkeypatch.setattr("dmsign_fast.trust.config_edit.write_all", failing(outputs.write_all))
     with pytest.raises(StorageError if error is OSError else error):
         generate_test(tmp_path, "new", KeySpec.EC_256)
     assert tree(tmp_path) == before

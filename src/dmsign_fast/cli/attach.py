@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from dmsign_fast.cli.handovers import add_directory
+from dmsign_fast.cli.signing_requests import add_directory
 from dmsign_fast.cli.output import print_json, print_line
 from dmsign_fast.cli.signatures import (
     add_timestamp_options,
@@ -39,8 +39,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Run the command; its exit status."""
-    from dmsign_fast.pipeline.handover import Handover
-    from dmsign_fast.pipeline.two_steps import attach_image, image_of
+    from dmsign_fast.pipeline.signing_request import Handover
+    from dmsign_fast.pipeline.offline import attach_image, image_of
 
     handover = Handover.read(args.directory, "image")
     if args.reference is None:

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from cryptography import x509
 
-    from dmsign_fast.node.judge import Judgement
+    from dmsign_fast.envelope.linux import Judgement
 
 __all__ = ["EXAMPLES", "HELP", "add_arguments", "run"]
 
@@ -104,7 +104,7 @@ def _examine(args: argparse.Namespace, certificates: Sequence[x509.Certificate])
 def _judge(args: argparse.Namespace, certificates: Sequence[x509.Certificate]) -> int:
     from dataclasses import asdict
 
-    from dmsign_fast.node.judge import judge
+    from dmsign_fast.envelope.linux import judge
     from dmsign_fast.signing.certificates import read_file
 
     if args.root_hash is None and args.root_hash_file is None:

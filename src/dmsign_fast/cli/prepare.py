@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from dmsign_fast.cli.handovers import add_handover_options, chain_of, print_messages
+from dmsign_fast.cli.signing_requests import add_handover_options, chain_of, print_messages
 from dmsign_fast.cli.output import note, print_json, print_summary, work
 from dmsign_fast.cli.signatures import add_sign_options, layer_json, print_layers, sign_options
 from dmsign_fast.cli.stores import add_image_options, open_image
@@ -33,7 +33,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Run the command; its exit status."""
-    from dmsign_fast.pipeline.two_steps import prepare_image
+    from dmsign_fast.pipeline.offline import prepare_image
 
     options, chain = sign_options(args), chain_of(args)
     with work(args, "preparing", None) as done, open_image(args) as (store, wanted):

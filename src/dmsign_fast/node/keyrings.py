@@ -69,7 +69,7 @@ class Key:
 
     def is_of(self, certificate: x509.Certificate) -> bool:
         """Tell whether it looks like that certificate: the key itself cannot be compared."""
-        from dmsign_fast.node.linux_keys import key_identifier_of
+        from dmsign_fast.envelope.linux_keys import key_identifier_of
 
         identifier = key_identifier_of(certificate)
         if identifier is None:

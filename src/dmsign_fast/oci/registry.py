@@ -29,7 +29,7 @@ from dmsign_fast.oci.manifest import (
     type_of_manifest,
 )
 from dmsign_fast.oci.reference import RegistryReference, is_tag
-from dmsign_fast.oci.referrers import update_index
+from dmsign_fast.oci.tag_schema import update_index
 from dmsign_fast.oci.store import (
     Content,
     check_subjects,

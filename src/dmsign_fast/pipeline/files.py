@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 from dmsign_fast.envelope.pkcs7 import root_hash_message, sign_root_hash
 from dmsign_fast.errors import SigningError
 from dmsign_fast.outputs import Outputs, storage_errors
-from dmsign_fast.pipeline.handover import Handover, Message, check_new
-from dmsign_fast.signing.elsewhere import NotSignedError, Recorder
+from dmsign_fast.pipeline.signing_request import Handover, Message, check_new
+from dmsign_fast.signing.offline import NotSignedError, Recorder
 from dmsign_fast.signing.scheme import pkcs7_scheme
 from dmsign_fast.strict_json import Members
 from dmsign_fast.verity.format import Formatted, format_file

@@ -15,12 +15,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, BinaryIO, Protocol, cast
 
 from dmsign_fast.erofs.compression import Compression, compression_of, decompress
-from dmsign_fast.erofs.image import ImageHasher, is_erofs
+from dmsign_fast.erofs.native_image import ImageHasher, is_erofs
 from dmsign_fast.erofs.layer import LayerHasher
 from dmsign_fast.erofs.recipe import Recipe, UuidRule
 from dmsign_fast.errors import ParameterError, VerificationError
 from dmsign_fast.outputs import storage_errors
-from dmsign_fast.pipeline.stages import BUFFERS, side_by_side
+from dmsign_fast.pipeline.side_by_side import BUFFERS, side_by_side
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator

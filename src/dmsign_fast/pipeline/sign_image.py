@@ -20,7 +20,7 @@ from dmsign_fast.pipeline.artifact import (
     make_notary,
 )
 from dmsign_fast.pipeline.binding import ROOT_HASHES
-from dmsign_fast.pipeline.existing import find_layers, find_notary
+from dmsign_fast.pipeline.already_signed import find_layers, find_notary
 from dmsign_fast.pipeline.image import hash_image_layer, image_layers, is_image, manifests_of
 from dmsign_fast.pipeline.jobs import run_all
 from dmsign_fast.pipeline.plan import Plan, SignedImage, SignedLayer, SignOptions

@@ -16,7 +16,7 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 from dmsign_fast.errors import ParameterError
 from dmsign_fast.signing.certificates import moment
 from dmsign_fast.signing.scheme import KeySpec
-from dmsign_fast.trust.change import changing
+from dmsign_fast.trust.config_edit import changing
 from dmsign_fast.trust.keys import LocalKey, load_signing_keys
 from dmsign_fast.trust.store import TrustedFile, is_name, put_certificates
 

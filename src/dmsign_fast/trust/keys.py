@@ -10,7 +10,7 @@ from typing import Any
 
 from dmsign_fast.errors import FormatError, ParameterError
 from dmsign_fast.signing.local import load_local_signer
-from dmsign_fast.trust.change import Change, changing
+from dmsign_fast.trust.config_edit import Change, changing
 from dmsign_fast.trust.store import read_config
 
 __all__ = [

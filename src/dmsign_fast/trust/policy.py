@@ -18,7 +18,7 @@ from typing import Any
 
 from dmsign_fast.errors import FormatError, ParameterError, StorageError, VerificationError
 from dmsign_fast.strict_json import read_object
-from dmsign_fast.trust.change import changing
+from dmsign_fast.trust.config_edit import changing
 from dmsign_fast.trust.identity import ANY, Identity, parse_identities
 from dmsign_fast.trust.store import STORE_TYPES, read_config
 

@@ -28,7 +28,7 @@ from dmsign_fast.signing.certificates import (
     read_file,
 )
 from dmsign_fast.strict_json import read_object
-from dmsign_fast.trust.change import Change, changing
+from dmsign_fast.trust.config_edit import Change, changing
 
 __all__ = [
     "STORE_TYPES",

@@ -42,7 +42,7 @@ def _ourselves(directory: Path) -> Path:
     """A plugin that runs this program by this Python, which notation takes for a regular file."""
     path = directory / "notation-dmsign"
     # -P: the working directory holds no module of ours
-    command = shlex.join([sys.executable, "-P", "-m", "dmsign_fast.cli.as_plugin"])
+    command = shlex.join([sys.executable, "-P", "-m", "dmsign_fast.cli.notation_plugin"])
     path.write_text(f'#!/bin/sh\nexec {command} "$@"\n')
     path.chmod(0o755)
     return path

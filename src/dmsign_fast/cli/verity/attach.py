@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from dmsign_fast.cli.handovers import add_directory
+from dmsign_fast.cli.signing_requests import add_directory
 from dmsign_fast.cli.output import print_json
 from dmsign_fast.cli.verity.options import add_data
 from dmsign_fast.cli.verity.sign import signed_paths
@@ -35,7 +35,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Run the command; its exit status."""
     from dmsign_fast.pipeline.files import attach_file
-    from dmsign_fast.pipeline.handover import Handover
+    from dmsign_fast.pipeline.signing_request import Handover
 
     handover = Handover.read(args.directory, "file")
     paths = signed_paths(args)

@@ -106,7 +106,7 @@ def _options(args: argparse.Namespace) -> tuple[str, ...]:
 
 def _check(args: argparse.Namespace, signature: Path) -> None:
     """Refuse what Linux would, whatever it trusts: it says less about it."""
-    from dmsign_fast.node.judge import Outcome, judge
+    from dmsign_fast.envelope.linux import Outcome, judge
     from dmsign_fast.signing.certificates import read_file
 
     judgement = judge(read_file(signature), read_root_hash(args), None)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from dmsign_fast.cli.handovers import add_handover_options, chain_of, print_messages
+from dmsign_fast.cli.signing_requests import add_handover_options, chain_of, print_messages
 from dmsign_fast.cli.keys import add_signature_options
 from dmsign_fast.cli.options import AGENT
 from dmsign_fast.cli.output import print_json, print_summary, work

@@ -17,7 +17,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from dmsign_fast.errors import FormatError, ParameterError, SigningError, StorageError
 from dmsign_fast.outputs import storage_errors
 from dmsign_fast.signing.certificates import load_certificates, name_of
-from dmsign_fast.signing.elsewhere import Answers, check_answer
+from dmsign_fast.signing.offline import Answers, check_answer
 from dmsign_fast.signing.scheme import SCHEMES, Scheme
 from dmsign_fast.strict_json import Members, read_object
 

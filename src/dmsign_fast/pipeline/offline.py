@@ -12,7 +12,7 @@ from dmsign_fast.erofs.recipe import Recipe
 from dmsign_fast.errors import ParameterError, VerificationError
 from dmsign_fast.oci.descriptor import Descriptor, Digest
 from dmsign_fast.outputs import Outputs
-from dmsign_fast.pipeline.handover import Handover, Message, check_new
+from dmsign_fast.pipeline.signing_request import Handover, Message, check_new
 from dmsign_fast.pipeline.plan import Plan, SignedLayer, SignOptions
 from dmsign_fast.pipeline.sign_image import (
     plan_image,
@@ -21,7 +21,7 @@ from dmsign_fast.pipeline.sign_image import (
     sign_planned,
     sign_subject,
 )
-from dmsign_fast.signing.elsewhere import NotSignedError, Recorder
+from dmsign_fast.signing.offline import NotSignedError, Recorder
 from dmsign_fast.strict_json import Members
 
 if TYPE_CHECKING:

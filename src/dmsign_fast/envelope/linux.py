@@ -21,7 +21,7 @@ from dmsign_fast.envelope.pkcs7 import message_slips, root_hash_message, verify_
 from dmsign_fast.envelope.signed_data import SignedData, SignedDataError, parse_signed_data
 from dmsign_fast.envelope.trust import TrustAnchors
 from dmsign_fast.errors import DmsignError, FormatError, VerificationError
-from dmsign_fast.node.linux_keys import (
+from dmsign_fast.envelope.linux_keys import (
     RawSignature,
     RefusedError,
     authority_of,

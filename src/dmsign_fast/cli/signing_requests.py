@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
     from cryptography import x509
 
-    from dmsign_fast.pipeline.handover import Handover
+    from dmsign_fast.pipeline.signing_request import Handover
 
 __all__ = ["add_directory", "add_handover_options", "chain_of", "print_messages"]
 
