@@ -12,26 +12,27 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from dmsign_fast.erofs.layer import HashedLayer, LayerHasher
+    from dmsign_fast.erofs.layer import HashedImage, LayerHasher
     from dmsign_fast.erofs.recipe import Recipe
     from dmsign_fast.pipeline.convert import ConvertedLayer, convert_layer
-    from dmsign_fast.pipeline.layers import CheckedLayer, Conversion, Expected, hash_layer
+    from dmsign_fast.pipeline.layers import Conversion, Expected, HashedLayer, hash_layer
     from dmsign_fast.verity.format import Formatted, format_file
     from dmsign_fast.verity.params import HashArea, VerityParams
+    from dmsign_fast.verity.report import Verified
     from dmsign_fast.verity.superblock import Superblock
     from dmsign_fast.verity.tree import HashTree, VerityHasher
-    from dmsign_fast.verity.verify import Verified, verify_file
+    from dmsign_fast.verity.verify import verify_file
 
 __version__ = "0.1.0.dev0"
 
 __all__ = [
-    "CheckedLayer",
     "Conversion",
     "ConvertedLayer",
     "Expected",
     "Formatted",
     "HashArea",
     "HashTree",
+    "HashedImage",
     "HashedLayer",
     "LayerHasher",
     "Recipe",
@@ -46,18 +47,18 @@ __all__ = [
 ]
 
 _HOME = {
-    "CheckedLayer": "pipeline.layers",
+    "HashedLayer": "pipeline.layers",
     "Conversion": "pipeline.layers",
     "ConvertedLayer": "pipeline.convert",
     "Expected": "pipeline.layers",
     "Formatted": "verity.format",
     "HashArea": "verity.params",
     "HashTree": "verity.tree",
-    "HashedLayer": "erofs.layer",
+    "HashedImage": "erofs.layer",
     "LayerHasher": "erofs.layer",
     "Recipe": "erofs.recipe",
     "Superblock": "verity.superblock",
-    "Verified": "verity.verify",
+    "Verified": "verity.report",
     "VerityHasher": "verity.tree",
     "VerityParams": "verity.params",
     "convert_layer": "pipeline.convert",

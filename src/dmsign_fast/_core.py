@@ -22,7 +22,7 @@ __all__ = [
     "DIGEST_SIZE",
     "MAX_THREADS",
     "BlockHash",
-    "Layer",
+    "LayerBuilder",
     "Tree",
     "implementation",
     "implementations",
@@ -219,7 +219,7 @@ def mkfs_groups() -> dict[str, tuple[str, ...]]:
     return groups
 
 
-class Layer:
+class LayerBuilder:
     """A layer's tar on its way to an EROFS image; one call at a time.
 
     The image is [head][data][tail]; the digests of its data are made as the tar comes in.

@@ -22,7 +22,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from dmsign_fast.verity.verify import Verified
+    from dmsign_fast.verity.report import Verified
 
 __all__ = [
     "CorruptionError",

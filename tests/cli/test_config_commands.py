@@ -16,7 +16,7 @@ from terminal import at_a_terminal
 
 from dmsign_fast.envelope.pkcs7 import verify_root_hash
 from dmsign_fast.envelope.trust import load_trust_anchors
-from dmsign_fast.trust.verdict import judge, trust_by_policy
+from dmsign_fast.trust.verdict import envelope_verdict, trust_by_policy
 
 COMMANDS = {
     "key": ("add", "list", "default", "delete"),
@@ -88,7 +88,7 @@ class TestSharedWithNotation:
             assert done.exit_code == 0, done.err
         assert notation.verify(layout).exit_code == 0
         for envelope in layout.signatures():
-            verdict = judge(*envelope, trust_by_policy(SCOPE), target=layout.image)
+            verdict = envelope_verdict(*envelope, trust_by_policy(SCOPE), target=layout.image)
             assert verdict.accepted, verdict.refusal()
         data = write(tmp_path / "data", noise(8192))
         key, chain = (notation.config / f"localkeys/test.{kind}" for kind in ("key", "crt"))

@@ -18,7 +18,7 @@ from erofs_layers.twins import END, file, filled, image_of, program, tar_of, tre
 from helpers import DMSIGN, cli, dmsign, noise, veritysetup, wait_until, write
 from helpers import program as installed
 
-from dmsign_fast.erofs.recipe import RECIPES, Layout, Recipe
+from dmsign_fast.erofs.recipe import RECIPES, ImageLayout, Recipe
 from dmsign_fast.verity.params import VerityParams
 
 COMMANDS = ("roothash", "convert")
@@ -368,7 +368,7 @@ def test_options_replace_parts_of_the_recipe(tar, layers):
         )
         layout = options[1] if "--layout" in options else base.layout.value
         assert found["layout"] == layout
-        image = image_of(tar, dataclasses.replace(base, layout=Layout(layout)), found["uuid"])
+        image = image_of(tar, dataclasses.replace(base, layout=ImageLayout(layout)), found["uuid"])
         assert found["root_hash"] == tree_of(image, params)[0].hex(), options
         assert found["salt"] == params.salt.hex()
 

@@ -4,7 +4,7 @@ import pytest
 from helpers_pkcs7 import OpenSSL, sign, verify
 from pki import KEY_SPECS, make_intermediate, make_leaf, make_root
 
-from dmsign_fast.envelope.pkcs7 import root_hash_message
+from dmsign_fast.envelope.linux import root_hash_message
 from dmsign_fast.errors import FormatError, VerificationError
 
 CASES = [(spec, None) for spec in KEY_SPECS] + [("RSA-2048", "sha384"), ("RSA-4096", "sha512")]

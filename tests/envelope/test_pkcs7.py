@@ -26,7 +26,8 @@ from pki import (
     make_v1_leaf,
 )
 
-from dmsign_fast.envelope.pkcs7 import assemble_root_hash, root_hash_message, sign_root_hash
+from dmsign_fast.envelope.linux import root_hash_message
+from dmsign_fast.envelope.pkcs7 import assemble_root_hash, sign_root_hash
 from dmsign_fast.envelope.signed_data import MAX_SIZE, parse_signed_data
 from dmsign_fast.errors import FormatError, ParameterError, SigningError, VerificationError
 from dmsign_fast.signing.scheme import KeySpec, pkcs7_scheme

@@ -25,7 +25,7 @@ from erofs_layers.twins import (
 from helpers import noise, run
 
 from dmsign_fast.erofs.layer import LayerHasher, hash_image, no_hash_area
-from dmsign_fast.erofs.recipe import Layout, Recipe
+from dmsign_fast.erofs.recipe import ImageLayout, Recipe
 from dmsign_fast.errors import FormatError, ParameterError, StorageError
 from dmsign_fast.verity.params import VerityParams
 
@@ -181,7 +181,7 @@ PARAMETERS = [
 )
 def test_other_parameters_of_the_tree(layout, changed):
     params = VerityParams(**{"salt": bytes(32), **changed})
-    recipe = Recipe(name="own", layout=Layout(layout), uuid=uuid4(), params=params)
+    recipe = Recipe(name="own", layout=ImageLayout(layout), uuid=uuid4(), params=params)
     assert_same(Maker(5).make(), recipe)
     assert_same(tar_of(), recipe)
 
@@ -210,7 +210,7 @@ def _expected(tar, recipe):
     return _known[recipe]
 
 
-@pytest.mark.parametrize("layout", list(Layout))
+@pytest.mark.parametrize("layout", list(ImageLayout))
 @pytest.mark.parametrize("block", [512, 4096])
 def test_an_image_in_a_file_is_hashed_and_grows_to_whole_blocks(layout, block):
     params = VerityParams(data_block_size=block, hash_block_size=block, salt=b"s")

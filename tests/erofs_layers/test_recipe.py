@@ -5,7 +5,7 @@ from uuid import UUID
 
 import pytest
 
-from dmsign_fast.erofs.recipe import RECIPES, Layout, Recipe, UuidRule
+from dmsign_fast.erofs.recipe import RECIPES, ImageLayout, Recipe, UuidRule
 from dmsign_fast.errors import ParameterError
 
 NAMESPACE_URL = bytes.fromhex("6ba7b8119dad11d180b400c04fd430c8")  # RFC 9562, appendix
@@ -86,7 +86,7 @@ def test_other_names_are_refused_with_a_list(name):
 )
 def test_a_digest_that_is_not_known(rule, missing):
     recipe = Recipe(
-        name="own", layout=Layout.FULL, uuid=rule, params=Recipe.parse("containerd").params
+        name="own", layout=ImageLayout.FULL, uuid=rule, params=Recipe.parse("containerd").params
     )
     known = {"digest": DIGEST, "diff_id": DIGEST}
     assert recipe.image_uuid(**known) == version_5(f"erofs:blobs/{DIGEST}")

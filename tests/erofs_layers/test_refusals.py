@@ -8,7 +8,7 @@ from erofs.tar_maker import gnu_long, header, padded, pax
 from erofs_layers.twins import END, VERSIONS, file, image_of, tar_of, tree_of
 
 from dmsign_fast.erofs.layer import LayerHasher
-from dmsign_fast.erofs.recipe import Layout, Recipe
+from dmsign_fast.erofs.recipe import ImageLayout, Recipe
 from dmsign_fast.errors import FormatError
 
 NAMES = ("containerd", "osguard")
@@ -188,7 +188,7 @@ def test_more_than_a_pipe_holds_behind_the_archive(behind):
     wanted = tree_of(image_of(tar + behind, recipe, recipe.uuid), recipe.params)[0]
     assert root_hash(tar + behind, recipe, lossy=True) == wanted
     full = recipe_of("containerd", "1.9.4")
-    assert full.layout is Layout.FULL
+    assert full.layout is ImageLayout.FULL
     assert root_hash(tar + behind, full) == root_hash(tar, full)
 
 

@@ -14,7 +14,7 @@ from erofs.tar_maker import header, padded
 from helpers import veritysetup
 
 from dmsign_fast.erofs.mkfs import MkfsErofs
-from dmsign_fast.erofs.recipe import Layout, Recipe
+from dmsign_fast.erofs.recipe import ImageLayout, Recipe
 
 VERSIONS = ("1.8.6", "1.9.4")
 END = bytes(1024)
@@ -54,7 +54,7 @@ for word; do image=$tar tar=$word; done
 
 def image_of(tar: bytes, recipe: Recipe, identity: object) -> bytes | None:
     """The image that a node has on its disk before the hash tree; None if mkfs.erofs fails."""
-    full = recipe.layout is Layout.FULL
+    full = recipe.layout is ImageLayout.FULL
     with tempfile.TemporaryDirectory(dir=FAST) as directory:
         source, image = Path(directory, "tar"), Path(directory, "image")
         source.write_bytes(tar)

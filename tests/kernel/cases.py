@@ -12,10 +12,10 @@ from pathlib import Path
 import pki
 from helpers import flip, noise
 
-from .foreign import ATTRIBUTES, PLAIN, SLIPS, foreign
+from .bad_signatures import BAD_SIGNATURES
+from .identities import Identities
 from .images import BLOCK, BLOCKS, Case, Change, Image, eio
-from .odd import ODD
-from .people import People
+from .openssl_signatures import ATTRIBUTES, PLAIN, SLIPS, openssl_case
 
 RSA = ("RSA-2048", "RSA-3072", "RSA-4096")
 EC = ("EC-256", "EC-384", "EC-521")
@@ -93,21 +93,21 @@ def _refused_signatures() -> Iterator[Case]:
 
 def _openssl_signatures() -> Iterator[Case]:
     """Signatures that dmsign-fast does not make, by openssl."""
-    yield foreign("openssl", *PLAIN)
-    yield foreign("openssl-attributes", *ATTRIBUTES)
-    yield foreign("smime-capabilities", "smime", expected="EKEYREJECTED")
-    yield foreign("not-detached", *PLAIN, "-nodetach", expected="EBADMSG")
+    yield openssl_case("openssl", *PLAIN)
+    yield openssl_case("openssl-attributes", *ATTRIBUTES)
+    yield openssl_case("smime-capabilities", "smime", expected="EKEYREJECTED")
+    yield openssl_case("not-detached", *PLAIN, "-nodetach", expected="EBADMSG")
     pss = ("cms", "-noattr", "-keyopt", "rsa_padding_mode:pss")
-    yield foreign("pss", *pss, expected="ENOPKG")
+    yield openssl_case("pss", *pss, expected="ENOPKG")
     for name, slip in SLIPS.items():
-        yield foreign(name, *PLAIN, slip=slip, expected="EKEYREJECTED")
+        yield openssl_case(name, *PLAIN, slip=slip, expected="EKEYREJECTED")
 
 
 def _stricter() -> Iterator[Case]:
     """What Linux takes and dmsign-fast, on purpose, does not."""
-    yield foreign("stricter-sha1", *PLAIN, digest="sha1", stricter=True)
+    yield openssl_case("stricter-sha1", *PLAIN, digest="sha1", stricter=True)
     for name in ("expired", "usage", "v1", "below not a CA"):
-        yield foreign(f"stricter-{name.replace(' ', '-')}", *PLAIN, signer=name, stricter=True)
+        yield openssl_case(f"stricter-{name.replace(' ', '-')}", *PLAIN, signer=name, stricter=True)
 
 
 def _mutants() -> Iterator[Case]:
@@ -125,7 +125,7 @@ def _flip_hash_file(offset: int) -> Change:
     return lambda image, _: flip(image.hash_file, offset)
 
 
-def _other_data(image: Image, _: People) -> None:
+def _other_data(image: Image, _: Identities) -> None:
     image.data.write_bytes(noise(BLOCKS * BLOCK, 9999))
 
 
@@ -133,16 +133,16 @@ def _signature(change: Callable[[bytes], bytes]) -> Change:
     return lambda image, _: image.signature.write_bytes(change(image.signature.read_bytes()))
 
 
-def _flip_signature(image: Image, _: People) -> None:
+def _flip_signature(image: Image, _: Identities) -> None:
     flip(image.signature, image.signature.stat().st_size - 1)
 
 
-def _no_signature(image: Image, _: People) -> None:
+def _no_signature(image: Image, _: Identities) -> None:
     image.signature.unlink()
 
 
-def _flip_serial(image: Image, people: People) -> None:
-    certificate = image.signature.read_bytes().index(pki.der(people["EC-256"].certificate))
+def _flip_serial(image: Image, identities: Identities) -> None:
+    certificate = image.signature.read_bytes().index(pki.der(identities["EC-256"].certificate))
     flip(image.signature, certificate + 20)
 
 
@@ -151,7 +151,7 @@ def _pem(der: bytes) -> bytes:
 
 
 def _mutate(number: int) -> Change:
-    def change(image: Image, _: People) -> None:
+    def change(image: Image, _: Identities) -> None:
         chance = random.Random(number)
         position = chance.randrange(image.signature.stat().st_size)
         flip(image.signature, position, chance.randrange(1, 256))
@@ -160,10 +160,18 @@ def _mutate(number: int) -> Change:
 
 
 FORMS = (*_chains(), *_refused_signatures(), *_openssl_signatures(), *_stricter())
-CASES = (UNSEALED, *_signatures(), *_trees(), *_damaged_images(), *FORMS, *ODD, *_mutants())
+CASES = (
+    UNSEALED,
+    *_signatures(),
+    *_trees(),
+    *_damaged_images(),
+    *FORMS,
+    *BAD_SIGNATURES,
+    *_mutants(),
+)
 
 
-def make_images(cases: Iterable[Case], directory: Path, people: People) -> None:
+def make_images(cases: Iterable[Case], directory: Path, identities: Identities) -> None:
     """Make all of them below the directory."""
     for case in cases:
-        case.make(directory, people)
+        case.make(directory, identities)

@@ -16,9 +16,9 @@ from oci.conftest import docker_registry  # noqa: F401
 from kernel.cases import CASES, make_images
 from kernel.debian import pinned_kernel
 from kernel.guest import Answer, GuestError, boot, build, programs
+from kernel.identities import make_identities
 from kernel.images import Image
 from kernel.layers import make_layers
-from kernel.people import make_people
 
 
 @dataclass(frozen=True)
@@ -64,12 +64,12 @@ def _judge(directory: Path, request) -> dict | str:
     try:
         programs()
         linux = pinned_kernel()
-        people = make_people(directory / "people")
-        write(directory / "anchors.pem", people.anchors)
-        make_images(CASES, tree / "cases", people)
+        identities = make_identities(directory / "identities")
+        write(directory / "anchors.pem", identities.anchors)
+        make_images(CASES, tree / "cases", identities)
         registry = request.getfixturevalue("docker_registry")
-        make_layers(directory, tree, people, registry)
-        initramfs = build(tree, linux, people.certificates)
+        make_layers(directory, tree, identities, registry)
+        initramfs = build(tree, linux, identities.certificates)
         done = boot(initramfs, linux)
     except (GuestError, UnavailableError, AssertionError) as error:
         return str(error)

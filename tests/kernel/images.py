@@ -15,12 +15,12 @@ from pathlib import Path
 
 from helpers import cli, noise
 
-from .people import People
+from .identities import Identities
 
 BLOCK = 4096
 BLOCKS = 16
 
-Change = Callable[["Image", People], object]
+Change = Callable[["Image", Identities], object]
 
 
 @dataclass(frozen=True)
@@ -80,7 +80,7 @@ class Case:
     Attributes:
         name: of the case and its directory.
         expected: reads, the name of an error, ``EIO`` and the bad blocks, or empty if unknown.
-        signer: of People.
+        signer: of Identities.
         sign: options of ``verity sign`` for the signature.
         tree: options of it for the hash tree.
         blocks: of data.
@@ -106,14 +106,14 @@ class Case:
         named = "--data-block-size" in self.tree
         return int(self.tree[self.tree.index("--data-block-size") + 1]) if named else BLOCK
 
-    def make(self, cases: Path, people: People) -> Image:
+    def make(self, cases: Path, identities: Identities) -> Image:
         """Write an image, have dmsign-fast hash and sign it, and change what is to be changed."""
         image = Image(cases / self.name)
         image.directory.mkdir(parents=True)
         seed = int.from_bytes(hashlib.sha256(self.name.encode()).digest()[:4])
         size = self.blocks * self.block_size
         image.data.write_bytes(noise(size, seed))
-        files = people.files[self.signer]
+        files = identities.files[self.signer]
         # a multiple of every hash block size
         offset = ("--hash-offset", str(-(-size // BLOCK) * BLOCK)) if self.appended else ()
         behind = (image.data,) if self.appended else ()
@@ -125,7 +125,7 @@ class Case:
         # the superblock has all but its own place
         options = (*self.tree, *offset) if "--no-superblock" in self.tree else offset
         image.options.write_text(" ".join(options))
-        self.change(image, people)
+        self.change(image, identities)
         return image
 
     def readable(self, image: Image, bad: Collection[int] = ()) -> str:

@@ -20,9 +20,9 @@ from typing import Any
 import pki
 from helpers import cli, dmsign, flip, noise, program, run
 
+from .identities import Identities
 from .images import Image
-from .people import People
-from .signers import SIGNERS
+from .remote_keys import SIGNERS
 
 MANIFEST = "application/vnd.oci.image.manifest.v1+json"
 INDEX = "application/vnd.oci.image.index.v1+json"
@@ -154,7 +154,7 @@ DAMAGED = "layer-damaged"
 SWAPPED = "layer-swapped"
 
 
-def make_layers(work: Path, tree: Path, people: People, registry: str) -> None:
+def make_layers(work: Path, tree: Path, identities: Identities, registry: str) -> None:
     """Sign the image in the registry by everyone, and make what a node would open of it.
 
     Below ``tree`` are then ``layers``, as converted, and ``cases``, each a layer with one of its
@@ -179,7 +179,7 @@ def make_layers(work: Path, tree: Path, people: People, registry: str) -> None:
     # most of the time they wait, to see whether another has changed the index of referrers
     with ThreadPoolExecutor(4) as executor, ExitStack() as homes:
         arguments = {
-            name: homes.enter_context(home(people, name, work / name))
+            name: homes.enter_context(home(identities, name, work / name))
             for name, home in SIGNERS.items()
         }
         repositories = list(

@@ -15,10 +15,10 @@ from pathlib import Path
 from .cases import DIGESTS, EC, FORMS, RSA, make_images
 from .debian import kernel
 from .firmware import firmware
-from .foreign import ATTRIBUTES, PLAIN, foreign
 from .guest import Answer, boot, build
+from .identities import make_identities
 from .images import Case
-from .people import make_people
+from .openssl_signatures import ATTRIBUTES, PLAIN, openssl_case
 
 _KEYRINGS = {"trixie": ".platform", "sid": ".dm-verity", "trixie-backports": ".dm-verity"}
 _OURS = {*itertools.product(RSA, DIGESTS), *zip(EC, DIGESTS, strict=True)}
@@ -63,7 +63,7 @@ def _keys() -> Iterator[tuple[str, str, str, Case]]:
             case = Case(name, signer=key, sign=("--digest", digest, *bare))
             yield key, shape, digest, case
         else:
-            case = foreign(name, *_SHAPES[shape], signer=key, digest=digest)
+            case = openssl_case(name, *_SHAPES[shape], signer=key, digest=digest)
             yield key, shape, f"{digest}*", case
 
 
@@ -71,12 +71,12 @@ def _judge(suite: str, cases: Iterable[Case], directory: Path) -> tuple[str, dic
     """Return the kernel's version and its answers."""
     linux = kernel(suite)
     print(f"Linux {linux.version}", flush=True)
-    people = make_people(directory / "people")
+    identities = make_identities(directory / "identities")
     tree = directory / "guest"
-    make_images(cases, tree / "cases", people)
-    initramfs = build(tree, linux, people.certificates)
+    make_images(cases, tree / "cases", identities)
+    initramfs = build(tree, linux, identities.certificates)
     if _KEYRINGS[suite] == ".platform":
-        machine = firmware(people.certificates.values(), directory / "variables")
+        machine = firmware(identities.certificates.values(), directory / "variables")
         done = boot(initramfs, linux, trust="firmware", machine=machine)
     else:
         done = boot(initramfs, linux)

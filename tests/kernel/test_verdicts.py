@@ -3,7 +3,7 @@
 import pytest
 from cryptography import x509
 
-from dmsign_fast.envelope.linux import Outcome, judge
+from dmsign_fast.envelope.linux import LinuxOutcome, linux_verdict
 from kernel.cases import CASES
 from kernel.images import bad_blocks
 
@@ -22,7 +22,7 @@ def check(case, judged):
     if not case.judged:
         return
     foretold = _foretell(image, judged.anchors)
-    assert foretold is not Outcome.ACCEPTED or answer.opened, "doctor is laxer than the kernel"
+    assert foretold is not LinuxOutcome.ACCEPTED or answer.opened, "doctor is laxer than the kernel"
     ours = image.verify(judged.anchors)
     assert ours in (0, 1, 3)
     if case.expected:
@@ -32,10 +32,10 @@ def check(case, judged):
 
 
 def _foretell(image, anchors):
-    """What doctor says; why is the matter of tests/node/test_judge.py."""
+    """What doctor says; why is the matter of tests/envelope/test_linux.py."""
     trusted = x509.load_pem_x509_certificates(anchors.read_bytes())
     signature = image.signature.read_bytes()
-    return judge(signature, bytes.fromhex(image.root_hash.read_text()), trusted).outcome
+    return linux_verdict(signature, bytes.fromhex(image.root_hash.read_text()), trusted).outcome
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)

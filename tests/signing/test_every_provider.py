@@ -18,9 +18,10 @@ from signing.kms_server import kms
 from signing.softhsm import WITH_PIN, softhsm
 from signing.vault_server import vault
 
+from dmsign_fast.envelope.linux import root_hash_message
 from dmsign_fast.envelope.media import FORMATS
 from dmsign_fast.envelope.notary import check_envelope, parse_envelope, sign_manifest
-from dmsign_fast.envelope.pkcs7 import root_hash_message, sign_root_hash, verify_root_hash
+from dmsign_fast.envelope.pkcs7 import sign_root_hash, verify_root_hash
 from dmsign_fast.envelope.trust import TrustAnchors
 from dmsign_fast.errors import SigningError
 from dmsign_fast.signing.providers import KeyOptions, open_signer

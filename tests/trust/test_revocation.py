@@ -18,7 +18,7 @@ from dmsign_fast.envelope.trust import TrustAnchors
 from dmsign_fast.errors import ParameterError
 from dmsign_fast.trust.policy import Validation
 from dmsign_fast.trust.revocation import Status, fetch_revocation, sources_of
-from dmsign_fast.trust.verdict import Outcome, judge, trust_by_policy, trust_files
+from dmsign_fast.trust.verdict import Outcome, envelope_verdict, trust_by_policy, trust_files
 
 JWS = "application/jose+json"
 CA_USAGE = ("key_cert_sign", "crl_sign")
@@ -182,7 +182,7 @@ def test_the_verdict(pki, action, online, tmp_path):
     def judged():
         check = fetch_revocation if online else None
         data = forge_jws(leaf, layout.image)
-        made = judge(data, JWS, trust, target=layout.image, revocation=check)
+        made = envelope_verdict(data, JWS, trust, target=layout.image, revocation=check)
         (found,) = (one for one in made.findings if one.validation is Validation.REVOCATION)
         return made.accepted, found
 
@@ -209,7 +209,7 @@ def test_a_check_that_says_nothing_is_none(pki, tmp_path):
     layout = Layout(tmp_path / "oci")
     trust = trust_files(TrustAnchors((ROOT.certificate,)))
     data = forge_jws(leaf, layout.image)
-    verdict = judge(data, JWS, trust, target=layout.image, revocation=lambda _: ())
+    verdict = envelope_verdict(data, JWS, trust, target=layout.image, revocation=lambda _: ())
     assert verdict.findings[-1].outcome is Outcome.UNCHECKED
 
 

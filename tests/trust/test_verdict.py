@@ -19,7 +19,7 @@ from dmsign_fast.envelope.timestamp import request_timestamp
 from dmsign_fast.envelope.trust import TrustAnchors
 from dmsign_fast.errors import ParameterError, StorageError, VerificationError
 from dmsign_fast.trust.policy import LEVELS, Action, Validation
-from dmsign_fast.trust.verdict import Outcome, judge, trust_by_policy, trust_files
+from dmsign_fast.trust.verdict import Outcome, envelope_verdict, trust_by_policy, trust_files
 
 SECOND = timedelta(seconds=1)
 JWS, COSE = "application/jose+json", "application/cose"
@@ -59,7 +59,7 @@ def both(tmp_path, layout):
         notation.trust(pem(ROOT.certificate), policy=policy)
         layout.attach(envelope, media_type, [])
         trust = trust_by_policy(SCOPE, notation.config)
-        verdict = judge(envelope, media_type, trust, target=layout.image)
+        verdict = envelope_verdict(envelope, media_type, trust, target=layout.image)
         done = notation.verify(layout)
         assert (done.exit_code == 0) == verdict.accepted, (verdict.findings, done.err)
         assert (verdict.refusal() is None) == verdict.accepted
@@ -262,12 +262,12 @@ def test_a_stamp_that_was_asked_for(tmp_path, layout):
         timestamp=lambda signature: request_timestamp(signature, authority.answer, roots),
     )
     trust = trust_files(TrustAnchors((ROOT.certificate,)), roots)
-    verdict = judge(data, COSE, trust, target=layout.image)
+    verdict = envelope_verdict(data, COSE, trust, target=layout.image)
     assert verdict.accepted
     assert "by CN=Test TSA" in evidence(verdict, Validation.AUTHENTIC_TIMESTAMP)
     # that it was there when the certificate was valid holds for good
-    assert judge(data, COSE, trust, target=layout.image, at=NOW + 400 * DAY).accepted
-    assert not judge(data, COSE, FILES, target=layout.image, at=NOW + 400 * DAY).accepted
+    assert envelope_verdict(data, COSE, trust, target=layout.image, at=NOW + 400 * DAY).accepted
+    assert not envelope_verdict(data, COSE, FILES, target=layout.image, at=NOW + 400 * DAY).accepted
 
 
 def test_user_metadata(layout):
@@ -276,7 +276,7 @@ def test_user_metadata(layout):
     )
 
     def judged(**metadata):
-        return judge(data, JWS, FILES, target=layout.image, user_metadata=metadata)
+        return envelope_verdict(data, JWS, FILES, target=layout.image, user_metadata=metadata)
 
     assert judged(a="b").accepted
     assert judged(a="b", c="d").accepted
@@ -286,21 +286,21 @@ def test_user_metadata(layout):
 
 def test_another_image(layout):
     other = {**layout.image, "digest": f"sha256:{0:064}"}
-    verdict = judge(forge_jws(LEAF, layout.image), JWS, FILES, target=other)
+    verdict = envelope_verdict(forge_jws(LEAF, layout.image), JWS, FILES, target=other)
     assert "for another artifact: its digest" in verdict.refusal()
 
 
 def test_expiry_to_the_second(layout):
     data = sign_manifest(layout.image, signer_of(LEAF), media_type=JWS, expiry=NOW + DAY)
-    before = judge(data, JWS, FILES, target=layout.image, at=NOW + DAY - SECOND)
+    before = envelope_verdict(data, JWS, FILES, target=layout.image, at=NOW + DAY - SECOND)
     assert before.accepted
-    at = judge(data, JWS, FILES, target=layout.image, at=NOW + DAY)
+    at = envelope_verdict(data, JWS, FILES, target=layout.image, at=NOW + DAY)
     assert at.refusal() == f"expiry: the signature expired on {(NOW + DAY).isoformat()}"
 
 
 def test_arguments_out_of_range(layout):
     with pytest.raises(ParameterError, match="media type"):
-        judge(b"", "text/plain", FILES, target=layout.image)
+        envelope_verdict(b"", "text/plain", FILES, target=layout.image)
 
 
 def test_configurations_that_do_not_serve(tmp_path):

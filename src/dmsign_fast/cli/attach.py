@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from dmsign_fast.cli.signing_requests import add_directory
 from dmsign_fast.cli.output import print_json, print_line
 from dmsign_fast.cli.signatures import (
     add_timestamp_options,
@@ -12,6 +11,7 @@ from dmsign_fast.cli.signatures import (
     signed_json,
     timestamp,
 )
+from dmsign_fast.cli.signing_requests import add_directory
 from dmsign_fast.cli.stores import add_store_options, open_image, repository_of
 
 if TYPE_CHECKING:
@@ -39,15 +39,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Run the command; its exit status."""
-    from dmsign_fast.pipeline.signing_request import Handover
     from dmsign_fast.pipeline.offline import attach_image, image_of
+    from dmsign_fast.pipeline.signing_request import SigningRequest
 
-    handover = Handover.read(args.directory, "image")
+    signing_request = SigningRequest.read(args.directory, "image")
     if args.reference is None:
-        args.reference, args.oci_layout = image_of(handover)
+        args.reference, args.oci_layout = image_of(signing_request)
     with open_image(args) as (store, wanted):
-        signed = attach_image(store, wanted, handover, timestamp=timestamp(args))
-    subject = handover.chain[0].subject.rfc4514_string()
+        signed = attach_image(store, wanted, signing_request, timestamp=timestamp(args))
+    subject = signing_request.chain[0].subject.rfc4514_string()
     if args.output == "json":
         images = [signed_json(one) for one in signed]
         print_json({"reference": args.reference, "images": images, "signer": subject})

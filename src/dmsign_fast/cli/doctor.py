@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from cryptography import x509
 
-    from dmsign_fast.envelope.linux import Judgement
+    from dmsign_fast.envelope.linux import LinuxVerdict
 
 __all__ = ["EXAMPLES", "HELP", "add_arguments", "run"]
 
@@ -104,28 +104,32 @@ def _examine(args: argparse.Namespace, certificates: Sequence[x509.Certificate])
 def _judge(args: argparse.Namespace, certificates: Sequence[x509.Certificate]) -> int:
     from dataclasses import asdict
 
-    from dmsign_fast.envelope.linux import judge
+    from dmsign_fast.envelope.linux import LinuxOutcome, linux_verdict
+    from dmsign_fast.envelope.pkcs7 import why_stricter
     from dmsign_fast.signing.certificates import read_file
 
     if args.root_hash is None and args.root_hash_file is None:
         if args.signature.suffix != ".p7s":
             raise ParameterError("which root hash? give --root-hash or --root-hash-file")
         args.root_hash_file = args.signature.with_suffix("")
-    judgement = judge(read_file(args.signature), read_root_hash(args), certificates or None)
+    signature, root_hash = read_file(args.signature), read_root_hash(args)
+    verdict = linux_verdict(signature, root_hash, certificates or None)
+    accepted = verdict.outcome is LinuxOutcome.ACCEPTED
+    stricter = why_stricter(signature, root_hash, certificates) if accepted else ""
     if args.output == "json":
-        print_json(asdict(judgement))
+        print_json({**asdict(verdict), "stricter": stricter})
     else:
-        _print(judgement)
-    return _STATUS[judgement.outcome]
+        _print(verdict, stricter)
+    return _STATUS[verdict.outcome]
 
 
-def _print(judgement: Judgement) -> None:
+def _print(verdict: LinuxVerdict, stricter: str) -> None:
     lines = {
-        "Linux:": f"{judgement.outcome} {judgement.errno}".strip(),
-        "Signer:": judgement.signer,
-        "Reason:": judgement.reason,
-        "dmsign-fast:": judgement.stricter and f"refuses it: {judgement.stricter}",
-        "What to do:": judgement.advice,
+        "Linux:": f"{verdict.outcome} {verdict.errno}".strip(),
+        "Signer:": verdict.signer,
+        "Reason:": verdict.reason,
+        "dmsign-fast:": stricter and f"refuses it: {stricter}",
+        "What to do:": verdict.advice,
     }
     for name, text in lines.items():
         if text:

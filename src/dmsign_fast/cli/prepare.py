@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from dmsign_fast.cli.signing_requests import add_handover_options, chain_of, print_messages
 from dmsign_fast.cli.output import note, print_json, print_summary, work
 from dmsign_fast.cli.signatures import add_sign_options, layer_json, print_layers, sign_options
+from dmsign_fast.cli.signing_requests import add_signing_request_options, chain_of, print_messages
 from dmsign_fast.cli.stores import add_image_options, open_image
 
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ docs/two-steps.md has the lines for every kind of key.
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of the command."""
     add_image_options(parser)
-    add_handover_options(parser)
+    add_signing_request_options(parser)
     add_sign_options(parser)
 
 
@@ -39,7 +39,7 @@ def run(args: argparse.Namespace) -> int:
     with work(args, "preparing", None) as done, open_image(args) as (store, wanted):
         if ":" not in wanted:
             note(args, f"{args.reference} names a tag: attach refuses if it moves meanwhile")
-        plans, handover = prepare_image(
+        plans, signing_request = prepare_image(
             store,
             wanted,
             chain,
@@ -59,11 +59,11 @@ def run(args: argparse.Namespace) -> int:
             for plan in plans
         ]
         known = {"reference": args.reference, "directory": str(args.directory), "images": images}
-        messages = {"to_sign": [message.json for message in handover.messages]}
+        messages = {"to_sign": [message.json for message in signing_request.messages]}
         print_json(known | messages | {"recipe": options.recipe.fields()} | done.json)
     else:
         for plan in plans:
             print_layers(plan.layers)
-        print_messages(handover)
+        print_messages(signing_request)
     print_summary(args, done, "hashed layers of")
     return 0

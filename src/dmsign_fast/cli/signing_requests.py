@@ -11,12 +11,12 @@ if TYPE_CHECKING:
 
     from cryptography import x509
 
-    from dmsign_fast.pipeline.signing_request import Handover
+    from dmsign_fast.pipeline.signing_request import SigningRequest
 
-__all__ = ["add_directory", "add_handover_options", "chain_of", "print_messages"]
+__all__ = ["add_directory", "add_signing_request_options", "chain_of", "print_messages"]
 
 
-def add_handover_options(parser: argparse.ArgumentParser) -> None:
+def add_signing_request_options(parser: argparse.ArgumentParser) -> None:
     """What there is of the key here, and where to write what it is to sign."""
     add = parser.add_argument_group("key").add_argument
     add(
@@ -55,8 +55,8 @@ def chain_of(args: argparse.Namespace) -> tuple[x509.Certificate, ...]:
         raise SigningError(f"{args.cert}: {error}") from None
 
 
-def print_messages(handover: Handover) -> None:
+def print_messages(signing_request: SigningRequest) -> None:
     """What is to be signed, and how."""
-    print(f"Sign in {handover.directory}, each to NAME.sig:")
-    for message in handover.messages:
+    print(f"Sign in {signing_request.directory}, each to NAME.sig:")
+    for message in signing_request.messages:
         print(f"  {message.file}  {message.scheme}  {message.what}")

@@ -17,10 +17,6 @@ from enum import StrEnum
 
 from cryptography import x509
 
-from dmsign_fast.envelope.pkcs7 import message_slips, root_hash_message, verify_root_hash
-from dmsign_fast.envelope.signed_data import SignedData, SignedDataError, parse_signed_data
-from dmsign_fast.envelope.trust import TrustAnchors
-from dmsign_fast.errors import DmsignError, FormatError, VerificationError
 from dmsign_fast.envelope.linux_keys import (
     RawSignature,
     RefusedError,
@@ -32,9 +28,14 @@ from dmsign_fast.envelope.linux_keys import (
     signature_of,
     verify,
 )
+from dmsign_fast.envelope.signed_data import SignedData, SignedDataError, parse_signed_data
+from dmsign_fast.errors import FormatError, ParameterError, VerificationError
 from dmsign_fast.signing.certificates import name_of
 
-__all__ = ["Judgement", "Outcome", "judge"]
+__all__ = ["LinuxOutcome", "LinuxVerdict", "linux_verdict", "message_slips", "root_hash_message"]
+
+# The longest digest that dm-verity takes is SHA-512's.
+_MAX_ROOT_HASH = 64
 
 # sinfo->sig->hash_algo in pkcs7_sig_note_digest_algo(), by asn1crypto's names
 _DIGESTS = ("sha1", "sha224", "sha256", "sha384", "sha512")
@@ -45,7 +46,7 @@ _SIGN_ANEW = (
 _ENROL = "add the certificate of the signer, or of an issuer, to .dm-verity before that is sealed"
 
 
-class Outcome(StrEnum):
+class LinuxOutcome(StrEnum):
     """What becomes of the signature."""
 
     ACCEPTED = "accepted"
@@ -54,7 +55,7 @@ class Outcome(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Judgement:
+class LinuxVerdict:
     """What Linux would say.
 
     Attributes:
@@ -64,22 +65,39 @@ class Judgement:
         reason: why.
         advice: what to do; empty if there is nothing to do.
         signer: the name of the signer's certificate, empty if that is not known.
-        stricter: why dmsign-fast refuses what Linux accepts, or empty.
     """
 
-    outcome: Outcome
+    outcome: LinuxOutcome
     errno: str
     reason: str
     advice: str = ""
     signer: str = ""
-    stricter: str = ""
 
 
-def judge(
+def root_hash_message(root_hash: bytes) -> bytes:
+    """Return the bytes to sign for a root hash, which is given raw: its lower-case hex text."""
+    if not 0 < len(root_hash) <= _MAX_ROOT_HASH:
+        raise ParameterError(f"a root hash has 1 to {_MAX_ROOT_HASH} bytes, not {len(root_hash)}")
+    # A digest whose every byte is an ASCII hex digit does not happen; a caller's slip does.
+    if len(root_hash) > 8 and not root_hash.strip(b"0123456789abcdefABCDEF"):
+        raise ParameterError("the root hash is hex text already; give the raw bytes")
+    return root_hash.hex().encode()
+
+
+def message_slips(message: bytes) -> dict[str, bytes]:
+    """Return what others sign in place of ``root_hash_message``, by what it is."""
+    return {
+        "the root hash and a newline": message + b"\n",
+        "the root hash in upper case": message.upper(),
+        "the raw bytes of the root hash": bytes.fromhex(message.decode()),
+    }
+
+
+def linux_verdict(
     signature: bytes | None,
     root_hash: bytes,
     trusted: Sequence[x509.Certificate] | None,
-) -> Judgement:
+) -> LinuxVerdict:
     """Foretell what Linux says when a device with this root hash is opened.
 
     Args:
@@ -93,8 +111,8 @@ def judge(
     """
     message = root_hash_message(root_hash)
     if not signature:
-        return Judgement(
-            Outcome.REFUSED,
+        return LinuxVerdict(
+            LinuxOutcome.REFUSED,
             "ENOKEY",
             "there is no signature, and dm_verity.require_signatures asks for one",
             "give the signature: veritysetup open ... --root-hash-signature FILE",
@@ -104,11 +122,11 @@ def judge(
     except SignedDataError as error:
         if not error.errno:
             return _unknown(f"Linux may take this form, dmsign-fast does not: {error}")
-        return Judgement(Outcome.REFUSED, error.errno, str(error), _SIGN_ANEW)
+        return LinuxVerdict(LinuxOutcome.REFUSED, error.errno, str(error), _SIGN_ANEW)
     except FormatError as error:
-        return Judgement(Outcome.REFUSED, "EBADMSG", str(error), _SIGN_ANEW)
+        return LinuxVerdict(LinuxOutcome.REFUSED, "EBADMSG", str(error), _SIGN_ANEW)
     except VerificationError as error:
-        return Judgement(Outcome.REFUSED, "EKEYREJECTED", str(error), _SIGN_ANEW)
+        return LinuxVerdict(LinuxOutcome.REFUSED, "EKEYREJECTED", str(error), _SIGN_ANEW)
     if parsed.digest.startswith("sha3_"):
         return _unknown("whether Linux has SHA-3 depends on its modules; dmsign-fast takes SHA-2")
     signer = _Message(parsed, message)
@@ -122,21 +140,16 @@ def judge(
             )
         signer.check_trust(trusted)
     except RefusedError as refusal:
-        return Judgement(
-            Outcome.REFUSED, refusal.errno, refusal.reason, refusal.advice, signer.name
+        return LinuxVerdict(
+            LinuxOutcome.REFUSED, refusal.errno, refusal.reason, refusal.advice, signer.name
         )
-    try:
-        verify_root_hash(signature, root_hash, TrustAnchors(tuple(trusted)))
-        stricter = ""
-    except DmsignError as error:
-        stricter = str(error)
     reason = "the signature is of this root hash, by a trusted key"
-    return Judgement(Outcome.ACCEPTED, "", reason, "", signer.name, stricter)
+    return LinuxVerdict(LinuxOutcome.ACCEPTED, "", reason, "", signer.name)
 
 
-def _unknown(reason: str, signer: str = "") -> Judgement:
+def _unknown(reason: str, signer: str = "") -> LinuxVerdict:
     advice = "give the certificates of the keyrings with --cert" if signer else _SIGN_ANEW
-    return Judgement(Outcome.UNKNOWN, "", reason, advice, signer)
+    return LinuxVerdict(LinuxOutcome.UNKNOWN, "", reason, advice, signer)
 
 
 class _Message:

@@ -18,9 +18,10 @@ from datetime import datetime
 from cryptography import x509
 
 from dmsign_fast.envelope.facts import CertificateFacts, facts_of
+from dmsign_fast.envelope.linux import message_slips, root_hash_message
 from dmsign_fast.envelope.signed_data import SignedData, build_signed_data, parse_signed_data
 from dmsign_fast.envelope.trust import TrustAnchors, build_path, check_embedded
-from dmsign_fast.errors import DmsignError, ParameterError, SigningError, VerificationError
+from dmsign_fast.errors import DmsignError, SigningError, VerificationError
 from dmsign_fast.signing.certificates import check_chain, moment, name_of, named_as_issuer
 from dmsign_fast.signing.scheme import (
     SCHEMES,
@@ -33,20 +34,16 @@ from dmsign_fast.signing.scheme import (
 from dmsign_fast.signing.signer import Signer, check_raw_signature
 
 __all__ = [
-    "Verdict",
+    "VerifiedRootHash",
     "assemble_root_hash",
-    "message_slips",
-    "root_hash_message",
     "sign_root_hash",
     "verify_root_hash",
+    "why_stricter",
 ]
-
-# The longest digest that dm-verity takes is SHA-512's.
-_MAX_ROOT_HASH = 64
 
 
 @dataclass(frozen=True, slots=True)
-class Verdict:
+class VerifiedRootHash:
     """A signature that holds: over what, by whom, how, and why it is trusted.
 
     ``path`` leads from the signer's certificate to a trust anchor, both included, and is the
@@ -63,25 +60,6 @@ class Verdict:
     embedded: int
     signed_attributes: bool
     signing_time: str | None
-
-
-def root_hash_message(root_hash: bytes) -> bytes:
-    """Return the bytes to sign for a root hash, which is given raw: its lower-case hex text."""
-    if not 0 < len(root_hash) <= _MAX_ROOT_HASH:
-        raise ParameterError(f"a root hash has 1 to {_MAX_ROOT_HASH} bytes, not {len(root_hash)}")
-    # A digest whose every byte is an ASCII hex digit does not happen; a caller's slip does.
-    if len(root_hash) > 8 and not root_hash.strip(b"0123456789abcdefABCDEF"):
-        raise ParameterError("the root hash is hex text already; give the raw bytes")
-    return root_hash.hex().encode()
-
-
-def message_slips(message: bytes) -> dict[str, bytes]:
-    """Return what others sign in place of ``root_hash_message``, by what it is."""
-    return {
-        "the root hash and a newline": message + b"\n",
-        "the root hash in upper case": message.upper(),
-        "the raw bytes of the root hash": bytes.fromhex(message.decode()),
-    }
 
 
 def sign_root_hash(
@@ -147,7 +125,7 @@ def verify_root_hash(
     anchors: TrustAnchors,
     *,
     at: datetime | None = None,
-) -> Verdict:
+) -> VerifiedRootHash:
     """Verify the DER of a root-hash signature as Linux does, and more strictly.
 
     ``root_hash`` is raw; ``at``, by default now, is when every certificate used must be valid.
@@ -172,7 +150,7 @@ def verify_root_hash(
                 "it with one, or embed no certificates and enrol this one itself"
             )
     signing_time = parsed.attributes.signing_time if parsed.attributes else None
-    return Verdict(
+    return VerifiedRootHash(
         root_hash=message.decode(),
         scheme=scheme.name,
         key_spec=key_spec.value,
@@ -182,6 +160,15 @@ def verify_root_hash(
         signed_attributes=parsed.attributes is not None,
         signing_time=signing_time.isoformat() if signing_time else None,
     )
+
+
+def why_stricter(signature: bytes, root_hash: bytes, trusted: Sequence[x509.Certificate]) -> str:
+    """Say why ``verify_root_hash`` refuses a signature, empty if it does not."""
+    try:
+        verify_root_hash(signature, root_hash, TrustAnchors(tuple(trusted)))
+    except DmsignError as error:
+        return str(error)
+    return ""
 
 
 def _refuse(problem: str | None) -> None:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from dmsign_fast import _core
-from dmsign_fast.erofs.recipe import Layout, Recipe
+from dmsign_fast.erofs.recipe import ImageLayout, Recipe
 from dmsign_fast.errors import FormatError, ParameterError
 from dmsign_fast.outputs import storage_errors, write_all
 from dmsign_fast.verity.tree import HashTree, VerityHasher
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from typing_extensions import Buffer
 
-__all__ = ["HashArea", "HashedLayer", "LayerHasher", "hash_image", "no_hash_area", "write_levels"]
+__all__ = ["HashArea", "HashedImage", "LayerHasher", "hash_image", "no_hash_area", "write_levels"]
 
 _PIECE = 1 << 20
 _TAKEN = 4 << 20
@@ -40,7 +40,7 @@ def no_hash_area(_: int) -> Callable[[int, memoryview], object]:
 
 
 @dataclass(frozen=True)
-class HashedLayer:
+class HashedImage:
     """The EROFS image of a layer and its hash tree.
 
     Attributes:
@@ -183,16 +183,16 @@ class LayerHasher:
         self._memory = memory
         self._spooled = 0  # bytes of the tar whose digests went to the spool
         self._spool = _Spool()
-        self._layer: _core.Layer | None = _core.Layer(
+        self._layer: _core.LayerBuilder | None = _core.LayerBuilder(
             recipe.mkfs_version,
-            index=layout is Layout.TAR_INDEX,
+            index=layout is ImageLayout.TAR_INDEX,
             lossy=lossy,
             block_hash=block_hash,
             fd=-1 if image is None else image,
         )
 
     @property
-    def _growing(self) -> _core.Layer:
+    def _growing(self) -> _core.LayerBuilder:
         if self._layer is None:
             raise ParameterError("this hasher is finalized: begin a new one")
         return self._layer
@@ -219,7 +219,7 @@ class LayerHasher:
         digest: str | None = None,
         diff_id: str | None = None,
         hash_area: HashArea | None = None,
-    ) -> HashedLayer:
+    ) -> HashedImage:
         """End the tar; the hasher cannot be used afterwards.
 
         Args:
@@ -237,11 +237,11 @@ class LayerHasher:
         try:
             layer.final(uuid.bytes, self.threads)
             image_size, parsed, inodes = layer.about()
-            if self.recipe.layout is Layout.TAR_INDEX:
+            if self.recipe.layout is ImageLayout.TAR_INDEX:
                 self._check_trailing(parsed)
             if self._image is not None:
                 self._write_image(self._image, layer, image_size)
-            if self.recipe.layout is Layout.TAR_INDEX:
+            if self.recipe.layout is ImageLayout.TAR_INDEX:
                 image_size += self._tar_size
             if self._streams:
                 tree = self._tree(layer, image_size, hash_area)
@@ -256,7 +256,7 @@ class LayerHasher:
                 )
         finally:
             self.close()
-        return HashedLayer(self.recipe, uuid, image_size, inodes, tree)
+        return HashedImage(self.recipe, uuid, image_size, inodes, tree)
 
     def close(self) -> None:
         """Forget everything; for a hasher that is not finalized."""
@@ -276,16 +276,16 @@ class LayerHasher:
                 "them"
             )
 
-    def _write_image(self, fd: int, layer: _core.Layer, image_size: int) -> None:
+    def _write_image(self, fd: int, layer: _core.LayerBuilder, image_size: int) -> None:
         with storage_errors("write", "the image"):
             head = layer.head
-            if self.recipe.layout is Layout.TAR_INDEX:
+            if self.recipe.layout is ImageLayout.TAR_INDEX:
                 _move_up(fd, self._tar_size, len(head))
                 image_size += self._tar_size
             write_all(fd, head, 0)
             os.ftruncate(fd, image_size)
 
-    def _tree(self, layer: _core.Layer, size: int, hash_area: HashArea | None) -> HashTree:
+    def _tree(self, layer: _core.LayerBuilder, size: int, hash_area: HashArea | None) -> HashTree:
         hasher = VerityHasher(self.recipe.params, threads=self.threads)
 
         def steps() -> Iterator[None]:

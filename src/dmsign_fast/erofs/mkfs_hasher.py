@@ -6,8 +6,8 @@ import os
 import tempfile
 from typing import TYPE_CHECKING
 
-from dmsign_fast.erofs.layer import HashedLayer, LayerHasher, hash_image
-from dmsign_fast.erofs.recipe import Layout, Recipe
+from dmsign_fast.erofs.layer import HashedImage, LayerHasher, hash_image
+from dmsign_fast.erofs.recipe import ImageLayout, Recipe
 from dmsign_fast.errors import ParameterError, VerificationError
 from dmsign_fast.outputs import storage_errors, write_all
 
@@ -86,7 +86,7 @@ class MkfsHasher:
         digest: str | None = None,
         diff_id: str | None = None,
         hash_area: HashArea | None = None,
-    ) -> HashedLayer:
+    ) -> HashedImage:
         """End the tar, as LayerHasher.finalize; errors of MkfsErofs.convert too."""
         uuid = self.recipe.image_uuid(digest=digest, diff_id=diff_id)
         image = self._image
@@ -100,12 +100,12 @@ class MkfsHasher:
         )
         with storage_errors("write", "the image"):
             size = os.fstat(image).st_size
-            if self.recipe.layout is Layout.TAR_INDEX:
+            if self.recipe.layout is ImageLayout.TAR_INDEX:
                 for at in range(0, self._size, _PIECE):
                     write_all(image, os.pread(self._tar.fileno(), _PIECE, at), size + at)
                 size += self._size
         tree = hash_image(image, size, self.recipe, threads=self._threads, hash_area=hash_area)
-        return HashedLayer(self.recipe, uuid, size, None, tree)
+        return HashedImage(self.recipe, uuid, size, None, tree)
 
 
 class TwinHasher:
@@ -132,7 +132,7 @@ class TwinHasher:
         digest: str | None = None,
         diff_id: str | None = None,
         hash_area: HashArea | None = None,
-    ) -> HashedLayer:
+    ) -> HashedImage:
         """End both, as LayerHasher.finalize.
 
         Raises:
@@ -148,7 +148,7 @@ class TwinHasher:
         return native
 
 
-def _difference(native: HashedLayer, mkfs: HashedLayer) -> str:
+def _difference(native: HashedImage, mkfs: HashedImage) -> str:
     if native.image_size != mkfs.image_size:
         return f"images of {native.image_size} and {mkfs.image_size} bytes"
     try:

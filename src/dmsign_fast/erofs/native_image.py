@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING
 
-from dmsign_fast.erofs.layer import HashedLayer, write_levels
+from dmsign_fast.erofs.layer import HashedImage, write_levels
 from dmsign_fast.errors import FormatError
 from dmsign_fast.outputs import storage_errors, write_all
 from dmsign_fast.verity.tree import VerityHasher
@@ -72,7 +72,7 @@ class ImageHasher:
         digest: str | None = None,
         diff_id: str | None = None,
         hash_area: HashArea | None = None,
-    ) -> HashedLayer:
+    ) -> HashedImage:
         """End the image, as LayerHasher.finalize.
 
         Raises:
@@ -95,4 +95,4 @@ class ImageHasher:
         tree = self._hasher.finalize()
         if hash_area:
             write_levels(tree, hash_area(tree.data_blocks))
-        return HashedLayer(self.recipe, None, self._size, None, tree)
+        return HashedImage(self.recipe, None, self._size, None, tree)

@@ -15,12 +15,12 @@ from dmsign_fast.verity.params import VerityParams
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-__all__ = ["RECIPES", "Layout", "Recipe", "UuidRule"]
+__all__ = ["RECIPES", "ImageLayout", "Recipe", "UuidRule"]
 
 _NEWEST = "1.9.4"
 
 
-class Layout(enum.Enum):
+class ImageLayout(enum.Enum):
     """What mkfs.erofs is told to make of the tar."""
 
     FULL = "full"
@@ -31,12 +31,12 @@ class Layout(enum.Enum):
     @property
     def block_size(self) -> int:
         """Bytes of a block of the image."""
-        return 4096 if self is Layout.FULL else 512
+        return 4096 if self is ImageLayout.FULL else 512
 
     @property
     def mkfs_arguments(self) -> tuple[str, ...]:
         """The options of mkfs.erofs; the order of ``--sort=none`` makes one pass possible."""
-        if self is Layout.FULL:
+        if self is ImageLayout.FULL:
             return ("--tar=f", "--aufs", "--quiet", "-Enoinline_data", "-b4096", "--sort=none")
         return ("--tar=i", "--aufs", "--quiet")
 
@@ -66,7 +66,7 @@ class Recipe:
     """
 
     name: str
-    layout: Layout
+    layout: ImageLayout
     uuid: UuidRule | UUID
     params: VerityParams
     mkfs_version: str = _NEWEST
@@ -116,7 +116,7 @@ class Recipe:
         rules = {rule.value: rule for rule in UuidRule}
         return cls(
             name=fields["name"],
-            layout=Layout(fields["layout"]),
+            layout=ImageLayout(fields["layout"]),
             uuid=rules.get(fields["uuid"]) or UUID(fields["uuid"]),
             params=VerityParams(
                 data_block_size=int(fields["data-block-size"]),
@@ -175,22 +175,25 @@ def _params(block_size: int) -> VerityParams:
 RECIPES = (
     # containerd 2.3: plugins/diff/erofs, Apply, with mkfs_options = ["-T0", "--mkfs-time",
     # "--sort=none"] as docs/snapshotters/erofs.md has them
-    Recipe(name="containerd", layout=Layout.FULL, uuid=UuidRule.DIGEST, params=_params(4096)),
+    Recipe(name="containerd", layout=ImageLayout.FULL, uuid=UuidRule.DIGEST, params=_params(4096)),
     # containerd: ctr images build-erofs-cache; core/images/converter/erofs, ConvertLayerToErofs
     Recipe(
-        name="containerd-cache", layout=Layout.FULL, uuid=UuidRule.DIFF_ID, params=_params(4096)
+        name="containerd-cache",
+        layout=ImageLayout.FULL,
+        uuid=UuidRule.DIFF_ID,
+        params=_params(4096),
     ),
     # containerd: enable_tar_index; internal/erofsutils, GenerateTarIndexAndAppendTar
     Recipe(
         name="containerd-tar-index",
-        layout=Layout.TAR_INDEX,
+        layout=ImageLayout.TAR_INDEX,
         uuid=UuidRule.DIGEST,
         params=_params(512),
     ),
     # the prototype of notation sign --dm-verity, and the tardev and OSGuard snapshotters
     Recipe(
         name="osguard",
-        layout=Layout.TAR_INDEX,
+        layout=ImageLayout.TAR_INDEX,
         uuid=UUID("c1b9d5a2-f162-11cf-9ece-0020afc76f16"),
         params=_params(512),
     ),

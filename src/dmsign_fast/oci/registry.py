@@ -29,7 +29,6 @@ from dmsign_fast.oci.manifest import (
     type_of_manifest,
 )
 from dmsign_fast.oci.reference import RegistryReference, is_tag
-from dmsign_fast.oci.tag_schema import update_index
 from dmsign_fast.oci.store import (
     Content,
     check_subjects,
@@ -37,6 +36,7 @@ from dmsign_fast.oci.store import (
     read_manifest,
     verified,
 )
+from dmsign_fast.oci.tag_schema import update_index
 from dmsign_fast.oci.transport import Answer, Connection, Transport
 from dmsign_fast.oci.urls import join, origin, split
 from dmsign_fast.strict_json import Members, read_object

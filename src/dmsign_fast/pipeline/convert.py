@@ -13,7 +13,7 @@ from uuid import NAMESPACE_URL, uuid5
 from dmsign_fast.erofs.layer import no_hash_area
 from dmsign_fast.errors import ParameterError
 from dmsign_fast.outputs import Outputs, storage_errors
-from dmsign_fast.pipeline.layers import CheckedLayer, Conversion, Expected, hash_layer
+from dmsign_fast.pipeline.layers import Conversion, Expected, HashedLayer, hash_layer
 from dmsign_fast.verity.hash_file import HashFile
 from dmsign_fast.verity.superblock import Superblock
 
@@ -41,7 +41,7 @@ class ConvertedLayer:
         sidecar: containerd's file beside the image; None unless the hash area is appended.
     """
 
-    layer: CheckedLayer
+    layer: HashedLayer
     image: Path
     hash_file: Path | None
     hash_offset: int

@@ -7,10 +7,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from dmsign_fast.envelope.pkcs7 import root_hash_message, sign_root_hash
+from dmsign_fast.envelope.linux import root_hash_message
+from dmsign_fast.envelope.pkcs7 import sign_root_hash
 from dmsign_fast.errors import SigningError
 from dmsign_fast.outputs import Outputs, storage_errors
-from dmsign_fast.pipeline.signing_request import Handover, Message, check_new
+from dmsign_fast.pipeline.signing_request import Message, SigningRequest, check_new
 from dmsign_fast.signing.offline import NotSignedError, Recorder
 from dmsign_fast.signing.scheme import pkcs7_scheme
 from dmsign_fast.strict_json import Members
@@ -113,10 +114,10 @@ def prepare_file(
     digest: str | None = None,
     certificates: bool = True,
     **options: Any,
-) -> tuple[Formatted, Handover]:
+) -> tuple[Formatted, SigningRequest]:
     """Hash ``data`` and write the hash file, the root hash, and a directory to sign it with.
 
-    For ``directory`` see Handover.write, for the rest sign_file.
+    For ``directory`` see SigningRequest.write, for the rest sign_file.
     """
     check_new(directory)  # before data is read
     recorder = Recorder(chain)
@@ -132,12 +133,12 @@ def prepare_file(
             "certificates": certificates,
         }
         outputs.write(paths.root_hash, content)
-        handover = Handover(directory, "file", tuple(chain), (message,), made)
-        handover.write(outputs, agent)
-    return formatted, handover
+        signing_request = SigningRequest(directory, "file", tuple(chain), (message,), made)
+        signing_request.write(outputs, agent)
+    return formatted, signing_request
 
 
-def attach_file(handover: Handover, paths: SignedPaths) -> None:
+def attach_file(signing_request: SigningRequest, paths: SignedPaths) -> None:
     """Verify the signature that was made, and write it to ``paths.signature``.
 
     Raises:
@@ -146,7 +147,7 @@ def attach_file(handover: Handover, paths: SignedPaths) -> None:
         FormatError: the record is malformed.
     """
     known = ("root_hash", "pkcs7_digest", "certificates")
-    made = Members(handover.made, known, f"{handover.directory}/manifest.json, made")
+    made = Members(signing_request.made, known, f"{signing_request.directory}/manifest.json, made")
     try:
         root_hash = bytes.fromhex(made.text("root_hash"))
     except ValueError:
@@ -157,7 +158,7 @@ def attach_file(handover: Handover, paths: SignedPaths) -> None:
         raise SigningError(f"{paths.root_hash} is not the root hash that was prepared")
     signed = sign_root_hash(
         root_hash,
-        handover.answers(),
+        signing_request.answers(),
         digest=made.optional_text("pkcs7_digest"),
         certificates=made.flag("certificates"),
     )

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from dmsign_fast.erofs.recipe import Recipe
     from dmsign_fast.oci.descriptor import Descriptor
     from dmsign_fast.oci.store import Store
-    from dmsign_fast.pipeline.layers import CheckedLayer, Conversion
+    from dmsign_fast.pipeline.layers import Conversion, HashedLayer
 
 __all__ = ["ImageLayer", "hash_image_layer", "image_layers", "is_image", "manifests_of"]
 
@@ -147,7 +147,7 @@ def hash_image_layer(
     *,
     progress: Callable[[int], object] = lambda _: None,
     stop: threading.Event | None = None,
-) -> CheckedLayer:
+) -> HashedLayer:
     """Fetch a layer, check it and hash its EROFS image, all at once; errors as hash_layer."""
     from dmsign_fast.erofs.layer import no_hash_area
 

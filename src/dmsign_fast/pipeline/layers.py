@@ -15,8 +15,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, BinaryIO, Protocol, cast
 
 from dmsign_fast.erofs.compression import Compression, compression_of, decompress
-from dmsign_fast.erofs.native_image import ImageHasher, is_erofs
 from dmsign_fast.erofs.layer import LayerHasher
+from dmsign_fast.erofs.native_image import ImageHasher, is_erofs
 from dmsign_fast.erofs.recipe import Recipe, UuidRule
 from dmsign_fast.errors import ParameterError, VerificationError
 from dmsign_fast.outputs import storage_errors
@@ -28,10 +28,10 @@ if TYPE_CHECKING:
 
     from typing_extensions import Buffer
 
-    from dmsign_fast.erofs.layer import HashArea, HashedLayer
+    from dmsign_fast.erofs.layer import HashArea, HashedImage
     from dmsign_fast.erofs.mkfs import MkfsErofs
 
-__all__ = ["CheckedLayer", "Conversion", "Expected", "hash_layer", "read_pieces"]
+__all__ = ["Conversion", "Expected", "HashedLayer", "hash_layer", "read_pieces"]
 
 _PIECE = 2 << 20
 _HEAD = 4096
@@ -93,7 +93,7 @@ class Conversion:
 
 
 @dataclass(frozen=True)
-class CheckedLayer:
+class HashedLayer:
     """A layer that is what it should be, and its image.
 
     Attributes:
@@ -110,7 +110,7 @@ class CheckedLayer:
     size: int
     uncompressed_size: int
     compression: Compression
-    image: HashedLayer
+    image: HashedImage
 
 
 class _Hasher(Protocol):
@@ -118,7 +118,7 @@ class _Hasher(Protocol):
     def update(self, data: Buffer) -> None: ...
     def finalize(
         self, *, digest: str | None, diff_id: str | None, hash_area: HashArea | None
-    ) -> HashedLayer: ...
+    ) -> HashedImage: ...
 
 
 class _Digest:
@@ -259,7 +259,7 @@ def hash_layer(
     hash_area: HashArea | None = None,
     progress: Callable[[int], object] = lambda _: None,
     stop: threading.Event | None = None,
-) -> CheckedLayer:
+) -> HashedLayer:
     """Read a layer to its end, check it, and hash the EROFS image that a node makes of it.
 
     Args:
@@ -321,4 +321,4 @@ def hash_layer(
         digest = expected.digest if expected.checked else blob.check()
         diff_id = tar.check()
         hashed = hasher.finalize(digest=digest, diff_id=diff_id, hash_area=hash_area)
-    return CheckedLayer(digest, diff_id, blob.size, tar.size, compression, hashed)
+    return HashedLayer(digest, diff_id, blob.size, tar.size, compression, hashed)

@@ -12,7 +12,6 @@ from dmsign_fast.erofs.recipe import Recipe
 from dmsign_fast.errors import ParameterError, VerificationError
 from dmsign_fast.oci.descriptor import Descriptor, Digest
 from dmsign_fast.outputs import Outputs
-from dmsign_fast.pipeline.signing_request import Handover, Message, check_new
 from dmsign_fast.pipeline.plan import Plan, SignedLayer, SignOptions
 from dmsign_fast.pipeline.sign_image import (
     plan_image,
@@ -21,6 +20,7 @@ from dmsign_fast.pipeline.sign_image import (
     sign_planned,
     sign_subject,
 )
+from dmsign_fast.pipeline.signing_request import Message, SigningRequest, check_new
 from dmsign_fast.signing.offline import NotSignedError, Recorder
 from dmsign_fast.strict_json import Members
 
@@ -53,7 +53,7 @@ def prepare_image(
     oci_layout: bool,
     progress: Callable[[int], object] = lambda _: None,
     found: Callable[[int], object] = lambda _: None,
-) -> tuple[list[Plan], Handover]:
+) -> tuple[list[Plan], SigningRequest]:
     """Hash an image and write what must be signed; nothing is pushed.
 
     Args:
@@ -103,22 +103,22 @@ def prepare_image(
         "options": _options_json(options),
         "images": [_plan_json(plan) for plan in plans],
     }
-    handover = Handover(directory, "image", tuple(chain), tuple(messages), made)
+    signing_request = SigningRequest(directory, "image", tuple(chain), tuple(messages), made)
     with Outputs() as outputs:
-        handover.write(outputs, options.agent)
-    return plans, handover
+        signing_request.write(outputs, options.agent)
+    return plans, signing_request
 
 
-def image_of(handover: Handover) -> tuple[str, bool]:
+def image_of(signing_request: SigningRequest) -> tuple[str, bool]:
     """The reference of the image that was prepared, and whether it is in an OCI image layout."""
-    made = _made(handover)
+    made = _made(signing_request)
     return made.text("reference"), made.flag("oci_layout")
 
 
 def attach_image(
     store: Store,
     wanted: str,
-    handover: Handover,
+    signing_request: SigningRequest,
     *,
     timestamp: Callable[[bytes], bytes] | None = None,
 ) -> list[SignedImage]:
@@ -129,7 +129,7 @@ def attach_image(
     Args:
         store: where the image is.
         wanted: its tag or digest.
-        handover: the directory, with the signatures.
+        signing_request: the directory, with the signatures.
         timestamp: as in SignOptions.
 
     Raises:
@@ -140,7 +140,7 @@ def attach_image(
         FormatError: the record is malformed.
         ParameterError: the signature would have expired.
     """
-    made = _made(handover)
+    made = _made(signing_request)
     options = replace(_options(made), timestamp=timestamp)
     now = datetime.now(UTC)
     expiry = options.expires(now)
@@ -158,7 +158,7 @@ def attach_image(
         )
     for plan in plans:
         store.fetch_manifest(plan.manifest)
-    signer = handover.answers()
+    signer = signing_request.answers()
     ready = [sign_planned(store, plan, signer, replace(options, force=True)) for plan in plans]
     signer.check_used()
     pushed = []
@@ -170,9 +170,9 @@ def attach_image(
     return pushed
 
 
-def _made(handover: Handover) -> Members:
+def _made(signing_request: SigningRequest) -> Members:
     known = ("reference", "oci_layout", "resolved", "options", "images")
-    return Members(handover.made, known, f"{handover.directory}/manifest.json, made")
+    return Members(signing_request.made, known, f"{signing_request.directory}/manifest.json, made")
 
 
 def _options_json(options: SignOptions) -> dict[str, Any]:

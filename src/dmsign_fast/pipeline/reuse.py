@@ -17,7 +17,7 @@ from dmsign_fast.oci.store import refers_to
 from dmsign_fast.pipeline.artifact import fetch_blob, kind_of, read_dm_verity
 from dmsign_fast.pipeline.binding import bound_by, digest_of_roots
 from dmsign_fast.pipeline.image import ImageLayer, image_layers, is_image
-from dmsign_fast.trust.verdict import judge, trust_files
+from dmsign_fast.trust.verdict import envelope_verdict, trust_files
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -158,7 +158,7 @@ class _Search:
             envelope = fetch_blob(self._store, layer)
             target = image.descriptor.plain().to_json()
             trust = trust_files(self._anchors)
-            return bound_by(judge(envelope, layer.media_type, trust, target=target))
+            return bound_by(envelope_verdict(envelope, layer.media_type, trust, target=target))
         except (*_UNUSABLE, ValueError):
             return None
 

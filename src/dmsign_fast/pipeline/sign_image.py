@@ -12,6 +12,7 @@ from dmsign_fast.envelope.pkcs7 import sign_root_hash
 from dmsign_fast.envelope.trust import TrustAnchors
 from dmsign_fast.errors import FormatError, ParameterError, VerificationError
 from dmsign_fast.oci.manifest import Manifest
+from dmsign_fast.pipeline.already_signed import find_layers, find_notary
 from dmsign_fast.pipeline.artifact import (
     Artifact,
     LayerSignature,
@@ -20,7 +21,6 @@ from dmsign_fast.pipeline.artifact import (
     make_notary,
 )
 from dmsign_fast.pipeline.binding import ROOT_HASHES
-from dmsign_fast.pipeline.already_signed import find_layers, find_notary
 from dmsign_fast.pipeline.image import hash_image_layer, image_layers, is_image, manifests_of
 from dmsign_fast.pipeline.jobs import run_all
 from dmsign_fast.pipeline.plan import Plan, SignedImage, SignedLayer, SignOptions

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
     from dmsign_fast.outputs import Outputs
 
-__all__ = ["Handover", "Message", "check_new"]
+__all__ = ["Message", "SigningRequest", "check_new"]
 
 _MANIFEST, _CHAIN, _SUFFIX = "manifest.json", "chain.pem", ".sig"
 _VERSION = 1
@@ -72,7 +72,7 @@ class Message:
 
 
 @dataclass(frozen=True)
-class Handover:
+class SigningRequest:
     """All that is in the directory, but for signatures.
 
     Attributes:
@@ -118,7 +118,7 @@ class Handover:
         outputs.write(self.directory / _MANIFEST, text)
 
     @classmethod
-    def read(cls, directory: Path, kind: str) -> Handover:
+    def read(cls, directory: Path, kind: str) -> SigningRequest:
         """Read the directory, signatures apart.
 
         Raises:

@@ -28,13 +28,18 @@ from dmsign_fast.pipeline.image import hash_image_layer, image_layers, is_image,
 from dmsign_fast.pipeline.jobs import run_all
 from dmsign_fast.pipeline.layers import Conversion
 from dmsign_fast.trust.policy import Action, Validation
-from dmsign_fast.trust.verdict import SignatureVerdict, Trust, judge, judge_root_hash
+from dmsign_fast.trust.verdict import (
+    SignatureVerdict,
+    Trust,
+    envelope_verdict,
+    verify_layer_signature,
+)
 
 if TYPE_CHECKING:
     import threading
     from collections.abc import Callable, Mapping
 
-    from dmsign_fast.envelope.pkcs7 import Verdict
+    from dmsign_fast.envelope.pkcs7 import VerifiedRootHash
     from dmsign_fast.erofs.recipe import Recipe
     from dmsign_fast.oci.descriptor import Descriptor
     from dmsign_fast.oci.manifest import Index
@@ -101,7 +106,7 @@ class LayerVerdict:
 
     layer: str
     root_hash: str
-    signature: Verdict | None
+    signature: VerifiedRootHash | None
     recomputed: bool | None
     problem: str | None
 
@@ -260,7 +265,7 @@ def _judge_notary(
     if len(referrer.layers) != 1:
         raise FormatError(f"a signature has one envelope, and this has {len(referrer.layers)}")
     layer = referrer.layers[0]
-    verdict = judge(
+    verdict = envelope_verdict(
         fetch_blob(store, layer),
         layer.media_type,
         options.trust,
@@ -317,7 +322,7 @@ def _judge_layers(
 def _judge_layer(one: LayerSignature, options: VerifyOptions) -> LayerVerdict:
     verdict, problem = None, None
     try:
-        verdict = judge_root_hash(
+        verdict = verify_layer_signature(
             one.signature, one.root_hash, options.trust, revocation=options.revocation
         )
     except _UNUSABLE as error:

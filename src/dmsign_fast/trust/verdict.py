@@ -18,7 +18,7 @@ from cryptography import x509
 from dmsign_fast.envelope.chain import chain_validity_problem
 from dmsign_fast.envelope.facts import CertificateFacts, facts_of
 from dmsign_fast.envelope.notary import Envelope, check_envelope, parse_envelope
-from dmsign_fast.envelope.pkcs7 import Verdict, verify_root_hash
+from dmsign_fast.envelope.pkcs7 import VerifiedRootHash, verify_root_hash
 from dmsign_fast.envelope.signed_data import parse_signed_data
 from dmsign_fast.envelope.timestamp import Timestamp, verify_timestamp
 from dmsign_fast.envelope.trust import TrustAnchors
@@ -34,10 +34,10 @@ __all__ = [
     "Outcome",
     "SignatureVerdict",
     "Trust",
-    "judge",
-    "judge_root_hash",
+    "envelope_verdict",
     "trust_by_policy",
     "trust_files",
+    "verify_layer_signature",
 ]
 
 
@@ -147,7 +147,7 @@ def trust_by_policy(scope: str, config: Path | None = None) -> Trust:
     )
 
 
-def judge(
+def envelope_verdict(
     data: bytes,
     media_type: str,
     trust: Trust,
@@ -208,9 +208,9 @@ def judge(
     )
 
 
-def judge_root_hash(
+def verify_layer_signature(
     signature: bytes, root_hash: bytes, trust: Trust, *, revocation: Checker | None = None
-) -> Verdict:
+) -> VerifiedRootHash:
     """Verify the signature of a root hash, by a signer whom the policy trusts.
 
     The identities count as for an artifact, and revocation where the policy enforces it; the rest

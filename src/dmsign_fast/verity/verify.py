@@ -14,11 +14,12 @@ from typing import TYPE_CHECKING
 from dmsign_fast import _core
 from dmsign_fast.errors import CorruptionError, FormatError, ParameterError
 from dmsign_fast.verity.blocks import BlockHash, block_hash, pack_hash_blocks, read_exactly
+from dmsign_fast.verity.report import BadBlocks, Verified
 from dmsign_fast.verity.source import Source, open_source
 from dmsign_fast.verity.superblock import SUPERBLOCK_SIZE, Superblock
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
     from pathlib import Path
 
     import numpy as np
@@ -26,68 +27,11 @@ if TYPE_CHECKING:
 
     from dmsign_fast.verity.params import HashArea, VerityParams
 
-__all__ = ["BadBlocks", "BadRange", "Verified", "read_superblock", "verify_file"]
+__all__ = ["read_superblock", "verify_file"]
 
 # Work between two looks at signals and progress, as in format.py; digests are held several times.
 _SPAN = 128 << 20
 _SPAN_BLOCKS = 1 << 16
-
-
-@dataclass(frozen=True)
-class BadRange:
-    """``blocks`` blocks from block ``first`` of their level, ``size`` bytes from ``offset``."""
-
-    first: int
-    blocks: int
-    offset: int
-    size: int
-
-
-@dataclass(frozen=True)
-class BadBlocks:
-    """Blocks of one level that are bad for one reason.
-
-    Attributes:
-        level: of the hash area, 0 is the leaf level; None: data blocks.
-        reason: ``digest``, it is not the block that was hashed; ``spare``, bytes that should be
-            zero are not; ``missing``, the data ends before it.
-        block_size: bytes.
-        offset: where block 0 of the level stands in its file, bytes.
-        runs: array of shape (ranges, 2): first block and number of blocks, in rising order.
-    """
-
-    level: int | None
-    reason: str
-    block_size: int
-    offset: int
-    runs: npt.NDArray[np.int64]
-
-    @property
-    def blocks(self) -> int:
-        """How many there are."""
-        return int(self.runs[:, 1].sum())
-
-    def __iter__(self) -> Iterator[BadRange]:
-        size = self.block_size
-        for first, blocks in self.runs.tolist():
-            yield BadRange(first, blocks, self.offset + first * size, blocks * size)
-
-
-@dataclass(frozen=True)
-class Verified:
-    """What verify_file found.
-
-    Attributes:
-        root_hash: the one that was asked for.
-        computed: the digest of the top block as it stands.
-        bad: nothing, or every bad block.
-    """
-
-    params: VerityParams
-    data_blocks: int
-    root_hash: bytes
-    computed: bytes
-    bad: tuple[BadBlocks, ...]
 
 
 @dataclass(frozen=True)
@@ -312,7 +256,7 @@ def verify_file(
         level = _Blocks(None, source, 0, blocks, block_hash(params, params.data_block_size))
         computed = verifier.run(level, min(blocks, size // params.data_block_size))
         source.check_unchanged()
-        report = Verified(params, blocks, root_hash, computed, verifier.bad())
+        report = Verified(blocks, root_hash, computed, verifier.bad())
     if computed != root_hash or report.bad:
         raise CorruptionError(_summary(report, data, hash_file), report)
     return report

@@ -13,7 +13,7 @@ from dmsign_fast.errors import ParameterError
 
 if TYPE_CHECKING:
     from dmsign_fast.erofs.recipe import Recipe
-    from dmsign_fast.pipeline.layers import CheckedLayer, Conversion
+    from dmsign_fast.pipeline.layers import Conversion, HashedLayer
 
 __all__ = ["add_layer_options", "conversion", "layer_json", "recipe", "total_size"]
 
@@ -78,12 +78,12 @@ def recipe(args: argparse.Namespace) -> Recipe:
     """The recipe that the options name, with the fields that they replace."""
     from uuid import UUID
 
-    from dmsign_fast.erofs.recipe import Layout, Recipe, UuidRule
+    from dmsign_fast.erofs.recipe import ImageLayout, Recipe, UuidRule
 
     named = Recipe.parse(args.recipe)
     fields: dict[str, Any] = {}
     if args.layout:
-        fields["layout"] = Layout(args.layout)
+        fields["layout"] = ImageLayout(args.layout)
     if args.uuid in ("digest", "diff-id"):
         fields["uuid"] = UuidRule(args.uuid)
     elif args.uuid:
@@ -141,7 +141,7 @@ def total_size(paths: list[Path]) -> int | None:
     return sum(sizes) if all(sizes) else None
 
 
-def layer_json(path: Path, layer: CheckedLayer) -> dict[str, object]:
+def layer_json(path: Path, layer: HashedLayer) -> dict[str, object]:
     """All that is known of a layer."""
     image, made_by = layer.image, layer.image.recipe
     params = made_by.params

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     import threading
     from collections.abc import Callable
 
-    from dmsign_fast.pipeline.layers import CheckedLayer, Expected
+    from dmsign_fast.pipeline.layers import Expected, HashedLayer
 
 __all__ = ["EXAMPLES", "HELP", "add_arguments", "run"]
 
@@ -72,13 +72,13 @@ def _expected(args: argparse.Namespace) -> list[Expected]:
 
 def _task(
     args: argparse.Namespace, path: Path, expected: Expected, done: Work
-) -> Callable[[threading.Event], CheckedLayer]:
+) -> Callable[[threading.Event], HashedLayer]:
     from dmsign_fast.erofs.layer import no_hash_area
     from dmsign_fast.pipeline.layers import hash_layer, read_pieces
 
     made_by, how = recipe(args), conversion(args, max(1, args.jobs))
 
-    def hash_one(stop: threading.Event) -> CheckedLayer:
+    def hash_one(stop: threading.Event) -> HashedLayer:
         try:
             return hash_layer(
                 read_pieces(path, stop),

@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from dmsign_fast.cli.signing_requests import add_directory
 from dmsign_fast.cli.output import print_json
+from dmsign_fast.cli.signing_requests import add_directory
 from dmsign_fast.cli.verity.options import add_data
 from dmsign_fast.cli.verity.sign import signed_paths
 
@@ -35,12 +35,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Run the command; its exit status."""
     from dmsign_fast.pipeline.files import attach_file
-    from dmsign_fast.pipeline.signing_request import Handover
+    from dmsign_fast.pipeline.signing_request import SigningRequest
 
-    handover = Handover.read(args.directory, "file")
+    signing_request = SigningRequest.read(args.directory, "file")
     paths = signed_paths(args)
-    attach_file(handover, paths)
-    subject = handover.chain[0].subject.rfc4514_string()
+    attach_file(signing_request, paths)
+    subject = signing_request.chain[0].subject.rfc4514_string()
     if args.output == "json":
         print_json({"signature_file": str(paths.signature), "signer": subject})
     else:

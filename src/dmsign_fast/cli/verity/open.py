@@ -106,12 +106,11 @@ def _options(args: argparse.Namespace) -> tuple[str, ...]:
 
 def _check(args: argparse.Namespace, signature: Path) -> None:
     """Refuse what Linux would, whatever it trusts: it says less about it."""
-    from dmsign_fast.envelope.linux import Outcome, judge
+    from dmsign_fast.envelope.linux import LinuxOutcome, linux_verdict
     from dmsign_fast.signing.certificates import read_file
 
-    judgement = judge(read_file(signature), read_root_hash(args), None)
-    if judgement.outcome is Outcome.REFUSED:
+    verdict = linux_verdict(read_file(signature), read_root_hash(args), None)
+    if verdict.outcome is LinuxOutcome.REFUSED:
         raise VerificationError(
-            f"Linux would refuse {signature}, {judgement.errno}: {judgement.reason}; "
-            f"{judgement.advice}"
+            f"Linux would refuse {signature}, {verdict.errno}: {verdict.reason}; {verdict.advice}"
         )

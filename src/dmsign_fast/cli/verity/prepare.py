@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from dmsign_fast.cli.signing_requests import add_handover_options, chain_of, print_messages
 from dmsign_fast.cli.keys import add_signature_options
 from dmsign_fast.cli.options import AGENT
 from dmsign_fast.cli.output import print_json, print_summary, work
+from dmsign_fast.cli.signing_requests import add_signing_request_options, chain_of, print_messages
 from dmsign_fast.cli.verity.header import formatted_header, print_header
 from dmsign_fast.cli.verity.options import data_size, format_arguments
 from dmsign_fast.cli.verity.sign import add_signed_file, signed_paths
@@ -29,7 +29,7 @@ examples:
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of the command."""
     add_signed_file(parser)
-    add_handover_options(parser)
+    add_signing_request_options(parser)
     add_signature_options(parser)
 
 
@@ -39,7 +39,7 @@ def run(args: argparse.Namespace) -> int:
 
     paths, chain, arguments = signed_paths(args), chain_of(args), format_arguments(args)
     with work(args, "hashing", data_size(args)) as done:
-        formatted, handover = prepare_file(
+        formatted, signing_request = prepare_file(
             args.data,
             paths,
             chain,
@@ -56,12 +56,12 @@ def run(args: argparse.Namespace) -> int:
             "hash_file": str(paths.hash_file),
             "root_hash_file": str(paths.root_hash),
             "directory": str(args.directory),
-            "to_sign": [message.json for message in handover.messages],
+            "to_sign": [message.json for message in signing_request.messages],
         }
         print_json(known | files | done.json)
     else:
         print_header(paths.hash_file, known)
         print(f"Root hash file: \t{paths.root_hash}")
-        print_messages(handover)
+        print_messages(signing_request)
     print_summary(args, done, "hashed")
     return 0

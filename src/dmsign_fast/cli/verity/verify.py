@@ -18,8 +18,8 @@ from dmsign_fast.cli.verity.options import (
 from dmsign_fast.errors import CorruptionError, DmsignError, ParameterError, VerificationError
 
 if TYPE_CHECKING:
-    from dmsign_fast.envelope.pkcs7 import Verdict
-    from dmsign_fast.verity.verify import Verified
+    from dmsign_fast.envelope.pkcs7 import VerifiedRootHash
+    from dmsign_fast.verity.report import Verified
 
 __all__ = ["EXAMPLES", "HELP", "add_arguments", "run"]
 
@@ -50,7 +50,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def _verify_signature(
     args: argparse.Namespace, root_hash: bytes
-) -> tuple[Verdict | None, DmsignError | None]:
+) -> tuple[VerifiedRootHash | None, DmsignError | None]:
     """The verdict, or why there is none: the data is verified all the same."""
     if bool(args.signature) != bool(args.cert):
         raise ParameterError("--signature and --cert (trust anchors) go together")

@@ -7,16 +7,16 @@ from pathlib import Path
 
 import pki
 
-from .issuers import make_named
+from .authority_identifiers import make_named
 
 ELSEWHERE = {"token": "EC-256", "plugin": "RSA-2048", "aws-kms": "EC-384", "azure-kv": "RSA-3072"}
-"""Whose keys are not in files, see signers.py."""
+"""Whose keys are not in files, see remote_keys.py."""
 EMBEDDED = ("Ed25519", "EC-256K1", "EC-224")
 """Kinds of keys that Linux does not know."""
 
 
 @dataclass(frozen=True)
-class People:
+class Identities:
     """All signers by name, their files in ``directory/NAME``, and who is enrolled."""
 
     directory: Path
@@ -38,7 +38,7 @@ class People:
         return pki.pem(*(self[name].certificate for name in self.trusted))
 
 
-def make_people(directory: Path) -> People:
+def make_identities(directory: Path) -> Identities:
     """Make everyone, each with a key of their own, but for the impostor's name and serial."""
     own = {key: pki.make_leaf(name=f"Trusted {key}", key=key) for key in pki.KEY_SPECS}
     root, stranger = pki.make_root("Trusted Root"), pki.make_root("Untrusted Root")
@@ -79,4 +79,4 @@ def make_people(directory: Path) -> People:
         ),
     }
     files = {name: entity.write(directory / name) for name, entity in entities.items()}
-    return People(directory, entities, files, tuple(trusted))
+    return Identities(directory, entities, files, tuple(trusted))

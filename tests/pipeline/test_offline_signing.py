@@ -22,9 +22,9 @@ from dmsign_fast.errors import (
     VerificationError,
 )
 from dmsign_fast.pipeline.files import SignedPaths, attach_file, prepare_file, sign_file
-from dmsign_fast.pipeline.signing_request import Handover
-from dmsign_fast.pipeline.plan import Reuse, SignOptions
 from dmsign_fast.pipeline.offline import attach_image, image_of, prepare_image
+from dmsign_fast.pipeline.plan import Reuse, SignOptions
+from dmsign_fast.pipeline.signing_request import SigningRequest
 from dmsign_fast.signing.scheme import SCHEMES, to_fixed_width
 from dmsign_fast.trust.verdict import trust_files
 
@@ -58,7 +58,7 @@ def sign_all(directory, leaf, form=lambda signature, _: signature):
 
 
 def attach(home, directory, reference="v1", **options):
-    return attach_image(home.store, reference, Handover.read(directory, "image"), **options)
+    return attach_image(home.store, reference, SigningRequest.read(directory, "image"), **options)
 
 
 def trusting(leaf):
@@ -74,16 +74,16 @@ def test_it_is_verified_and_what_sign_finds(kind, form, make_home, leaf, directo
     home = make_home(kind)
     image = push_image(home.store, "v1")
     before = home.store.references()
-    plans, handover = prepare(home, leaf, directory, user_metadata={"build": "7"})
+    plans, signing_request = prepare(home, leaf, directory, user_metadata={"build": "7"})
     assert home.store.references() == before
     assert home.store.referrers(image.descriptor) == []
-    assert [message.file for message in handover.messages] == [
+    assert [message.file for message in signing_request.messages] == [
         *("root-hash-1.txt", "root-hash-2.txt", "root-hash-3.txt", "notary-1.bin")
     ]
     for number, layer in enumerate(plans[0].layers, 1):
         text = (directory / f"root-hash-{number}.txt").read_bytes()
         assert text == layer.root_hash.hex().encode()
-    assert image_of(Handover.read(directory, "image")) == ("here:v1", True)
+    assert image_of(SigningRequest.read(directory, "image")) == ("here:v1", True)
     sign_all(directory, leaf, form)
     seen = hashed_layers(monkeypatch)
     (signed,) = attach(home, directory)
@@ -136,8 +136,8 @@ def test_what_the_envelope_says(home, leaf, directory):
 def test_all_of_an_index(make_home, leaf, directory):
     home = make_home("api")
     manifests = push_multi(home.store)
-    _, handover = prepare(home, leaf, directory, recursive=True)
-    assert len(handover.messages) == 4 + 4
+    _, signing_request = prepare(home, leaf, directory, recursive=True)
+    assert len(signing_request.messages) == 4 + 4
     sign_all(directory, leaf)
     signed = attach(home, directory)
     assert [len(one.added) for one in signed] == [2, 2, 1, 1]
@@ -148,8 +148,8 @@ def test_all_of_an_index(make_home, leaf, directory):
 def test_equal_root_hashes_are_signed_once(home, leaf, directory):
     one, two = tars(2)
     push_image(home.store, "v1", [one, two, two])
-    _, handover = prepare(home, leaf, directory)
-    assert len(handover.messages) == 3
+    _, signing_request = prepare(home, leaf, directory)
+    assert len(signing_request.messages) == 3
     sign_all(directory, leaf)
     attach(home, directory)
     assert verify(home.store, "v1", trust=trusting(leaf)).verified
@@ -160,10 +160,10 @@ def test_what_is_reused_is_signed_again(home, leaf, directory, monkeypatch):
     sign(home, leaf)
     push_image(home.store, "v2", tars(3))
     seen = hashed_layers(monkeypatch)
-    (plan,), handover = prepare(home, leaf, directory, "v2", reuse=Reuse())
+    (plan,), signing_request = prepare(home, leaf, directory, "v2", reuse=Reuse())
     assert len(seen) == 1
     assert [bool(layer.reused) for layer in plan.layers] == [True, True, False]
-    assert len(handover.messages) == 4
+    assert len(signing_request.messages) == 4
     sign_all(directory, leaf)
     (signed,) = attach(home, directory, "v2")
     assert signed.layers == tuple(replace(one, seconds=0) for one in plan.layers)
@@ -187,7 +187,7 @@ def test_the_same_image_elsewhere(make_home, leaf, directory, tmp_path, serve, c
     sign_all(directory, leaf)
     other = connect(serve())
     assert push_image(other, "other") == image
-    (signed,) = attach_image(other, "other", Handover.read(directory, "image"))
+    (signed,) = attach_image(other, "other", SigningRequest.read(directory, "image"))
     assert len(other.referrers(image.descriptor)) == len(signed.added) == 2
     assert home.store.referrers(image.descriptor) == []
 
@@ -510,19 +510,19 @@ def data(tmp_path):
 def test_a_file(data, directory, tmp_path):
     leaf = make_leaf(make_root(), key="RSA-2048")
     paths = SignedPaths.beside(data)
-    formatted, handover = prepare_file(data, paths, leaf.chain, directory=directory)
+    formatted, signing_request = prepare_file(data, paths, leaf.chain, directory=directory)
     assert not paths.signature.exists()
     assert paths.root_hash.read_bytes() == formatted.root_hash.hex().encode()
     with pytest.raises(StorageError, match="has no root-hash-1"):
-        attach_file(handover, paths)
+        attach_file(signing_request, paths)
     sign_all(directory, leaf)
-    attach_file(Handover.read(directory, "file"), paths)
+    attach_file(SigningRequest.read(directory, "file"), paths)
     other = SignedPaths.beside(write(tmp_path / "other", bytes(8192)))
     options = {"superblock_uuid": formatted.superblock.uuid}
     signed = sign_file(tmp_path / "other", other, signer_of(leaf), formatted.params, **options)
     assert paths.signature.read_bytes() == signed.signature
     with pytest.raises(FormatError, match="is file"):
-        Handover.read(directory, "image")
+        SigningRequest.read(directory, "image")
 
 
 @pytest.mark.parametrize("what", ["root hash file", "signature", "record"])
@@ -538,7 +538,7 @@ def test_a_file_that_was_changed(what, data, directory, leaf):
         record(lambda value: value["made"].update(root_hash="ab" * 32))(directory)
         write(paths.root_hash, b"ab" * 32)
     with pytest.raises(SigningError):
-        attach_file(Handover.read(directory, "file"), paths)
+        attach_file(SigningRequest.read(directory, "file"), paths)
     assert not paths.signature.exists()
 
 

@@ -7,8 +7,8 @@ from collections.abc import Callable
 import pki
 from helpers import noise
 
+from .identities import Identities
 from .images import Case, Change, Image
-from .people import People
 
 PLAIN = ("smime", "-noattr")
 ATTRIBUTES = ("cms", "-nosmimecap")
@@ -31,26 +31,26 @@ def by_openssl(
     """Put a signature by a command of openssl in place of ours.
 
     It is of what ``slip`` makes of the root hash, and then edited. The command runs where the files
-    of People are: ``NAME/leaf.pem`` and others.
+    of Identities are: ``NAME/leaf.pem`` and others.
     """
     command, *options = arguments
 
-    def change(image: Image, people: People) -> None:
-        files = people.files[signer]
-        message = people.directory / "message"
+    def change(image: Image, identities: Identities) -> None:
+        files = identities.files[signer]
+        message = identities.directory / "message"
         message.write_bytes(slip(image.root_hash.read_bytes()))
         pki.openssl(
             *(command, "-sign", "-binary", "-in", str(message), "-outform", "DER", "-md", digest),
             *("-out", str(image.signature), "-signer", str(files.leaf), "-inkey", str(files.key)),
             *options,
-            cwd=people.directory,
+            cwd=identities.directory,
         )
         image.signature.write_bytes(edit(image.signature.read_bytes()))
 
     return change
 
 
-def foreign(
+def openssl_case(
     name: str, *arguments: str, expected: str = "reads", stricter: bool = False, **options
 ) -> Case:
     """Return a case with a signature by openssl, see by_openssl."""

@@ -1,6 +1,6 @@
 """Where the keys are with which images in a registry are signed: in files, and elsewhere.
 
-Each has the arguments of ``sign`` for one of People while it lasts; of the rest the environment
+Each has the arguments of ``sign`` for one of Identities while it lasts; of the rest the environment
 tells, as it tells the processes started meanwhile.
 """
 
@@ -18,30 +18,30 @@ from signing.kms_server import kms
 from signing.softhsm import PIN, softhsm
 from signing.vault_server import vault
 
-from .people import People
+from .identities import Identities
 
 Arguments = tuple[str, ...]
-Home = Callable[[People, str, Path], AbstractContextManager[Arguments]]
+Home = Callable[[Identities, str, Path], AbstractContextManager[Arguments]]
 
 
 @contextlib.contextmanager
-def _file(people: People, name: str, _: Path) -> Iterator[Arguments]:
-    files = people.files[name]
+def _file(identities: Identities, name: str, _: Path) -> Iterator[Arguments]:
+    files = identities.files[name]
     yield "--key", str(files.key), "--cert", str(files.chain)
 
 
 @contextlib.contextmanager
-def _token(people: People, name: str, directory: Path) -> Iterator[Arguments]:
+def _token(identities: Identities, name: str, directory: Path) -> Iterator[Arguments]:
     with softhsm(directory) as hsm:
         token = hsm.token("kernel")
-        token.put(people[name], b"\1", name)
+        token.put(identities[name], b"\1", name)
         pin = write(directory / "pin", PIN)
         yield "--key", token.uri(f"object={name};type=private"), "--passphrase-file", str(pin)
 
 
 @contextlib.contextmanager
-def _plugin(people: People, name: str, directory: Path) -> Iterator[Arguments]:
-    files = people.files[name]
+def _plugin(identities: Identities, name: str, directory: Path) -> Iterator[Arguments]:
+    files = identities.files[name]
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("NOTATION_LIBEXEC", str(directory))
         done = cli("plugin", "install")
@@ -51,16 +51,16 @@ def _plugin(people: People, name: str, directory: Path) -> Iterator[Arguments]:
 
 
 @contextlib.contextmanager
-def _aws_kms(people: People, name: str, directory: Path) -> Iterator[Arguments]:
+def _aws_kms(identities: Identities, name: str, directory: Path) -> Iterator[Arguments]:
     with pytest.MonkeyPatch.context() as patch, kms(patch, directory) as server:
-        key = f"aws-kms:{server.put(people[name])}"
-        yield "--key", key, "--cert", str(people.files[name].chain)
+        key = f"aws-kms:{server.put(identities[name])}"
+        yield "--key", key, "--cert", str(identities.files[name].chain)
 
 
 @contextlib.contextmanager
-def _azure_kv(people: People, name: str, directory: Path) -> Iterator[Arguments]:
+def _azure_kv(identities: Identities, name: str, directory: Path) -> Iterator[Arguments]:
     with pytest.MonkeyPatch.context() as patch, vault(patch, directory) as server:
-        server.put(name, people[name])
+        server.put(name, identities[name])
         yield "--key", f"azure-kv://{server.host}/{name}"
 
 

@@ -164,12 +164,12 @@ def test_where_a_passphrase_is(leaf, tmp_path):
 @pytest.mark.parametrize("then", ["{'a': 1}", "1 / 0"])
 def test_what_libraries_say_does_not_spoil_the_answer(then):
     code = (
-        "import os, sys\nfrom dmsign_fast.cli import as_plugin\n"
+        "import os, sys\nfrom dmsign_fast.cli import notation_plugin\n"
         "def noisy(*_):\n"
         "    print('python', flush=True); print('more', file=sys.stderr)\n"
         "    os.system('echo process; echo error >&2'); print('late')\n"
         f"    return {then}\n"
-        "as_plugin._answer = noisy\nsys.exit(as_plugin.main())"
+        "notation_plugin._answer = noisy\nsys.exit(notation_plugin.main())"
     )
     said = ask("describe-key", program=("-c", code))
     assert said == {"a": 1} or "please report it: ZeroDivisionError" in said["errorMessage"]

@@ -1,0 +1,70 @@
+"""What a verification finds: every bad block, level by level."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    import numpy as np
+    import numpy.typing as npt
+
+__all__ = ["BadBlocks", "BadRange", "Verified"]
+
+
+@dataclass(frozen=True)
+class BadRange:
+    """``blocks`` blocks from block ``first`` of their level, ``size`` bytes from ``offset``."""
+
+    first: int
+    blocks: int
+    offset: int
+    size: int
+
+
+@dataclass(frozen=True)
+class BadBlocks:
+    """Blocks of one level that are bad for one reason.
+
+    Attributes:
+        level: of the hash area, 0 is the leaf level; None: data blocks.
+        reason: ``digest``, it is not the block that was hashed; ``spare``, bytes that should be
+            zero are not; ``missing``, the data ends before it.
+        block_size: bytes.
+        offset: where block 0 of the level stands in its file, bytes.
+        runs: array of shape (ranges, 2): first block and number of blocks, in rising order.
+    """
+
+    level: int | None
+    reason: str
+    block_size: int
+    offset: int
+    runs: npt.NDArray[np.int64]
+
+    @property
+    def blocks(self) -> int:
+        """How many there are."""
+        return int(self.runs[:, 1].sum())
+
+    def __iter__(self) -> Iterator[BadRange]:
+        size = self.block_size
+        for first, blocks in self.runs.tolist():
+            yield BadRange(first, blocks, self.offset + first * size, blocks * size)
+
+
+@dataclass(frozen=True)
+class Verified:
+    """What verify_file found.
+
+    Attributes:
+        root_hash: the one that was asked for.
+        computed: the digest of the top block as it stands.
+        bad: nothing, or every bad block.
+    """
+
+    data_blocks: int
+    root_hash: bytes
+    computed: bytes
+    bad: tuple[BadBlocks, ...]
