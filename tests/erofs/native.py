@@ -6,7 +6,7 @@ import os
 from itertools import chain, repeat
 from uuid import UUID
 
-from dmsign_fast._core import Layer
+from dmsign_fast._core import LayerBuilder
 
 
 def convert(
@@ -15,7 +15,7 @@ def convert(
     """The image (layout D: its metadata). `pieces`: lengths to feed the tar in."""
     image = os.memfd_create("image")
     try:
-        layer = Layer(version, index=layout == "D", lossy=lossy, block_hash=None, fd=image)
+        layer = LayerBuilder(version, index=layout == "D", lossy=lossy, block_hash=None, fd=image)
         at = 0
         for size in chain(pieces or [], repeat(len(tar) or 1)):
             if at >= len(tar):

@@ -51,7 +51,7 @@ class Answer:
         verdict: reads, the name of an error, or ``EIO`` and the blocks that could not be read.
         sha256: of all blocks that could be read, in their order.
         status: of the device then, by device-mapper: V verified or C corrupted.
-        files: lines about what is in the file system; see contents.py.
+        files: lines about what is in the file system; see expected_files.py.
     """
 
     verdict: str

@@ -2,7 +2,7 @@
 
 import pytest
 
-from kernel.contents import listing
+from kernel.expected_files import listing
 from kernel.images import readable
 from kernel.layers import DAMAGED, LAYERS, LISTED, SIGNINGS, SWAPPED
 
