@@ -1,9 +1,10 @@
-"""Files appear whole or not at all."""
+"""Files appear whole or not at all, and writers of one directory take turns."""
 
 from __future__ import annotations
 
 import contextlib
 import errno
+import fcntl
 import os
 import stat
 from pathlib import Path
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
 
     from typing_extensions import Buffer
 
-__all__ = ["Outputs", "storage_errors", "write_all"]
+__all__ = ["Outputs", "locked", "storage_errors", "write_all"]
 
 
 @contextlib.contextmanager
@@ -28,6 +29,23 @@ def storage_errors(doing: str, path: Path | str) -> Iterator[None]:
     except OSError as error:
         hint = ": free some space" if error.errno in (errno.ENOSPC, errno.EDQUOT) else ""
         raise StorageError(f"cannot {doing} {path}: {error.strerror or error}{hint}") from error
+
+
+@contextlib.contextmanager
+def locked(directory: Path) -> Iterator[None]:
+    """Wait until no other process or thread has the directory locked, and lock it (``flock``).
+
+    The lock is the directory's, since a file that is replaced is another file each time. It ends
+    with the block or the process. StorageError if the directory cannot be opened or locked.
+    """
+    with storage_errors("lock", directory):
+        fd = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        with storage_errors("lock", directory):
+            fcntl.flock(fd, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(fd)
 
 
 def write_all(fd: int, data: Buffer, offset: int) -> None:

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-import fcntl
-import os
 from dataclasses import replace
 from typing import TYPE_CHECKING, Self
 
@@ -29,7 +26,7 @@ from dmsign_fast.oci.store import (
     refers_to,
     verified,
 )
-from dmsign_fast.outputs import Outputs, storage_errors, write_all
+from dmsign_fast.outputs import Outputs, locked, storage_errors, write_all
 from dmsign_fast.strict_json import Members, read_object
 
 if TYPE_CHECKING:
@@ -46,19 +43,6 @@ _VERSION = b'{"imageLayoutVersion":"1.0.0"}'
 
 def _blob(digest: Digest) -> str:
     return f"blobs/{digest.algorithm}/{digest.encoded}"
-
-
-@contextlib.contextmanager
-def _locked(path: Path) -> Iterator[None]:
-    # the directory, since index.json is another file each time
-    with storage_errors("lock", path):
-        fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        with storage_errors("lock", path):
-            fcntl.flock(fd, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(fd)
 
 
 class Layout:
@@ -100,7 +84,7 @@ class Layout:
         """Open the layout at ``path``, which is made first if there is no file there."""
         with storage_errors("create", path):
             path.mkdir(parents=True, exist_ok=True)
-            with _locked(path):
+            with locked(path):
                 if not any(path.iterdir()):
                     with Outputs() as outputs:
                         outputs.write(path / _INDEX, make_index().raw)
@@ -252,7 +236,7 @@ class Layout:
 
     def _update(self, change: Callable[[Sequence[Descriptor]], list[Descriptor]]) -> None:
         self._check_writable()
-        with _locked(self.path):
+        with locked(self.path):
             index = self._index()
             with Outputs() as outputs:
                 changed = index.with_manifests(change(index.manifests))

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import os
 from collections.abc import Iterator
 from pathlib import Path
 
 from dmsign_fast.errors import StorageError
-from dmsign_fast.outputs import Outputs, storage_errors, write_all
+from dmsign_fast.outputs import Outputs, locked, storage_errors, write_all
 
 __all__ = ["Change", "changing"]
 
@@ -50,12 +49,7 @@ def changing(config: Path) -> Iterator[Change]:
     What is read within the block is what the change applies to. notation itself does not wait.
     """
     _make(config)
-    with storage_errors("lock", config):
-        # the directory, since its files are others each time
-        fd = os.open(config, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        with storage_errors("lock", config):
-            fcntl.flock(fd, fcntl.LOCK_EX)
+    with locked(config):
         outputs = Outputs()
         change = Change(outputs)
         try:
@@ -64,8 +58,6 @@ def changing(config: Path) -> Iterator[Change]:
         except BaseException:
             change.undo()
             raise
-    finally:
-        os.close(fd)
 
 
 def _make(directory: Path) -> list[Path]:
