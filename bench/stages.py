@@ -83,7 +83,8 @@ def _digest(path: Path) -> str:
 
 
 def _convert(path: Path) -> str:
-    from dmsign_fast.erofs.layer import LayerHasher, no_hash_area
+    from dmsign_fast.erofs.image_hasher import no_hash_area
+    from dmsign_fast.erofs.layer import LayerHasher
     from dmsign_fast.erofs.recipe import Recipe
 
     hasher = LayerHasher(Recipe.parse("containerd"), threads=1)

@@ -12,7 +12,8 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from dmsign_fast.erofs.layer import HashedImage, LayerHasher
+    from dmsign_fast.erofs.image_hasher import HashedImage
+    from dmsign_fast.erofs.layer import LayerHasher
     from dmsign_fast.erofs.recipe import Recipe
     from dmsign_fast.pipeline.convert import ConvertedLayer, convert_layer
     from dmsign_fast.pipeline.layers import Conversion, Expected, HashedLayer, hash_layer
@@ -54,7 +55,7 @@ _HOME = {
     "Formatted": "verity.format",
     "HashArea": "verity.params",
     "HashTree": "verity.tree",
-    "HashedImage": "erofs.layer",
+    "HashedImage": "erofs.image_hasher",
     "LayerHasher": "erofs.layer",
     "Recipe": "erofs.recipe",
     "Superblock": "verity.superblock",

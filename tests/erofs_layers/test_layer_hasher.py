@@ -24,7 +24,8 @@ from erofs_layers.twins import (
 )
 from helpers import noise, run
 
-from dmsign_fast.erofs.layer import LayerHasher, hash_image, no_hash_area
+from dmsign_fast.erofs.image_hasher import hash_image, no_hash_area
+from dmsign_fast.erofs.layer import LayerHasher
 from dmsign_fast.erofs.recipe import ImageLayout, Recipe
 from dmsign_fast.errors import FormatError, ParameterError, StorageError
 from dmsign_fast.verity.params import VerityParams

@@ -24,7 +24,7 @@ from helpers import noise
 from helpers import program as installed
 
 from dmsign_fast.erofs.compression import Compression
-from dmsign_fast.erofs.layer import no_hash_area
+from dmsign_fast.erofs.image_hasher import no_hash_area
 from dmsign_fast.erofs.recipe import RECIPES
 from dmsign_fast.errors import FormatError, ParameterError, StorageError, VerificationError
 from dmsign_fast.pipeline.layers import (

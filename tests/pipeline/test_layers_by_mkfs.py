@@ -12,7 +12,7 @@ from erofs_layers.twins import (
     typical_tar,
 )
 
-from dmsign_fast.erofs.layer import no_hash_area
+from dmsign_fast.erofs.image_hasher import no_hash_area
 from dmsign_fast.erofs.mkfs import MkfsErofs
 from dmsign_fast.erofs.recipe import RECIPES, Recipe
 from dmsign_fast.errors import ParameterError, VerificationError

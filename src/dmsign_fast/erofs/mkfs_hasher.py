@@ -6,25 +6,26 @@ import os
 import tempfile
 from typing import TYPE_CHECKING
 
-from dmsign_fast.erofs.layer import HashedImage, LayerHasher, hash_image
-from dmsign_fast.erofs.recipe import ImageLayout, Recipe
+from dmsign_fast.erofs.image_hasher import HashedImage, ImageHasher, hash_image
+from dmsign_fast.erofs.recipe import ImageLayout
 from dmsign_fast.errors import ParameterError, VerificationError
 from dmsign_fast.outputs import storage_errors, write_all
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from uuid import UUID
 
-    from typing_extensions import Buffer
-
-    from dmsign_fast.erofs.layer import HashArea
+    from dmsign_fast.erofs.image_hasher import HashArea
+    from dmsign_fast.erofs.layer import LayerHasher
     from dmsign_fast.erofs.mkfs import MkfsErofs
+    from dmsign_fast.erofs.recipe import Recipe
 
 __all__ = ["MkfsHasher", "TwinHasher"]
 
 _PIECE = 1 << 20
 
 
-class MkfsHasher:
+class MkfsHasher(ImageHasher):
     """Keeps the tar in a temporary file, and at its end lets mkfs.erofs convert it."""
 
     def __init__(
@@ -56,7 +57,7 @@ class MkfsHasher:
                 f"{' or '.join(recipe.mkfs_versions)}: give "
                 f"--recipe {recipe.name}@{mkfs.version} if the nodes have that version"
             )
-        self.recipe = recipe
+        super().__init__(recipe)
         self._mkfs = mkfs
         self._options = options
         self._threads = threads
@@ -67,28 +68,18 @@ class MkfsHasher:
         self._image = self._scratch.fileno() if image is None and self._scratch else image or 0
         self._size = 0
 
-    def close(self) -> None:
-        """As LayerHasher.close."""
+    def _release(self) -> None:
         self._tar.close()
         if self._scratch:
             self._scratch.close()
 
-    def update(self, data: Buffer) -> None:
-        """Append bytes of the tar."""
-        view = memoryview(data)
+    def _append(self, data: memoryview) -> None:
         with storage_errors("write a temporary file in", tempfile.gettempdir()):
-            write_all(self._tar.fileno(), view, self._size)
-        self._size += view.nbytes
+            write_all(self._tar.fileno(), data, self._size)
+        self._size += data.nbytes
 
-    def finalize(
-        self,
-        *,
-        digest: str | None = None,
-        diff_id: str | None = None,
-        hash_area: HashArea | None = None,
-    ) -> HashedImage:
-        """End the tar, as LayerHasher.finalize; errors of MkfsErofs.convert too."""
-        uuid = self.recipe.image_uuid(digest=digest, diff_id=diff_id)
+    def _finish(self, uuid: UUID | None, hash_area: HashArea | None) -> HashedImage:
+        assert uuid  # noqa: S101
         image = self._image
         self._mkfs.convert(
             self._tar.fileno(),
@@ -108,38 +99,26 @@ class MkfsHasher:
         return HashedImage(self.recipe, uuid, size, None, tree)
 
 
-class TwinHasher:
+class TwinHasher(ImageHasher):
     """Both conversions, which must agree."""
 
     def __init__(self, native: LayerHasher, mkfs: MkfsHasher) -> None:
         """Begin a layer with two hashers of one recipe."""
+        super().__init__(native.recipe)
         self._native = native
         self._mkfs = mkfs
 
-    def close(self) -> None:
-        """Close both."""
+    def _release(self) -> None:
         self._native.close()
         self._mkfs.close()
 
-    def update(self, data: Buffer) -> None:
-        """Append bytes of the tar to both."""
+    def _append(self, data: memoryview) -> None:
         self._native.update(data)
         self._mkfs.update(data)
 
-    def finalize(
-        self,
-        *,
-        digest: str | None = None,
-        diff_id: str | None = None,
-        hash_area: HashArea | None = None,
-    ) -> HashedImage:
-        """End both, as LayerHasher.finalize.
-
-        Raises:
-            VerificationError: the images differ.
-        """
-        native = self._native.finalize(digest=digest, diff_id=diff_id, hash_area=hash_area)
-        mkfs = self._mkfs.finalize(digest=digest, diff_id=diff_id)
+    def _finish(self, uuid: UUID | None, hash_area: HashArea | None) -> HashedImage:
+        native = self._native._finish(uuid, hash_area)
+        mkfs = self._mkfs._finish(uuid, None)
         if native.root_hash != mkfs.root_hash:
             raise VerificationError(
                 f"the root hash is {native.root_hash.hex()} and that of mkfs.erofs "

@@ -5,18 +5,18 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING
 
-from dmsign_fast.erofs.layer import HashedImage, write_levels
+from dmsign_fast.erofs.image_hasher import HashedImage, ImageHasher, grow_tree
 from dmsign_fast.errors import FormatError
 from dmsign_fast.outputs import storage_errors, write_all
 from dmsign_fast.verity.tree import VerityHasher
 
 if TYPE_CHECKING:
-    from typing_extensions import Buffer
+    from uuid import UUID
 
-    from dmsign_fast.erofs.layer import HashArea
+    from dmsign_fast.erofs.image_hasher import HashArea
     from dmsign_fast.erofs.recipe import Recipe
 
-__all__ = ["ImageHasher", "is_erofs"]
+__all__ = ["NativeImageHasher", "is_erofs"]
 
 _SUPERBLOCK = 1024
 _MAGIC = 0xE0F5E1E2
@@ -39,46 +39,35 @@ def _has_magic(head: bytes) -> bool:
     return int.from_bytes(head[_SUPERBLOCK : _SUPERBLOCK + 4], "little") == _MAGIC
 
 
-class ImageHasher:
-    """Hashes an EROFS image, in the manner of LayerHasher."""
+class NativeImageHasher(ImageHasher):
+    """Hashes a layer that is an EROFS image, which no recipe gives a UUID."""
 
     def __init__(
         self, recipe: Recipe, *, threads: int | None = None, image: int | None = None
     ) -> None:
         """Begin an image; ``image`` is a file that it is copied to."""
-        self.recipe = recipe
+        super().__init__(recipe)
         self._hasher = VerityHasher(recipe.params, threads=threads)
         self._image = image
         self._head = b""
         self._size = 0
 
-    def close(self) -> None:
-        """As LayerHasher.close."""
+    def _image_uuid(self, digest: str | None, diff_id: str | None) -> UUID | None:
+        return None
 
-    def update(self, data: Buffer) -> None:
-        """Append bytes of the image."""
-        view = memoryview(data)
+    def _release(self) -> None:
+        del self._hasher
+
+    def _append(self, data: memoryview) -> None:
         if len(self._head) <= _BLOCK_BITS:
-            self._head += bytes(view[: _BLOCK_BITS + 1])
-        self._hasher.update(view)
+            self._head += bytes(data[: _BLOCK_BITS + 1])
+        self._hasher.update(data)
         if self._image is not None:
             with storage_errors("write", "the image"):
-                write_all(self._image, view, self._size)
-        self._size += view.nbytes
+                write_all(self._image, data, self._size)
+        self._size += data.nbytes
 
-    def finalize(
-        self,
-        *,
-        digest: str | None = None,
-        diff_id: str | None = None,
-        hash_area: HashArea | None = None,
-    ) -> HashedImage:
-        """End the image, as LayerHasher.finalize.
-
-        Raises:
-            FormatError: it is not an EROFS image, or one that cannot be mounted from a device of
-                the recipe's block size.
-        """
+    def _finish(self, uuid: UUID | None, hash_area: HashArea | None) -> HashedImage:
         block = self.recipe.params.data_block_size
         if not _has_magic(self._head) or len(self._head) <= _BLOCK_BITS:
             raise FormatError("the layer is not an EROFS image: its superblock is missing")
@@ -92,7 +81,5 @@ class ImageHasher:
             with storage_errors("write", "the image"):
                 os.ftruncate(self._image, self._size)
         self._hasher.update(bytes(-self._size % block))
-        tree = self._hasher.finalize()
-        if hash_area:
-            write_levels(tree, hash_area(tree.data_blocks))
-        return HashedImage(self.recipe, None, self._size, None, tree)
+        tree = grow_tree(self._hasher, iter(()), -(-self._size // block), hash_area)
+        return HashedImage(self.recipe, uuid, self._size, None, tree)

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 from uuid import NAMESPACE_URL, uuid5
 
-from dmsign_fast.erofs.layer import no_hash_area
+from dmsign_fast.erofs.image_hasher import no_hash_area
 from dmsign_fast.errors import ParameterError
 from dmsign_fast.outputs import Outputs, storage_errors
 from dmsign_fast.pipeline.layers import Conversion, Expected, HashedLayer, hash_layer

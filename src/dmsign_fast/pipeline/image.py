@@ -149,7 +149,7 @@ def hash_image_layer(
     stop: threading.Event | None = None,
 ) -> HashedLayer:
     """Fetch a layer, check it and hash its EROFS image, all at once; errors as hash_layer."""
-    from dmsign_fast.erofs.layer import no_hash_area
+    from dmsign_fast.erofs.image_hasher import no_hash_area
 
     described = layer.descriptor
     expected = Expected(

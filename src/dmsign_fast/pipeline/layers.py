@@ -12,11 +12,11 @@ import select
 import threading
 from concurrent.futures import CancelledError
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, BinaryIO, Protocol, cast
+from typing import TYPE_CHECKING, BinaryIO, cast
 
 from dmsign_fast.erofs.compression import Compression, compression_of, decompress
 from dmsign_fast.erofs.layer import LayerHasher
-from dmsign_fast.erofs.native_image import ImageHasher, is_erofs
+from dmsign_fast.erofs.native_image import NativeImageHasher, is_erofs
 from dmsign_fast.erofs.recipe import Recipe, UuidRule
 from dmsign_fast.errors import ParameterError, VerificationError
 from dmsign_fast.outputs import storage_errors
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
     from typing_extensions import Buffer
 
-    from dmsign_fast.erofs.layer import HashArea, HashedImage
+    from dmsign_fast.erofs.image_hasher import HashArea, HashedImage, ImageHasher
     from dmsign_fast.erofs.mkfs import MkfsErofs
 
 __all__ = ["Conversion", "Expected", "HashedLayer", "hash_layer", "read_pieces"]
@@ -111,14 +111,6 @@ class HashedLayer:
     uncompressed_size: int
     compression: Compression
     image: HashedImage
-
-
-class _Hasher(Protocol):
-    def close(self) -> None: ...
-    def update(self, data: Buffer) -> None: ...
-    def finalize(
-        self, *, digest: str | None, diff_id: str | None, hash_area: HashArea | None
-    ) -> HashedImage: ...
 
 
 class _Digest:
@@ -218,9 +210,9 @@ def _begin(pieces: Iterator[Buffer], size: int) -> tuple[bytes, Iterator[Buffer]
 
 def _hasher(
     conversion: Conversion, recipe: Recipe, *, native_image: bool, image: int | None
-) -> _Hasher:
+) -> ImageHasher:
     if native_image:
-        return ImageHasher(recipe, threads=conversion.threads, image=image)
+        return NativeImageHasher(recipe, threads=conversion.threads, image=image)
     mkfs = conversion.converter == "mkfs"
     ours = (
         None

@@ -73,7 +73,7 @@ def _expected(args: argparse.Namespace) -> list[Expected]:
 def _task(
     args: argparse.Namespace, path: Path, expected: Expected, done: Work
 ) -> Callable[[threading.Event], HashedLayer]:
-    from dmsign_fast.erofs.layer import no_hash_area
+    from dmsign_fast.erofs.image_hasher import no_hash_area
     from dmsign_fast.pipeline.layers import hash_layer, read_pieces
 
     made_by, how = recipe(args), conversion(args, max(1, args.jobs))
