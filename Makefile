@@ -4,15 +4,16 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
-CORE := $(filter-out csrc/test_% csrc/fuzz_%,$(wildcard csrc/*.c))
-EROFS := $(wildcard csrc/erofs_*.c csrc/tar*.c csrc/mkfs_group.c csrc/layer.c)
+CORE := $(wildcard csrc/*/*.c)
+# The conversion alone, without the digests of layer.c.
+EROFS := $(filter-out %/layer.c,$(wildcard csrc/tar/*.c csrc/erofs/*.c))
 WARN := -std=c11 -Wall -Wextra -Werror
 SANITIZE := $(WARN) -g -O1 -fsanitize=address,undefined -fno-sanitize-recover=all
 export PATH := $(PATH):/usr/sbin:/sbin
 
 .PHONY: demo test bench check sanitize test-kernel kernel-table cross bochs clean
 
-$(READY): pyproject.toml setup.py csrc/build_core.py $(CORE) $(wildcard csrc/*.h)
+$(READY): pyproject.toml setup.py csrc/build_core.py $(CORE) $(wildcard csrc/*.h csrc/*/*.h)
 	.ci/packages build
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make PYTHON=python3.11 ...")'
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)

@@ -7,7 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "layer.h"
+#include "erofs/conversion.h"
 
 struct seen {
     uint64_t next, hash; /* of data */

@@ -10,7 +10,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "tar.h"
+#include "tar/parser.h"
 
 #define CHECK(condition)                                                                           \
     do {                                                                                           \

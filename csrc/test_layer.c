@@ -8,7 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "layer.h"
+#include "erofs/conversion.h"
 #include "test_archive.h"
 
 /* ---- conversions ---- */

@@ -10,15 +10,15 @@ if grep -qw avx512bw /proc/cpuinfo; then
 else
     [ -e /usr/include/simde/x86/avx512.h ] ||
         { echo 'simde/x86/avx512.h is missing: apt-get install libsimde-dev' >&2; exit 1; }
-    mkdir "$dir/include" "$dir/src"
+    mkdir -p "$dir/include" "$dir/src/sha256"
     cat >"$dir/include/immintrin.h" <<'END'
 #define SIMDE_ENABLE_NATIVE_ALIASES
 #include <simde/x86/avx512.h>
 END
-    sed 's/^#define TARGET .*/#define TARGET/' "$csrc/sha256_avx512.c" >"$dir/emulated.c"
+    sed 's/^#define TARGET .*/#define TARGET/' "$csrc/sha256/avx512.c" >"$dir/emulated.c"
     "$CC" -std=c11 -O2 -w -Wno-psabi -DSIMDE_NO_NATIVE -D'__builtin_cpu_supports(x)=1' -I "$dir/include" \
-        -I "$csrc" -c "$dir/emulated.c" -o "$dir/avx512.o"
-    : >"$dir/src/sha256_avx512.c"
+        -I "$csrc/sha256" -c "$dir/emulated.c" -o "$dir/avx512.o"
+    : >"$dir/src/sha256/avx512.c"
     build_core "$CC" "$dir/avx512.o"
 fi
 "$dir/test_core" | tee "$dir/result"

@@ -13,8 +13,8 @@ need() {
 # to $dir/src, where a script may have put one of its own instead.
 build_core() {
     mkdir -p "$dir/src"
-    cp -n "$csrc"/*.[ch] "$dir/src"
+    cp -rn "$csrc"/. "$dir/src"
     rm -f "$dir"/src/fuzz_*.c
     find "$dir/src" -name 'test_*.c' ! -name test_core.c -delete
-    "$@" -std=c11 -O2 -pthread "$dir"/src/*.c -o "$dir/test_core"
+    "$@" -std=c11 -O2 -pthread "$dir"/src/*.c "$dir"/src/*/*.c -o "$dir/test_core"
 }

@@ -154,7 +154,7 @@ ENTRIES: dict[str, bytes] = {
         [(b"SCHILY.xattr.user." + b"n" * 250, b"v"), (b"SCHILY.xattr.user." + b"n" * 255, b"v")]
     )
     + H(b"f", b"0"),
-    # what changed between versions: csrc/mkfs_group.h
+    # what changed between versions: csrc/tar/mkfs_group.h
     "large device numbers": b"".join(
         H(b"d%d" % i, b"3", major=major, minor=minor)
         for i, (major, minor) in enumerate(

@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * sha256.h: the salted block hash, for the other files of the core.
+ * block_hash.h: the salted block hash, for the other files of the core.
  */
-#ifndef DMSIGN_SHA256_H
-#define DMSIGN_SHA256_H
+#ifndef DMSIGN_BLOCK_HASH_H
+#define DMSIGN_BLOCK_HASH_H
 
-#include "dmsign.h"
+#include "../dmsign.h"
 
 #define DIGEST_SIZE 32
 #define MAX_SALT 256

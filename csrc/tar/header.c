@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include "tar_header.h"
+#include "header.h"
 
 #include <string.h>
 

@@ -3,8 +3,8 @@
  * What an entry does to the tree, with every turn that tar.c and rebuild.c of erofs-utils take. */
 #include <errno.h>
 
-#include "erofs.h"
-#include "mkfs_group.h"
+#include "../tar/mkfs_group.h"
+#include "writer.h"
 
 /* Takes an inode, and all below it, off a name: tarerofs_remove_inode. Only link counts matter
  * afterwards. -ESTALE where mkfs.erofs would count in memory it has freed. */

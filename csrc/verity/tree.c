@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * verity_tree.c: the Merkle tree of dm-verity (kernel: drivers/md/dm-verity-target.c), built as
+ * tree.c: the Merkle tree of dm-verity (kernel: drivers/md/dm-verity-target.c), built as
  * data arrives.
  *
  * A SHA-256 digest is a power of two and fills hash blocks without gaps, so a level is one run of
@@ -12,7 +12,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "sha256.h"
+#include "../sha256/block_hash.h"
 
 /* 2^64 digests in blocks of 16: each level has a sixteenth of the one below. */
 #define MAX_LEVELS 17

@@ -3,7 +3,7 @@
  * The bytes of one inode, and of the data that is metadata: directories and symlinks. */
 #include <string.h>
 
-#include "erofs.h"
+#include "writer.h"
 
 static unsigned chunk_bits(uint64_t size)
 {

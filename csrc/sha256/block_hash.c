@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * sha256.c: the choice of implementation, and salted block digests over any of them.
+ * block_hash.c: the choice of implementation, and salted block digests over any of them.
  *
  * A message is salt | block (hash type 1) or block | salt (type 0), then SHA-256's padding. Seen
  * in 64-byte blocks it is: whole blocks of salt, the same for every message (their state is
@@ -8,13 +8,13 @@
  * place; a tail, the last bytes of the data with what follows them. Heads and tails are put
  * together beside the data, all but their data bytes once for a whole run.
  */
-#include "sha256.h"
+#include "block_hash.h"
 
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 
-#include "sha256_impl.h"
+#include "impl.h"
 #include "threads.h"
 
 /* At most 63 bytes of data, or the salt of type 0; then 0x80 and the length. */

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * sha256_armv8.c: the ARMv8 SHA2 instructions, two messages at once.
+ * armv8.c: the ARMv8 SHA2 instructions, two messages at once.
  */
 #if defined(__aarch64__)
 
@@ -12,7 +12,7 @@
 #include <sys/auxv.h>
 #endif
 
-#include "sha256_impl.h"
+#include "impl.h"
 
 #if defined(__clang__)
 #define TARGET __attribute__((target("sha2")))

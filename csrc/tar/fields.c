@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include "tar_fields.h"
+#include "fields.h"
 
 #include <errno.h>
 #include <stdlib.h>

@@ -9,11 +9,11 @@
  * 512-byte blocks (LAYER_INDEX) all leaves of `data` can be hashed as they come: those of
  * LAYER_FULL are leaves 1, 2, …, with only leaf 0 and the last ones missing until layer_final;
  * those of LAYER_INDEX are consecutive from leaf data_offset / 512 on, which layer_final tells. */
-#ifndef DMSIGN_LAYER_H
-#define DMSIGN_LAYER_H
+#ifndef DMSIGN_CONVERSION_H
+#define DMSIGN_CONVERSION_H
 
-#include "mkfs_group.h"
-#include "tar.h"
+#include "../tar/mkfs_group.h"
+#include "../tar/parser.h"
 
 enum layer_layout {
     LAYER_FULL,  /* --tar=f --aufs -Enoinline_data -b4096 --sort=none: block 0, file data, metadata

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * sha256_impl.h: what one instruction set provides, private to the core.
+ * impl.h: what one instruction set provides, private to the core.
  */
 #ifndef DMSIGN_SHA256_IMPL_H
 #define DMSIGN_SHA256_IMPL_H

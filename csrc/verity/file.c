@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * verity_file.c: block digests of a file, read by several threads in pieces that fit the cache.
+ * file.c: block digests of a file, read by several threads in pieces that fit the cache.
  *
  * pread of such pieces is faster than mmap, and a file that shrinks is an error and no SIGBUS.
  */
@@ -11,8 +11,8 @@
 #include <stdlib.h>
 #include <unistd.h>
 
-#include "sha256.h"
-#include "threads.h"
+#include "../sha256/block_hash.h"
+#include "../sha256/threads.h"
 
 #define PAGE 4096
 

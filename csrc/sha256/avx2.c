@@ -1,12 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * sha256_avx2.c: eight messages at once, one to each 32-bit lane of AVX2.
+ * avx2.c: eight messages at once, one to each 32-bit lane of AVX2.
  */
 #if defined(__x86_64__)
 
 #include <immintrin.h>
 
-#include "sha256_impl.h"
+#include "impl.h"
 
 #define TARGET __attribute__((target("avx2")))
 #define INLINE TARGET static inline __attribute__((always_inline))

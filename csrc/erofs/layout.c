@@ -4,9 +4,9 @@
  * its data. */
 #include <errno.h>
 
-#include "erofs.h"
-#include "grow.h"
-#include "mkfs_group.h"
+#include "../tar/grow.h"
+#include "../tar/mkfs_group.h"
+#include "writer.h"
 
 #define ROOT_NID_MAX 0xffffu
 

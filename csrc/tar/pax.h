@@ -4,7 +4,7 @@
 #ifndef DMSIGN_TAR_PAX_H
 #define DMSIGN_TAR_PAX_H
 
-#include "tar_fields.h"
+#include "fields.h"
 
 /* The records of one header: `len` bytes followed by a NUL. On failure *reason says why. */
 int tar_pax_parse(struct tar_fields *f, uint32_t traits, bool lossy, char *bytes, size_t len,

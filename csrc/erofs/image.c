@@ -5,8 +5,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "erofs.h"
-#include "mkfs_group.h"
+#include "../tar/mkfs_group.h"
+#include "writer.h"
 
 /* A multiple of every block size, and room for the largest inode with its tail. */
 #define WINDOW (1u << 20)

@@ -5,8 +5,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "erofs.h"
-#include "grow.h"
+#include "../tar/grow.h"
+#include "writer.h"
 
 /* A name to sort, and eight of its bytes as a number. */
 struct key {

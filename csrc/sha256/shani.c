@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * sha256_shani.c: x86 SHA extensions, two messages at once.
+ * shani.c: x86 SHA extensions, two messages at once.
  *
  * SHA256RNDS2 has a latency of 4 cycles and a message is one chain of 32 of them a block: a second
  * message fills the gaps of the first.
@@ -10,7 +10,7 @@
 #include <cpuid.h>
 #include <immintrin.h>
 
-#include "sha256_impl.h"
+#include "impl.h"
 
 #define TARGET __attribute__((target("sse4.1,sha")))
 

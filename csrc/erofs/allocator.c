@@ -6,8 +6,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "erofs.h"
-#include "grow.h"
+#include "../tar/grow.h"
+#include "writer.h"
 
 #define NONE UINT32_MAX
 

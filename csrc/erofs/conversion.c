@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include "layer.h"
+#include "conversion.h"
 
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 
-#include "erofs.h"
+#include "writer.h"
 
 struct layer {
     struct layer_options options;

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * sha256_portable.c: FIPS 180-4, section 6.2.2, in plain C.
+ * portable.c: FIPS 180-4, section 6.2.2, in plain C.
  */
-#include "sha256_impl.h"
+#include "impl.h"
 
 #define INLINE static inline __attribute__((always_inline))
 

@@ -2,8 +2,8 @@
  *
  * Tar, PAX and GNU headers to entries, as mkfs.erofs reads them; push parser, no files, bounded
  * memory. */
-#ifndef DMSIGN_TAR_H
-#define DMSIGN_TAR_H
+#ifndef DMSIGN_TAR_PARSER_H
+#define DMSIGN_TAR_PARSER_H
 
 #include <stdbool.h>
 #include <stddef.h>

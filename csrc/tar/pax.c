@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include "tar_pax.h"
+#include "pax.h"
 
 #include <errno.h>
 #include <limits.h>

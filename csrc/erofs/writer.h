@@ -1,14 +1,14 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
  * EROFS: the on-disk format, and the parts of the writer: tree -> space -> image. */
-#ifndef DMSIGN_EROFS_H
-#define DMSIGN_EROFS_H
+#ifndef DMSIGN_EROFS_WRITER_H
+#define DMSIGN_EROFS_WRITER_H
 
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
-#include "tar.h"
+#include "../tar/parser.h"
 
 /* ---- on disk, little endian; offsets into each structure ---- */
 

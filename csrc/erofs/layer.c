@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * dmsign_layer.c: a layer's tar to the leaf digests of its EROFS image, in one pass (layer.h).
+ * layer.c: a layer's tar to the leaf digests of its EROFS image, in one pass (conversion.h).
  *
  * The image's data comes out of the writer in pieces, many of them small files. Whole blocks are
  * noted where they stand, the others put together in a stage, and when there are enough for all
@@ -10,9 +10,9 @@
 #define _FILE_OFFSET_BITS 64
 #include <unistd.h>
 
-#include "grow.h"
-#include "layer.h"
-#include "sha256.h"
+#include "../sha256/block_hash.h"
+#include "../tar/grow.h"
+#include "conversion.h"
 
 /* Blocks at a time: long against the start of a thread, short against the L3 cache. */
 #define NOTED 8192

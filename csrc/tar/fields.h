@@ -4,7 +4,7 @@
 #ifndef DMSIGN_TAR_FIELDS_H
 #define DMSIGN_TAR_FIELDS_H
 
-#include "tar.h"
+#include "parser.h"
 
 /* A string that may be absent; owns its bytes, ends in NUL. */
 struct tar_text {

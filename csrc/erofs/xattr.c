@@ -5,9 +5,9 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "erofs.h"
-#include "grow.h"
-#include "mkfs_group.h"
+#include "../tar/grow.h"
+#include "../tar/mkfs_group.h"
+#include "writer.h"
 
 static const struct {
     const char *prefix;

@@ -1,14 +1,14 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include "tar.h"
+#include "parser.h"
 
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "grow.h"
+#include "header.h"
 #include "mkfs_group.h"
-#include "tar_header.h"
-#include "tar_pax.h"
+#include "pax.h"
 
 #define GNU_NAME_MAX 4096   /* PATH_MAX */
 #define STREAM_BUFFER 32768 /* of erofs_iostream */

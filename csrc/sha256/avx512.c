@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * sha256_avx512.c: 32 messages at once, two groups of 16 lanes of AVX-512.
+ * avx512.c: 32 messages at once, two groups of 16 lanes of AVX-512.
  *
  * One group alone is bound by the latency of its rounds: the second fills the gaps. Two states of
  * eight vectors leave no registers for two schedules, so the schedules live in memory.
@@ -9,7 +9,7 @@
 
 #include <immintrin.h>
 
-#include "sha256_impl.h"
+#include "impl.h"
 
 #define TARGET __attribute__((target("avx512f,avx512bw")))
 #define INLINE TARGET static inline __attribute__((always_inline))
