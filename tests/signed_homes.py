@@ -16,10 +16,8 @@ from real_registries import REAL_REGISTRIES
 from dmsign_fast.envelope.notary import check_envelope, parse_envelope
 from dmsign_fast.erofs.recipe import Recipe
 from dmsign_fast.pipeline import image as image_module
-from dmsign_fast.pipeline.artifact import (
-    FORMS,
-    NOTARY_TYPE,
-)
+from dmsign_fast.pipeline.artifact import NOTARY_TYPE
+from dmsign_fast.pipeline.forms import FORMS
 from dmsign_fast.pipeline.layers import Expected, hash_layer
 from dmsign_fast.pipeline.sign_image import SignOptions, sign_image
 

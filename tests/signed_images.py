@@ -14,13 +14,8 @@ from dmsign_fast.envelope.trust import TrustAnchors
 from dmsign_fast.erofs.recipe import Recipe
 from dmsign_fast.oci.descriptor import Descriptor, Digest
 from dmsign_fast.oci.manifest import EMPTY_JSON, OCI_MANIFEST, make_manifest, parse_manifest
-from dmsign_fast.pipeline.artifact import (
-    NOTARY_TYPE,
-    LayerSignature,
-    form_of,
-    make_dm_verity,
-    make_notary,
-)
+from dmsign_fast.pipeline.artifact import NOTARY_TYPE, LayerSignature, make_dm_verity, make_notary
+from dmsign_fast.pipeline.forms import form_of
 from dmsign_fast.pipeline.sign_image import SignOptions, sign_image
 from dmsign_fast.pipeline.verify_image import VerifyOptions, verify_image
 from dmsign_fast.trust.verdict import trust_files

@@ -17,15 +17,14 @@ from dmsign_fast.oci.descriptor import Descriptor, Digest
 from dmsign_fast.oci.layout import Layout
 from dmsign_fast.oci.manifest import make_manifest
 from dmsign_fast.pipeline.artifact import (
-    FORMS,
     LayerSignature,
     fetch_blob,
-    form_of,
     make_dm_verity,
     make_notary,
     read_dm_verity,
     recipe_of,
 )
+from dmsign_fast.pipeline.forms import FORMS, form_of
 
 RECIPE = Recipe.parse("containerd@1.8.6")
 SUBJECT = Descriptor.of(b"image", "application/vnd.oci.image.manifest.v1+json")
@@ -210,9 +209,9 @@ def change(manifest, **members):
 def test_a_root_hash_that_is_none(form, value, words, layout):
     manifest = put(layout, make_dm_verity(form, SUBJECT, SIGNATURES, RECIPE))
     annotations = dict(manifest.layers[1].annotations)
-    del annotations[form.root_hash_key]
+    del annotations[form.signature.key("{root_hash}")]
     if value is not None:
-        annotations[form.root_hash_key] = value
+        annotations[form.signature.key("{root_hash}")] = value
     with pytest.raises(FormatError, match=words):
         read(layout, change(manifest, annotations=annotations))
 
@@ -222,9 +221,9 @@ def test_a_root_hash_that_is_none(form, value, words, layout):
 def test_a_layer_digest_that_is_none(form, value, layout):
     manifest = put(layout, make_dm_verity(form, SUBJECT, SIGNATURES, RECIPE))
     annotations = dict(manifest.layers[1].annotations)
-    del annotations[form.digest_key]
+    del annotations[form.signature.key("{layer}")]
     if value is not None:
-        annotations[form.digest_key] = value
+        annotations[form.signature.key("{layer}")] = value
     with pytest.raises(FormatError):
         read(layout, change(manifest, annotations=annotations))
 

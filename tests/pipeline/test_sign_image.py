@@ -38,14 +38,13 @@ from dmsign_fast.oci.descriptor import Descriptor
 from dmsign_fast.oci.manifest import EMPTY_JSON
 from dmsign_fast.pipeline import image as image_module
 from dmsign_fast.pipeline.artifact import (
-    FORMS,
     NOTARY_TYPE,
     LayerSignature,
-    form_of,
     make_dm_verity,
     read_dm_verity,
     recipe_of,
 )
+from dmsign_fast.pipeline.forms import FORMS, form_of
 from dmsign_fast.pipeline.jobs import run_all
 from dmsign_fast.pipeline.sign_image import SignOptions, sign_image
 

@@ -48,8 +48,11 @@ def _duration(text: str) -> timedelta:
 
 def add_sign_options(parser: argparse.ArgumentParser) -> None:
     """What decides the signatures of an image."""
+    from dmsign_fast.pipeline.forms import FORMS
+
+    names = [form.name for form in FORMS]
     what = parser.add_argument_group("signature").add_argument
-    what("--artifact", choices=("notation", "osguard"), default="notation", help="of the layers")
+    what("--artifact", choices=names, default=names[0], help="form of the layers' signatures")
     what("--signature-format", choices=tuple(_MEDIA_TYPES), default="jws", help="default: jws")
     what(
         "--manifest-form",

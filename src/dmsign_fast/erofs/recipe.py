@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import enum
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 from uuid import NAMESPACE_URL, UUID, uuid5
 
@@ -60,6 +60,7 @@ class Recipe:
         uuid: of the image: fixed, or UUIDv5 of a digest.
         params: of the hash tree.
         mkfs_version: of mkfs.erofs, such as ``1.9.4``.
+        enable_tar_index: the setting of containerd's differ that makes it; None for other nodes.
 
     Raises:
         ParameterError: that version of mkfs.erofs is not supported.
@@ -70,6 +71,7 @@ class Recipe:
     uuid: UuidRule | UUID
     params: VerityParams
     mkfs_version: str = _NEWEST
+    enable_tar_index: bool | None = field(default=None, compare=False)
 
     def __post_init__(self) -> None:
         if not self.mkfs_versions:
@@ -175,7 +177,13 @@ def _params(block_size: int) -> VerityParams:
 RECIPES = (
     # containerd 2.3: plugins/diff/erofs, Apply, with mkfs_options = ["-T0", "--mkfs-time",
     # "--sort=none"] as docs/snapshotters/erofs.md has them
-    Recipe(name="containerd", layout=ImageLayout.FULL, uuid=UuidRule.DIGEST, params=_params(4096)),
+    Recipe(
+        name="containerd",
+        layout=ImageLayout.FULL,
+        uuid=UuidRule.DIGEST,
+        params=_params(4096),
+        enable_tar_index=False,
+    ),
     # containerd: ctr images build-erofs-cache; core/images/converter/erofs, ConvertLayerToErofs
     Recipe(
         name="containerd-cache",
@@ -189,6 +197,7 @@ RECIPES = (
         layout=ImageLayout.TAR_INDEX,
         uuid=UuidRule.DIGEST,
         params=_params(512),
+        enable_tar_index=True,
     ),
     # the prototype of notation sign --dm-verity, and the tardev and OSGuard snapshotters
     Recipe(

@@ -82,17 +82,18 @@ def _check_erofs(plugins: dict[str, Any], named: list[str]) -> Iterator[Finding]
 
 
 def _check_recipe(differ: dict[str, Any], system: System) -> Iterator[Finding]:
-    from dmsign_fast.erofs.recipe import Recipe
+    from dmsign_fast.erofs.recipe import RECIPES
 
-    name = "containerd-tar-index" if differ.get("enable_tar_index") is True else "containerd"
-    wanted = [one for one in Recipe.parse(name).mkfs_arguments if one not in _GIVEN]
+    tar_index = differ.get("enable_tar_index") is True
+    row = next(recipe for recipe in RECIPES if recipe.enable_tar_index is tar_index)
+    wanted = [one for one in row.mkfs_arguments if one not in _GIVEN]
     options = differ.get("mkfs_options", [])
     given = [str(one) for one in options] if isinstance(options, list) else [str(options)]
     missing = [one for one in wanted if one not in given]
     try:
-        recipe = f"{name}@{mkfs_version(system)}"
+        recipe = f"{row.name}@{mkfs_version(system)}"
     except UnseenError:
-        recipe = f"{name}@ the version of mkfs.erofs"
+        recipe = f"{row.name}@ the version of mkfs.erofs"
     if missing:
         advice = f'[plugins."{_DIFFER}"] mkfs_options = {wanted}'.replace("'", '"')
         evidence = f"mkfs_options lack {' '.join(missing)}: no root hash is as signed"

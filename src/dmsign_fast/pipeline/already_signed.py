@@ -11,14 +11,9 @@ from dmsign_fast.envelope.trust import TrustAnchors
 from dmsign_fast.errors import FormatError, NotFoundError, ParameterError, VerificationError
 from dmsign_fast.oci.manifest import Manifest
 from dmsign_fast.oci.store import refers_to
-from dmsign_fast.pipeline.artifact import (
-    NOTARY_TYPE,
-    fetch_blob,
-    form_of,
-    read_dm_verity,
-    recipe_of,
-)
+from dmsign_fast.pipeline.artifact import NOTARY_TYPE, fetch_blob, read_dm_verity, recipe_of
 from dmsign_fast.pipeline.binding import ROOT_HASHES
+from dmsign_fast.pipeline.forms import form_of
 from dmsign_fast.signing.scheme import pkcs7_scheme
 
 if TYPE_CHECKING:

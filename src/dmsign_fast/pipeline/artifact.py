@@ -1,8 +1,7 @@
 """The artifacts that refer to an image and hold its signatures: made, and taken apart.
 
-The dm-verity artifact is that of notation's proposal (notaryproject/notation,
-specs/proposals/dm-verity.md) or of its prototype, one row of a table for each; the Notary Project
-signature is that of its specification (signature-specification.md, "OCI Signatures").
+The dm-verity artifact has one of several forms, see ``forms``. The Notary Project signature is that
+of its specification (signature-specification.md, "OCI Signatures").
 """
 
 from __future__ import annotations
@@ -18,24 +17,23 @@ from typing import TYPE_CHECKING
 from dmsign_fast.errors import FormatError, ParameterError, VerificationError
 from dmsign_fast.oci.descriptor import Descriptor, Digest
 from dmsign_fast.oci.manifest import EMPTY_CONFIG, EMPTY_JSON, Index, Manifest, make_manifest
+from dmsign_fast.pipeline.forms import LAYER, ROOT_HASH, SIGNATURE, form_of_type
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
     from datetime import datetime
 
     from cryptography import x509
 
     from dmsign_fast.erofs.recipe import Recipe
     from dmsign_fast.oci.store import Store
+    from dmsign_fast.pipeline.forms import Form
 
 __all__ = [
-    "FORMS",
     "NOTARY_TYPE",
     "Artifact",
-    "Form",
     "LayerSignature",
     "fetch_blob",
-    "form_of",
     "kind_of",
     "kind_of_type",
     "make_dm_verity",
@@ -70,58 +68,6 @@ class Artifact:
     blobs: tuple[tuple[Descriptor, bytes], ...]
 
 
-@dataclass(frozen=True)
-class Form:
-    """How a dm-verity artifact is written."""
-
-    name: str
-    artifact_type: str
-    layer_type: str
-    digest_key: str
-    root_hash_key: str
-    signature_key: str | None
-    annotations: Mapping[str, str]
-    layer_annotations: Callable[[int, LayerSignature], dict[str, str]]
-
-
-FORMS = (
-    Form(
-        name="notation",
-        artifact_type="application/vnd.cncf.notary.signature.dm-verity",
-        layer_type="application/pkcs7-signature",
-        digest_key="io.cncf.notary.layer.digest",
-        root_hash_key="io.cncf.notary.dm-verity.root-hash",
-        signature_key=None,
-        annotations={"io.cncf.notary.dm-verity.signature": "true"},
-        layer_annotations=lambda number, _: {
-            "org.opencontainers.image.title": f"layer-{number}.pkcs7.sig"
-        },
-    ),
-    Form(
-        name="osguard",
-        artifact_type="application/vnd.oci.mt.pkcs7",
-        layer_type="application/vnd.oci.image.layer.v1.erofs.sig",
-        digest_key="image.layer.digest",
-        root_hash_key="image.layer.root_hash",
-        signature_key="image.layer.signature",
-        annotations={},
-        layer_annotations=lambda _, one: {
-            "image.layer.signature": base64.b64encode(one.signature).decode(),
-            "signature.blob.name": f"signature_for_layer_{one.layer.encoded}.json",
-        },
-    ),
-)
-
-
-def form_of(name: str) -> Form:
-    """The form of that name; ParameterError, with those there are, without one."""
-    for form in FORMS:
-        if form.name == name:
-            return form
-    known = ", ".join(form.name for form in FORMS)
-    raise ParameterError(f"no dm-verity artifact is called {name!r}: use one of {known}")
-
-
 def kind_of(referrer: Manifest | Index) -> str | None:
     """What a referrer is: ``notary``, ``dm-verity``, or nothing of ours."""
     if isinstance(referrer, Index):
@@ -133,7 +79,7 @@ def kind_of_type(artifact_type: str | None) -> str | None:
     """The same of its artifact type."""
     if artifact_type == NOTARY_TYPE:
         return "notary"
-    return "dm-verity" if artifact_type in [form.artifact_type for form in FORMS] else None
+    return "dm-verity" if form_of_type(artifact_type) else None
 
 
 def make_dm_verity(
@@ -142,12 +88,18 @@ def make_dm_verity(
     """The artifact of the signatures of all layers, in the order of the layers."""
     layers = []
     for number, one in enumerate(signatures):
-        annotations = {
-            form.digest_key: one.layer,
-            form.root_hash_key: one.root_hash.hex(),
-            **form.layer_annotations(number, one),
+        values = {
+            "layer": one.layer,
+            "hex": one.layer.encoded,
+            "root_hash": one.root_hash.hex(),
+            "base64": base64.b64encode(one.signature).decode(),
+            "number": number,
         }
-        layers.append(Descriptor.of(one.signature, form.layer_type, annotations=annotations))
+        annotations = {
+            name: value.format_map(values) for name, value in form.signature.annotations.items()
+        }
+        media_type = form.signature.media_type
+        layers.append(Descriptor.of(one.signature, media_type, annotations=annotations))
     manifest = make_manifest(
         layers=layers,
         artifact_type=form.artifact_type,
@@ -210,7 +162,7 @@ def read_dm_verity(
             there are no layers, and so no signature of anybody.
     """
     artifact_type = manifest.artifact_type or manifest.config.media_type
-    form = next((form for form in FORMS if form.artifact_type == artifact_type), None)
+    form = form_of_type(artifact_type)
     if form is None:
         raise FormatError(f"{artifact_type} is not the type of a dm-verity artifact")
     claims = [
@@ -226,13 +178,14 @@ def read_dm_verity(
 
 def _claim(form: Form, described: Descriptor, what: str) -> tuple[Digest, bytes]:
     """The layer and the root hash that a signature is said to be for."""
-    if described.media_type != form.layer_type:
-        raise FormatError(f"{what} is of type {described.media_type}, not {form.layer_type}")
-    for name in (form.digest_key, form.root_hash_key):
-        if name not in described.annotations:
-            raise FormatError(f"{what} has no annotation {name!r}")
-    layer = Digest(described.annotations[form.digest_key])
-    root_hash = described.annotations[form.root_hash_key]
+    wanted = form.signature
+    if described.media_type != wanted.media_type:
+        raise FormatError(f"{what} is of type {described.media_type}, not {wanted.media_type}")
+    values = {value: described.annotations.get(name) for name, value in wanted.annotations.items()}
+    for value in (LAYER, ROOT_HASH):
+        if values[value] is None:
+            raise FormatError(f"{what} has no annotation {wanted.key(value)!r}")
+    layer, root_hash = Digest(str(values[LAYER])), str(values[ROOT_HASH])
     if not _ROOT_HASH.fullmatch(root_hash):
         raise FormatError(f"{what}: {root_hash!r} is not a root hash in lower-case hex digits")
     return layer, bytes.fromhex(root_hash)
@@ -260,11 +213,11 @@ def _check_layers(claims: Sequence[tuple[Digest, bytes]], layers: Sequence[Diges
 
 def _signature(store: Store, form: Form, described: Descriptor) -> bytes:
     signature = fetch_blob(store, described)
-    # some nodes take the one, some the other
-    if form.signature_key and form.signature_key in described.annotations:
-        copy = described.annotations[form.signature_key]
-        if copy != base64.b64encode(signature).decode():
-            raise FormatError(f"annotation {form.signature_key} is not blob {described.digest}")
+    # some nodes take the blob, some its copy in the annotation
+    name = form.signature.key(SIGNATURE)
+    copy = described.annotations.get(name) if name else None
+    if copy not in (None, base64.b64encode(signature).decode()):
+        raise FormatError(f"annotation {name} is not blob {described.digest}")
     return signature
 
 

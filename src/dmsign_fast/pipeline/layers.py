@@ -31,7 +31,9 @@ if TYPE_CHECKING:
     from dmsign_fast.erofs.image_hasher import HashArea, HashedImage, ImageHasher
     from dmsign_fast.erofs.mkfs import MkfsErofs
 
-__all__ = ["Conversion", "Expected", "HashedLayer", "hash_layer", "read_pieces"]
+__all__ = ["CONVERTERS", "Conversion", "Expected", "HashedLayer", "hash_layer", "read_pieces"]
+
+CONVERTERS = ("native", "mkfs", "both")
 
 _PIECE = 2 << 20
 _HEAD = 4096
@@ -72,7 +74,7 @@ class Conversion:
     """How a layer is converted, besides its recipe.
 
     Attributes:
-        converter: ``native``; ``mkfs``, the program; ``both``, and they must agree.
+        converter: one of CONVERTERS: ours; the program mkfs.erofs; both, and they must agree.
         mkfs: the program, for ``mkfs`` and ``both``; by default that of PATH.
         mkfs_options: further ones, for ``mkfs`` alone: they make another image.
         lossy: do what the node does where it silently loses something, instead of failing.
@@ -82,7 +84,7 @@ class Conversion:
         time_limit: seconds for the program.
     """
 
-    converter: str = "native"
+    converter: str = CONVERTERS[0]
     mkfs: MkfsErofs | None = None
     mkfs_options: tuple[str, ...] = ()
     lossy: bool = False

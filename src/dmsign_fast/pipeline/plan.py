@@ -43,7 +43,7 @@ class SignOptions:
 
     Attributes:
         recipe: of the nodes.
-        form: of the dm-verity artifact, a name in artifact.FORMS.
+        form: of the dm-verity artifact, a name in forms.FORMS.
         media_type: of the Notary Project envelope, JWS or COSE.
         legacy: whether the manifest of that signature is of the form that all versions of notation
             find.

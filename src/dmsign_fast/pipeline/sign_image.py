@@ -13,14 +13,9 @@ from dmsign_fast.envelope.trust import TrustAnchors
 from dmsign_fast.errors import FormatError, ParameterError, VerificationError
 from dmsign_fast.oci.manifest import Manifest
 from dmsign_fast.pipeline.already_signed import find_layers, find_notary
-from dmsign_fast.pipeline.artifact import (
-    Artifact,
-    LayerSignature,
-    form_of,
-    make_dm_verity,
-    make_notary,
-)
+from dmsign_fast.pipeline.artifact import Artifact, LayerSignature, make_dm_verity, make_notary
 from dmsign_fast.pipeline.binding import ROOT_HASHES
+from dmsign_fast.pipeline.forms import form_of
 from dmsign_fast.pipeline.image import hash_image_layer, image_layers, is_image, manifests_of
 from dmsign_fast.pipeline.jobs import run_all
 from dmsign_fast.pipeline.plan import Plan, SignedImage, SignedLayer, SignOptions

@@ -29,13 +29,15 @@ then:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of the command."""
+    from dmsign_fast.pipeline.convert import VERITY_MODES
+
     add = parser.add_argument
     add("layer", metavar="LAYER", type=Path, help="file; - for stdin")
     add("-o", "--out", type=Path, required=True, metavar="OUT", help="the image")
     add(
         "--verity",
-        choices=("append", "separate", "none"),
-        default="append",
+        choices=VERITY_MODES,
+        default=VERITY_MODES[0],
         help="where superblock and hash area go: behind the image, with OUT.dmverity (default); "
         "to OUT.verity, with OUT.roothash; nowhere",
     )

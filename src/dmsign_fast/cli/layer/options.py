@@ -30,24 +30,34 @@ def _size(text: str) -> int:
 
 def add_layer_options(parser: argparse.ArgumentParser) -> None:
     """What decides the image of a layer, and how it is made."""
+    from dmsign_fast.erofs.recipe import RECIPES, ImageLayout, UuidRule
+    from dmsign_fast.pipeline.layers import CONVERTERS
+
+    default = RECIPES[0]
+    names = ", ".join(row.name for row in RECIPES)
+    rules = [rule.value for rule in UuidRule]
     what = parser.add_argument_group("recipe: what decides the root hash").add_argument
     what(
         "--recipe",
-        default="containerd",
+        default=default.name,
         metavar="NAME[@MKFS_VERSION]",
-        help="containerd (default), containerd-cache, containerd-tar-index, osguard; the version "
-        "of mkfs.erofs on the node, default 1.9.4",
+        help=f"one of {names}; the version is that of mkfs.erofs on the node; default: "
+        f"{default.name}@{default.mkfs_version}",
     )
-    what("--layout", choices=("full", "tar-index"), help="all files converted, or the tar indexed")
-    what("--uuid", metavar="UUID|digest|diff-id", help="of the image")
+    what(
+        "--layout",
+        choices=[layout.value for layout in ImageLayout],
+        help="all files converted, or the tar indexed",
+    )
+    what("--uuid", metavar="|".join(["UUID", *rules]), help="of the image")
     what("--data-block-size", type=whole_number, metavar="BYTES", help="of the hash tree")
     what("--hash-block-size", type=whole_number, metavar="BYTES", help="of the hash tree")
     what("-s", "--salt", type=salt, metavar="HEX", help="of the hash tree; - for none")
     how = parser.add_argument_group("conversion").add_argument
     how(
         "--converter",
-        choices=("native", "mkfs", "both"),
-        default="native",
+        choices=CONVERTERS,
+        default=CONVERTERS[0],
         help="ours (default), the program mkfs.erofs, or both, which must agree",
     )
     how("--mkfs-erofs", type=Path, metavar="PATH", help="the program; default: that of PATH")
@@ -84,15 +94,16 @@ def recipe(args: argparse.Namespace) -> Recipe:
     fields: dict[str, Any] = {}
     if args.layout:
         fields["layout"] = ImageLayout(args.layout)
-    if args.uuid in ("digest", "diff-id"):
-        fields["uuid"] = UuidRule(args.uuid)
+    rules = {rule.value: rule for rule in UuidRule}
+    if args.uuid in rules:
+        fields["uuid"] = rules[args.uuid]
     elif args.uuid:
         try:
             fields["uuid"] = UUID(args.uuid)
         except ValueError:
             raise ParameterError(
-                f"{args.uuid!r} is not a UUID: give 32 hex digits as 8-4-4-4-12, or digest or "
-                "diff-id to make it of one"
+                f"{args.uuid!r} is not a UUID: give 32 hex digits as 8-4-4-4-12, or the name of "
+                f"what it is made of, {' or '.join(rules)}"
             ) from None
     sizes = {
         "data_block_size": args.data_block_size,

@@ -1,0 +1,78 @@
+"""The pages say what the code does: their tables have the rows of the code's tables."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from dmsign_fast import _core, errors
+from dmsign_fast.erofs.recipe import RECIPES, ImageLayout, UuidRule
+from dmsign_fast.pipeline.convert import VERITY_MODES
+from dmsign_fast.signing.providers import PROVIDERS
+
+HOME = Path(__file__).parent.parent
+
+
+def table(page, head):
+    """The rows, as lists of cells, of the table whose first line begins with ``head``."""
+    lines = iter((HOME / page).read_text().splitlines())
+    assert any(line.startswith(head) for line in lines), f"{page} has no table {head!r}"
+    assert set(next(lines)) <= set("|-: ")
+    rows = []
+    for line in lines:
+        if not line.startswith("|"):
+            break
+        rows.append([cell.strip() for cell in re.split(r"(?<!\\)\|", line)[1:-1]])
+    return rows
+
+
+def code(cell):
+    """What stands in backquotes first in a cell."""
+    return re.match("`([^`]*)`", cell)[1]
+
+
+LAYOUTS = {ImageLayout.FULL: "full conversion", ImageLayout.TAR_INDEX: "index, tar appended"}
+UUIDS = {UuidRule.DIGEST: "from the digest", UuidRule.DIFF_ID: "from the diff ID"}
+
+
+def test_the_recipes():
+    rows = table("docs/layers.md", "| `--recipe` |")
+    assert [code(row[0]) for row in rows] == [recipe.name for recipe in RECIPES]
+    assert "(default)" in rows[0][0]
+    for row, recipe in zip(rows, RECIPES, strict=True):
+        _, node, layout, uuid, blocks = row
+        assert layout == LAYOUTS[recipe.layout]
+        assert uuid.startswith(UUIDS.get(recipe.uuid, str(recipe.uuid)))
+        assert int(blocks) == recipe.params.data_block_size == recipe.params.hash_block_size
+        assert ("enable_tar_index" in node) == bool(recipe.enable_tar_index)
+
+
+def test_the_settings_of_containerd_name_one_recipe_each():
+    settings = [one.enable_tar_index for one in RECIPES if one.enable_tar_index is not None]
+    assert sorted(settings) == [False, True]
+
+
+def test_the_places_of_the_hash_area():
+    rows = table("docs/layers.md", "| `--verity` |")
+    assert [code(row[0]) for row in rows] == list(VERITY_MODES)
+
+
+def test_the_key_providers():
+    rows = table("docs/providers.md", "| URI |")
+    assert {code(row[0]).partition(":")[0] for row in rows} == PROVIDERS.keys()
+
+
+def test_the_implementations_of_sha_256():
+    rows = table("docs/performance.md", "| implementation |")
+    named = [code(row[0]) for row in rows if row[0].startswith("`")]
+    assert set(named) >= _core.implementations().keys()
+    assert sorted(named) == sorted({*named})
+    sources = {path.stem.removeprefix("sha256_") for path in HOME.glob("csrc/**/*.c")}
+    assert set(named) <= sources
+
+
+@pytest.mark.parametrize("page", ["README.md"])
+def test_the_exit_statuses(page):
+    named = {row[0] for row in table(page, "| status |")}
+    kinds = [getattr(errors, name) for name in errors.__all__]
+    assert {str(kind.exit_code) for kind in kinds} <= named
