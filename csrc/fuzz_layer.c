@@ -45,31 +45,31 @@ static int meta(void *ctx, uint64_t offset, const uint8_t *bytes, size_t len)
     return 0;
 }
 
-static int run(const struct layer_options *o, const uint8_t *tar, size_t len, size_t piece,
+static int run(const struct conversion_options *o, const uint8_t *tar, size_t len, size_t piece,
                struct seen *s)
 {
     static const uint8_t uuid[16] = {1};
-    const struct layer_sink sink = {s, data, meta};
-    struct layer *l = layer_new(o, &sink);
-    struct layer_info info;
+    const struct conversion_sink sink = {s, data, meta};
+    struct conversion *l = conversion_new(o, &sink);
+    struct conversion_info info;
     int ret = 0;
 
     if (!l)
         abort();
-    s->index = o->layout == LAYER_INDEX;
+    s->index = o->layout == LAYOUT_INDEX;
     s->next = s->index ? 0 : 4096;
     for (size_t n; len && !ret; tar += n, len -= n) {
         n = len < piece ? len : piece;
-        ret = layer_update(l, tar, n);
+        ret = conversion_update(l, tar, n);
     }
     if (!ret)
-        ret = layer_final(l, uuid, &info);
-    if (ret > 0 || ret == -EPROTO || (ret && layer_error(l)->code != ret) ||
-        (ret && !layer_error(l)->reason))
+        ret = conversion_final(l, uuid, &info);
+    if (ret > 0 || ret == -EPROTO || (ret && conversion_error(l)->code != ret) ||
+        (ret && !conversion_error(l)->reason))
         abort();
-    if (!ret && o->layout == LAYER_FULL && info.data_size % 4096)
+    if (!ret && o->layout == LAYOUT_FULL && info.data_size % 4096)
         abort();
-    layer_free(l);
+    conversion_free(l);
     return ret;
 }
 
@@ -91,12 +91,12 @@ static void mend_checksums(uint8_t *tar, size_t len)
 
 int LLVMFuzzerTestOneInput(const uint8_t *input, size_t len)
 {
-    struct layer_options o = {.max_entries = 1 << 16, .max_metadata = 1 << 26};
+    struct conversion_options o = {.max_entries = 1 << 16, .max_metadata = 1 << 26};
     struct seen whole = {0}, pieces = {0};
 
     if (len < 3)
         return 0;
-    o.layout = input[0] & 1 ? LAYER_INDEX : LAYER_FULL;
+    o.layout = input[0] & 1 ? LAYOUT_INDEX : LAYOUT_FULL;
     o.lossy = input[0] & 2;
     o.seed = input[0];
     if (input[0] & 4) {

@@ -14,7 +14,7 @@
 /* ---- conversions ---- */
 
 struct run {
-    struct layer_options options;
+    struct conversion_options options;
     size_t piece;        /* 0: all at once */
     uint8_t uuid;        /* its first byte */
     unsigned sink_fails; /* at this call */
@@ -23,7 +23,7 @@ struct run {
     uint64_t data, meta, super; /* digests; super: of the first call of meta */
     uint64_t data_end, meta_end;
     struct tar_error error;
-    struct layer_info info;
+    struct conversion_info info;
 };
 
 static uint64_t digest(uint64_t hash, const uint8_t *bytes, size_t len)
@@ -48,7 +48,7 @@ static int on_data(void *ctx, uint64_t offset, const uint8_t *bytes, size_t len)
 static int on_meta(void *ctx, uint64_t offset, const uint8_t *bytes, size_t len)
 {
     struct run *r = ctx;
-    const bool full = r->options.layout == LAYER_FULL;
+    const bool full = r->options.layout == LAYOUT_FULL;
     const uint64_t behind = full && r->meta_end == 4096 ? r->data_end : r->meta_end;
 
     if (++r->sink_calls == r->sink_fails)
@@ -61,39 +61,39 @@ static int on_meta(void *ctx, uint64_t offset, const uint8_t *bytes, size_t len)
 
 static int convert(struct run *r)
 {
-    const struct layer_sink sink = {r, on_data, on_meta};
+    const struct conversion_sink sink = {r, on_data, on_meta};
     const uint8_t uuid[16] = {r->uuid};
-    struct layer *l;
+    struct conversion *l;
     int ret = 0;
 
     r->sink_calls = 0;
     r->data = r->meta = r->super = r->meta_end = 0;
-    r->data_end = r->options.layout == LAYER_FULL ? 4096 : 0;
-    l = layer_new(&r->options, &sink);
+    r->data_end = r->options.layout == LAYOUT_FULL ? 4096 : 0;
+    l = conversion_new(&r->options, &sink);
     if (!l)
         return -ENOMEM;
     for (size_t at = 0, n; at < tar.len && !ret; at += n) {
         n = r->piece && r->piece < tar.len - at ? r->piece : tar.len - at;
-        ret = layer_update(l, tar.bytes + at, n);
+        ret = conversion_update(l, tar.bytes + at, n);
     }
     if (!ret)
-        ret = layer_final(l, uuid, &r->info);
-    r->error = *layer_error(l);
+        ret = conversion_final(l, uuid, &r->info);
+    r->error = *conversion_error(l);
     CHECK(r->error.code == ret && !r->error.reason == !ret);
-    CHECK(layer_update(l, tar.bytes, 0) == (ret ? ret : -EINVAL));
-    CHECK(layer_final(l, uuid, &r->info) == (ret ? ret : -EINVAL));
-    layer_free(l);
+    CHECK(conversion_update(l, tar.bytes, 0) == (ret ? ret : -EINVAL));
+    CHECK(conversion_final(l, uuid, &r->info) == (ret ? ret : -EINVAL));
+    conversion_free(l);
     if (!ret) {
         const uint64_t end = r->meta_end > r->data_end ? r->meta_end : r->data_end;
 
-        CHECK(r->options.layout == LAYER_INDEX || r->info.image_size == end);
-        CHECK(r->options.layout == LAYER_FULL || r->info.image_size == r->meta_end);
-        CHECK(r->options.layout == LAYER_FULL || r->data_end == tar.len);
+        CHECK(r->options.layout == LAYOUT_INDEX || r->info.image_size == end);
+        CHECK(r->options.layout == LAYOUT_FULL || r->info.image_size == r->meta_end);
+        CHECK(r->options.layout == LAYOUT_FULL || r->data_end == tar.len);
     }
     return ret;
 }
 
-static struct run run_of(enum layer_layout layout)
+static struct run run_of(enum image_layout layout)
 {
     return (struct run){.options = {.layout = layout, .group = mkfs_group_of("1.9.4")}};
 }
@@ -102,19 +102,19 @@ static struct run run_of(enum layer_layout layout)
 
 static void test_options(void)
 {
-    struct run r = run_of(LAYER_FULL);
+    struct run r = run_of(LAYOUT_FULL);
 
     CHECK(!mkfs_group_of("1.9") && !mkfs_group_of("") && !mkfs_group_of("1.9.4 "));
     CHECK(!strcmp(mkfs_group_of("1.8.10")->name, "1.8.8-1.8.10") && !mkfs_group_at(5));
-    r.options.layout = (enum layer_layout)2;
+    r.options.layout = (enum image_layout)2;
     CHECK(convert(&r) == -ENOMEM);
-    r.options.layout = LAYER_FULL;
+    r.options.layout = LAYOUT_FULL;
     r.options.group = NULL;
     CHECK(convert(&r) == -ENOMEM);
-    layer_free(NULL);
+    conversion_free(NULL);
 }
 
-static void test_memory(enum layer_layout layout)
+static void test_memory(enum image_layout layout)
 {
     struct run r = run_of(layout);
 
@@ -134,11 +134,11 @@ static void test_memory(enum layer_layout layout)
         }
         CHECK(ret == -ENOMEM);
         CHECK(!r.error.code || !strcmp(r.error.reason, "out of memory"));
-        r.error.code = 0; /* layer_new leaves it */
+        r.error.code = 0; /* conversion_new leaves it */
     }
 }
 
-static void test_sinks(enum layer_layout layout)
+static void test_sinks(enum image_layout layout)
 {
     struct run r = run_of(layout);
     const long before = live;
@@ -150,7 +150,7 @@ static void test_sinks(enum layer_layout layout)
     CHECK(r.sink_fails > 10 && r.sink_calls == r.sink_fails - 1);
 }
 
-static void test_same(enum layer_layout layout, const struct mkfs_group *group)
+static void test_same(enum image_layout layout, const struct mkfs_group *group)
 {
     static const size_t pieces[] = {1, 511, 512, 513, 4097};
     static const uint64_t seeds[] = {1, UINT64_C(0x123456789abcdef1), UINT64_MAX};
@@ -175,7 +175,7 @@ static void test_same(enum layer_layout layout, const struct mkfs_group *group)
 }
 
 /* More metadata than the writer holds at once: a directory's blocks, then inodes. */
-static void test_window(enum layer_layout layout)
+static void test_window(enum image_layout layout)
 {
     struct run r = run_of(layout);
     char name[100];
@@ -192,7 +192,7 @@ static void test_window(enum layer_layout layout)
     CHECK(r.sink_calls > 3 && r.meta_end > 3 << 20);
 }
 
-static void test_depth(enum layer_layout layout)
+static void test_depth(enum image_layout layout)
 {
     struct run r = run_of(layout);
 
@@ -225,7 +225,7 @@ static void refuses(struct run *r, int code, const char *reason, const char *nam
     exit(1);
 }
 
-static void test_entry_bounds(enum layer_layout layout)
+static void test_entry_bounds(enum image_layout layout)
 {
     struct run r = run_of(layout);
 
@@ -269,7 +269,7 @@ static void test_entry_bounds(enum layer_layout layout)
     refuses(&r, -EFBIG, "too much metadata", "file");
 }
 
-static void test_name_bounds(enum layer_layout layout)
+static void test_name_bounds(enum image_layout layout)
 {
     struct run r = run_of(layout);
     const size_t sum = 4 * (UINT16_MAX - 1); /* 16 bits count an inode's xattrs in words of 4 */
@@ -308,7 +308,7 @@ static void test_name_bounds(enum layer_layout layout)
     refuses(&r, -E2BIG, "too many or too large extended attributes", "extension");
 }
 
-static void test_size_bounds(enum layer_layout layout)
+static void test_size_bounds(enum image_layout layout)
 {
     struct run r = run_of(layout);
 
@@ -336,16 +336,16 @@ static void test_size_bounds(enum layer_layout layout)
 static void *test_all(void *unused)
 {
     test_options();
-    for (int layout = LAYER_FULL; layout <= LAYER_INDEX; layout++) {
-        test_memory((enum layer_layout)layout);
-        test_sinks((enum layer_layout)layout);
+    for (int layout = LAYOUT_FULL; layout <= LAYOUT_INDEX; layout++) {
+        test_memory((enum image_layout)layout);
+        test_sinks((enum image_layout)layout);
         for (unsigned i = 0; mkfs_group_at(i); i++)
-            test_same((enum layer_layout)layout, mkfs_group_at(i));
-        test_window((enum layer_layout)layout);
-        test_depth((enum layer_layout)layout);
-        test_entry_bounds((enum layer_layout)layout);
-        test_name_bounds((enum layer_layout)layout);
-        test_size_bounds((enum layer_layout)layout);
+            test_same((enum image_layout)layout, mkfs_group_at(i));
+        test_window((enum image_layout)layout);
+        test_depth((enum image_layout)layout);
+        test_entry_bounds((enum image_layout)layout);
+        test_name_bounds((enum image_layout)layout);
+        test_size_bounds((enum image_layout)layout);
     }
     return unused;
 }

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * Metadata space. mkfs.erofs keeps an ordered list of buffer blocks; the front part has addresses
+ * Where metadata goes. mkfs.erofs keeps an ordered list of buffer blocks; the front part has
+ * addresses
  * ("mapped"), the rest gets them when someone asks. A new inode goes to the block it fills best. */
 #include <errno.h>
 #include <stdlib.h>
@@ -11,37 +12,37 @@
 
 #define NONE UINT32_MAX
 
-static uint32_t size_of(const struct erofs_space *s)
+static uint32_t size_of(const struct erofs_allocator *s)
 {
     return 1u << s->bits;
 }
 
-static uint32_t mask_of(const struct erofs_space *s)
+static uint32_t mask_of(const struct erofs_allocator *s)
 {
     return size_of(s) - 1;
 }
 
-static uint32_t blocks_of(const struct erofs_space *s, const struct erofs_space_block *b)
+static uint32_t blocks_of(const struct erofs_allocator *s, const struct erofs_allocator_block *b)
 {
     return (uint32_t)(((uint64_t)b->used + mask_of(s)) >> s->bits);
 }
 
 /* File data lies right behind block 0 in the list and hides it as long as no other metadata is
  * mapped. */
-static bool data_is_last(const struct erofs_space *s)
+static bool data_is_last(const struct erofs_allocator *s)
 {
     return s->busy || (s->held && s->mapped == 1);
 }
 
-static bool is_last_mapped(const struct erofs_space *s, uint32_t block)
+static bool is_last_mapped(const struct erofs_allocator *s, uint32_t block)
 {
     return block + 1 == s->mapped && !data_is_last(s);
 }
 
 /* Moves a block to the end of the bucket for what it holds now: erofs_update_bwatermeter. */
-static void rebucket(struct erofs_space *s, uint32_t block)
+static void rebucket(struct erofs_allocator *s, uint32_t block)
 {
-    struct erofs_space_block *b = &s->blocks[block];
+    struct erofs_allocator_block *b = &s->blocks[block];
     const bool mapped = block < s->mapped;
     const uint32_t slot = b->used & mask_of(s);
 
@@ -64,10 +65,10 @@ static void rebucket(struct erofs_space *s, uint32_t block)
 
 /* Whether `size` aligned bytes and `tail` more fit behind what the block holds: bytes then used of
  * its last block, or a negative errno; does it unless `dry`: __erofs_battach. */
-static int attach(struct erofs_space *s, uint32_t block, uint32_t size, uint32_t align,
+static int attach(struct erofs_allocator *s, uint32_t block, uint32_t size, uint32_t align,
                   uint32_t tail, bool dry, uint32_t *offset)
 {
-    struct erofs_space_block *b = &s->blocks[block];
+    struct erofs_allocator_block *b = &s->blocks[block];
     const uint64_t mask = mask_of(s), at = ((uint64_t)b->used + align - 1) & ~(uint64_t)(align - 1);
     const uint64_t end = at + size, room = (uint64_t)blocks_of(s, b) << s->bits;
     bool at_tail = false;
@@ -93,7 +94,8 @@ static int attach(struct erofs_space *s, uint32_t block, uint32_t size, uint32_t
 
 /* The fullest bucket not above position *index and above `end`, both counted around the ring of
  * buckets. */
-static uint32_t next_bucket(const struct erofs_space *s, bool mapped, uint32_t *index, uint32_t end)
+static uint32_t next_bucket(const struct erofs_allocator *s, bool mapped, uint32_t *index,
+                            uint32_t end)
 {
     while (*index > end) {
         const uint32_t top = *index & mask_of(s);
@@ -114,7 +116,7 @@ static uint32_t next_bucket(const struct erofs_space *s, bool mapped, uint32_t *
 }
 
 /* The block that `size` + `tail` bytes fill best, or NONE: erofs_bfind_for_attach. */
-static uint32_t find(struct erofs_space *s, uint32_t size, uint32_t tail, uint32_t align)
+static uint32_t find(struct erofs_allocator *s, uint32_t size, uint32_t tail, uint32_t align)
 {
     const uint64_t all = (uint64_t)size + tail;
     const uint32_t fit = size_of(s) - (uint32_t)(all & mask_of(s)), used0 = fit - fit % align;
@@ -157,7 +159,7 @@ static uint32_t find(struct erofs_space *s, uint32_t size, uint32_t tail, uint32
     return best;
 }
 
-static int allocate(struct erofs_space *s, uint32_t size, uint32_t align, uint32_t tail,
+static int allocate(struct erofs_allocator *s, uint32_t size, uint32_t align, uint32_t tail,
                     uint32_t *block, uint32_t *offset)
 {
     *block = find(s, size, tail, align);
@@ -167,7 +169,7 @@ static int allocate(struct erofs_space *s, uint32_t size, uint32_t align, uint32
         if (ret)
             return ret;
         *block = s->count++;
-        s->blocks[*block] = (struct erofs_space_block){NONE, 0, NONE, NONE, NONE};
+        s->blocks[*block] = (struct erofs_allocator_block){NONE, 0, NONE, NONE, NONE};
     }
     /* if this fails the new, empty block stays in the list: erofs_balloc */
     const int used = attach(s, *block, size, align, tail, false, offset);
@@ -175,8 +177,8 @@ static int allocate(struct erofs_space *s, uint32_t size, uint32_t align, uint32
     return used < 0 ? used : 0;
 }
 
-int erofs_space_inode(struct erofs_space *s, uint32_t size, uint32_t tail, uint32_t *block,
-                      uint32_t *offset)
+int erofs_allocate_inode(struct erofs_allocator *s, uint32_t size, uint32_t tail, uint32_t *block,
+                         uint32_t *offset)
 {
     uint32_t behind;
     const int ret = allocate(s, size, EROFS_COMPACT_SIZE, tail, block, offset);
@@ -188,12 +190,12 @@ int erofs_space_inode(struct erofs_space *s, uint32_t size, uint32_t tail, uint3
     return used < 0 ? used : 0;
 }
 
-int erofs_space_map(struct erofs_space *s, uint32_t block)
+int erofs_allocator_map(struct erofs_allocator *s, uint32_t block)
 {
     const uint32_t to = block == EROFS_NO_BLOCK ? s->count : block + 1;
 
     while (s->mapped < to) {
-        struct erofs_space_block *b = &s->blocks[s->mapped++];
+        struct erofs_allocator_block *b = &s->blocks[s->mapped++];
 
         b->addr = s->tail;
         rebucket(s, s->mapped - 1);
@@ -204,7 +206,7 @@ int erofs_space_map(struct erofs_space *s, uint32_t block)
     return 0;
 }
 
-int erofs_space_data(struct erofs_space *s, uint64_t n, uint32_t *addr)
+int erofs_allocate_data(struct erofs_allocator *s, uint64_t n, uint32_t *addr)
 {
     if (n > (uint64_t)NONE - 1 - s->tail)
         return -EFBIG;
@@ -213,14 +215,14 @@ int erofs_space_data(struct erofs_space *s, uint64_t n, uint32_t *addr)
     return 0;
 }
 
-int erofs_space_directory(struct erofs_space *s, uint64_t n, uint32_t *addr)
+int erofs_allocate_directory(struct erofs_allocator *s, uint64_t n, uint32_t *addr)
 {
-    const int ret = erofs_space_map(s, EROFS_NO_BLOCK);
+    const int ret = erofs_allocator_map(s, EROFS_NO_BLOCK);
 
-    return ret ? ret : erofs_space_data(s, n, addr);
+    return ret ? ret : erofs_allocate_data(s, n, addr);
 }
 
-int erofs_space_init(struct erofs_space *s, unsigned bits, unsigned devices)
+int erofs_allocator_init(struct erofs_allocator *s, unsigned bits, unsigned devices)
 {
     uint32_t block, offset;
     int ret;
@@ -231,13 +233,13 @@ int erofs_space_init(struct erofs_space *s, unsigned bits, unsigned devices)
     s->bits = bits;
     ret = allocate(s, EROFS_SUPER_AT + EROFS_SUPER_SIZE, 1, 0, &block, &offset);
     if (!ret)
-        ret = erofs_space_map(s, 0);
+        ret = erofs_allocator_map(s, 0);
     if (!ret && devices)
         ret = allocate(s, devices * EROFS_DEVICE_SIZE, EROFS_DEVICE_SIZE, 0, &block, &offset);
     return ret;
 }
 
-void erofs_space_free(struct erofs_space *s)
+void erofs_allocator_free(struct erofs_allocator *s)
 {
     free(s->blocks);
 }

@@ -7,13 +7,13 @@
 
 #include "writer.h"
 
-struct layer {
-    struct layer_options options;
-    struct layer_sink sink;
+struct conversion {
+    struct conversion_options options;
+    struct conversion_sink sink;
     struct tar_parser *tar;
     struct tar_error error;
     struct erofs_tree tree;
-    struct erofs_space space;
+    struct erofs_allocator allocator;
     uint64_t fed;       /* bytes given to sink.data */
     uint64_t file_left; /* of the file whose data is coming in */
     bool done;
@@ -21,131 +21,134 @@ struct layer {
 
 static const uint8_t zeros[4096];
 
-static int give(struct layer *l, const uint8_t *bytes, size_t len)
+static int give(struct conversion *conversion, const uint8_t *bytes, size_t len)
 {
-    const uint64_t base = l->options.layout == LAYER_FULL ? 4096 : 0;
-    const int ret = len ? l->sink.data(l->sink.ctx, base + l->fed, bytes, len) : 0;
+    const uint64_t base = conversion->options.layout == LAYOUT_FULL ? 4096 : 0;
+    const int ret =
+        len ? conversion->sink.data(conversion->sink.ctx, base + conversion->fed, bytes, len) : 0;
 
-    l->fed += len;
+    conversion->fed += len;
     return ret;
 }
 
 /* The file gets its blocks as soon as its header is read: erofs_allocate_inode_bh_data,
  * tarerofs_write_chunkes. */
-static int start_file(struct layer *l, uint32_t node, const struct tar_entry *e)
+static int start_file(struct conversion *conversion, uint32_t node, const struct tar_entry *e)
 {
-    struct erofs_node *n = &l->tree.nodes[node];
+    struct erofs_node *n = &conversion->tree.nodes[node];
 
     n->flags |= NODE_DATA;
-    if (l->options.layout == LAYER_INDEX) {
+    if (conversion->options.layout == LAYOUT_INDEX) {
         n->data = (uint32_t)(e->data_offset / TAR_BLOCK);
         return 0;
     }
-    l->space.held++;
-    l->file_left = e->size;
-    return erofs_space_data(&l->space, (e->size + 4095) / 4096, &n->start);
+    conversion->allocator.held++;
+    conversion->file_left = e->size;
+    return erofs_allocate_data(&conversion->allocator, (e->size + 4095) / 4096, &n->start);
 }
 
 static int on_entry(void *ctx, const struct tar_entry *e, bool *take)
 {
-    struct layer *l = ctx;
+    struct conversion *conversion = ctx;
     const char *reason = NULL;
     uint32_t node;
-    int ret = erofs_tree_add(&l->tree, e, &node, &reason);
+    int ret = erofs_tree_add(&conversion->tree, e, &node, &reason);
 
     *take = node;
     if (!ret && node) {
-        ret = start_file(l, node, e);
+        ret = start_file(conversion, node, e);
         reason = "image too large";
     }
-    return ret ? tar_fail(&l->error, ret, e->offset, e->path, e->path_len, reason) : 0;
+    return ret ? tar_fail(&conversion->error, ret, e->offset, e->path, e->path_len, reason) : 0;
 }
 
 static int on_data(void *ctx, const uint8_t *bytes, size_t len)
 {
-    struct layer *l = ctx;
+    struct conversion *conversion = ctx;
     int ret;
 
-    if (l->options.layout == LAYER_INDEX)
+    if (conversion->options.layout == LAYOUT_INDEX)
         return 0;
-    ret = give(l, bytes, len);
-    l->file_left -= len;
-    if (!ret && !l->file_left)
-        ret = give(l, zeros, -l->fed & 4095);
-    return ret ? tar_fail(&l->error, ret, 0, "", 0, "the sink failed") : 0;
+    ret = give(conversion, bytes, len);
+    conversion->file_left -= len;
+    if (!ret && !conversion->file_left)
+        ret = give(conversion, zeros, -conversion->fed & 4095);
+    return ret ? tar_fail(&conversion->error, ret, 0, "", 0, "the sink failed") : 0;
 }
 
-struct layer *layer_new(const struct layer_options *options, const struct layer_sink *sink)
+struct conversion *conversion_new(const struct conversion_options *options,
+                                  const struct conversion_sink *sink)
 {
-    const bool index = options->layout == LAYER_INDEX;
-    struct layer *l;
+    const bool index = options->layout == LAYOUT_INDEX;
+    struct conversion *conversion;
 
-    if (!options->group || (!index && options->layout != LAYER_FULL))
+    if (!options->group || (!index && options->layout != LAYOUT_FULL))
         return NULL;
-    l = calloc(1, sizeof(*l));
-    if (!l)
+    conversion = calloc(1, sizeof(*conversion));
+    if (!conversion)
         return NULL;
-    l->options = *options;
-    l->sink = *sink;
-    if (!l->options.max_entries)
-        l->options.max_entries = 1u << 24;
-    if (!l->options.max_metadata)
-        l->options.max_metadata = UINT64_C(1) << 32;
-    const uint32_t max_text =
-        l->options.max_metadata < UINT32_MAX ? (uint32_t)l->options.max_metadata : UINT32_MAX;
-    const struct tar_handler handler = {l, on_entry, on_data};
+    conversion->options = *options;
+    conversion->sink = *sink;
+    if (!conversion->options.max_entries)
+        conversion->options.max_entries = 1u << 24;
+    if (!conversion->options.max_metadata)
+        conversion->options.max_metadata = UINT64_C(1) << 32;
+    const uint32_t max_text = conversion->options.max_metadata < UINT32_MAX
+                                  ? (uint32_t)conversion->options.max_metadata
+                                  : UINT32_MAX;
+    const struct tar_handler handler = {conversion, on_entry, on_data};
 
-    l->tar = tar_new(options->group->traits, options->lossy, &handler, &l->error);
-    if (!l->tar || erofs_space_init(&l->space, index ? 9 : 12, index) ||
-        erofs_tree_init(&l->tree, options->group->traits, options->lossy, l->options.max_entries,
-                        max_text, options->seed)) {
-        layer_free(l);
+    conversion->tar = tar_new(options->group->traits, options->lossy, &handler, &conversion->error);
+    if (!conversion->tar || erofs_allocator_init(&conversion->allocator, index ? 9 : 12, index) ||
+        erofs_tree_init(&conversion->tree, options->group->traits, options->lossy,
+                        conversion->options.max_entries, max_text, options->seed)) {
+        conversion_free(conversion);
         return NULL;
     }
-    l->tree.nodes[NODE_ROOT].uid = options->uid;
-    l->tree.nodes[NODE_ROOT].gid = options->gid;
-    return l;
+    conversion->tree.nodes[NODE_ROOT].uid = options->uid;
+    conversion->tree.nodes[NODE_ROOT].gid = options->gid;
+    return conversion;
 }
 
-void layer_free(struct layer *l)
+void conversion_free(struct conversion *conversion)
 {
-    if (!l)
+    if (!conversion)
         return;
-    tar_free(l->tar);
-    erofs_tree_free(&l->tree);
-    erofs_space_free(&l->space);
-    free(l);
+    tar_free(conversion->tar);
+    erofs_tree_free(&conversion->tree);
+    erofs_allocator_free(&conversion->allocator);
+    free(conversion);
 }
 
-const struct tar_error *layer_error(const struct layer *l)
+const struct tar_error *conversion_error(const struct conversion *conversion)
 {
-    return &l->error;
+    return &conversion->error;
 }
 
 /* What every call returns once there is an error, or the image is complete. */
-static int over(const struct layer *l)
+static int over(const struct conversion *conversion)
 {
-    return l->error.code ? l->error.code : l->done ? -EINVAL : 0;
+    return conversion->error.code ? conversion->error.code : conversion->done ? -EINVAL : 0;
 }
 
-int layer_update(struct layer *l, const uint8_t *bytes, size_t len)
+int conversion_update(struct conversion *conversion, const uint8_t *bytes, size_t len)
 {
-    int ret = over(l);
+    int ret = over(conversion);
 
     if (!ret)
-        ret = tar_update(l->tar, bytes, len);
-    if (ret || l->options.layout == LAYER_FULL)
+        ret = tar_update(conversion->tar, bytes, len);
+    if (ret || conversion->options.layout == LAYOUT_FULL)
         return ret;
-    ret = give(l, bytes, len);
-    return ret ? tar_fail(&l->error, ret, 0, "", 0, "the sink failed") : 0;
+    ret = give(conversion, bytes, len);
+    return ret ? tar_fail(&conversion->error, ret, 0, "", 0, "the sink failed") : 0;
 }
 
 static int give_metadata(void *ctx, uint64_t offset, const uint8_t *bytes, size_t len)
 {
-    struct layer *l = ctx;
-    const int ret = l->sink.meta(l->sink.ctx, offset, bytes, len);
+    struct conversion *conversion = ctx;
+    const int ret = conversion->sink.meta(conversion->sink.ctx, offset, bytes, len);
 
-    return ret ? tar_fail(&l->error, ret, 0, "", 0, "the sink failed") : 0;
+    return ret ? tar_fail(&conversion->error, ret, 0, "", 0, "the sink failed") : 0;
 }
 
 static const char *final_reason(int code)
@@ -164,40 +167,43 @@ static const char *final_reason(int code)
     }
 }
 
-int layer_final(struct layer *l, const uint8_t uuid[16], struct layer_info *info)
+int conversion_final(struct conversion *conversion, const uint8_t uuid[16],
+                     struct conversion_info *info)
 {
     struct erofs_image im = {
-        .tree = &l->tree,
-        .space = &l->space,
-        .index = l->options.layout == LAYER_INDEX,
+        .tree = &conversion->tree,
+        .allocator = &conversion->allocator,
+        .index = conversion->options.layout == LAYOUT_INDEX,
         .data_end = 1,
         .uuid = uuid,
-        .volume = tar_volume(l->tar),
+        .volume = tar_volume(conversion->tar),
     };
-    int ret = over(l);
+    int ret = over(conversion);
 
     if (!ret)
-        ret = tar_final(l->tar);
+        ret = tar_final(conversion->tar);
     if (ret)
         return ret;
-    l->done = true;
+    conversion->done = true;
     if (!im.index)
-        im.data_end = l->space.tail;
-    im.tar_blocks = (tar_parsed(l->tar) + TAR_BLOCK - 1) / TAR_BLOCK;
-    ret = erofs_tree_finish(&l->tree);
+        im.data_end = conversion->allocator.tail;
+    im.tar_blocks = (tar_parsed(conversion->tar) + TAR_BLOCK - 1) / TAR_BLOCK;
+    ret = erofs_tree_finish(&conversion->tree);
     if (!ret)
         ret = erofs_layout(&im);
-    if (!ret && (uint64_t)(l->space.tail - im.data_end) << l->space.bits > l->options.max_metadata)
+    if (!ret && (uint64_t)(conversion->allocator.tail - im.data_end) << conversion->allocator.bits >
+                    conversion->options.max_metadata)
         ret = -EFBIG;
     if (!ret)
-        ret = erofs_image_write(&im, give_metadata, l);
+        ret = erofs_image_write(&im, give_metadata, conversion);
     free(im.extents);
-    *info = (struct layer_info){
-        .image_size = (uint64_t)l->space.tail << l->space.bits,
-        .data_offset = im.index ? (uint64_t)l->space.tail << l->space.bits : 4096,
-        .data_size = l->fed,
-        .parsed = tar_parsed(l->tar),
+    *info = (struct conversion_info){
+        .image_size = (uint64_t)conversion->allocator.tail << conversion->allocator.bits,
+        .data_offset =
+            im.index ? (uint64_t)conversion->allocator.tail << conversion->allocator.bits : 4096,
+        .data_size = conversion->fed,
+        .parsed = tar_parsed(conversion->tar),
         .inodes = im.serials,
     };
-    return ret ? tar_fail(&l->error, ret, 0, "", 0, final_reason(ret)) : 0;
+    return ret ? tar_fail(&conversion->error, ret, 0, "", 0, final_reason(ret)) : 0;
 }

@@ -28,7 +28,7 @@ static uint32_t crc32c(const uint8_t *p, size_t len)
 
 static void write_super(const struct erofs_image *im, uint8_t *image)
 {
-    const uint32_t block = 1u << im->space->bits,
+    const uint32_t block = 1u << im->allocator->bits,
                    summed = block > EROFS_SUPER_AT ? block - EROFS_SUPER_AT : block;
     const bool sum = block > 512 || im->tree->traits & MKFS_SUM_512;
     uint8_t *p = image + EROFS_SUPER_AT, *device = p + EROFS_SUPER_SIZE;
@@ -36,10 +36,10 @@ static void write_super(const struct erofs_image *im, uint8_t *image)
     put32(p, EROFS_MAGIC);
     put32(p + 8, EROFS_COMPAT_MTIME | (sum ? EROFS_COMPAT_SUM : 0) |
                      (im->filter ? EROFS_COMPAT_FILTER : 0));
-    p[12] = (uint8_t)im->space->bits;
+    p[12] = (uint8_t)im->allocator->bits;
     put16(p + 14, im->root_nid);
     put64(p + 16, im->serials);
-    put32(p + 36, im->space->tail);
+    put32(p + 36, im->allocator->tail);
     put32(p + 40, im->meta_block);
     memcpy(p + 48, im->uuid, 16);
     memcpy(p + 64, im->volume, 16);
@@ -48,7 +48,7 @@ static void write_super(const struct erofs_image *im, uint8_t *image)
         put16(p + 86, 1);
         put16(p + 88, (EROFS_SUPER_AT + EROFS_SUPER_SIZE) / EROFS_DEVICE_SIZE);
         put32(device + 64, (uint32_t)im->tar_blocks);
-        put32(device + 68, im->space->tail);
+        put32(device + 68, im->allocator->tail);
     }
     if (sum)
         put32(p + 4, crc32c(p, summed));
@@ -69,7 +69,8 @@ struct window {
 /* Gives away whole blocks below `to`. */
 static int give_until(struct window *w, uint64_t to)
 {
-    const uint64_t block = UINT64_C(1) << w->im->space->bits, gap = (w->im->data_end - 1) * block;
+    const uint64_t block = UINT64_C(1) << w->im->allocator->bits,
+                   gap = (w->im->data_end - 1) * block;
     int ret = 0;
 
     while (w->at < to && !ret) {
@@ -93,7 +94,7 @@ static int give_until(struct window *w, uint64_t to)
 /* Memory for `len` bytes at an offset of the image; offsets rise. */
 static int window_at(struct window *w, uint64_t offset, uint32_t len, uint8_t **out)
 {
-    const uint64_t block = UINT64_C(1) << w->im->space->bits;
+    const uint64_t block = UINT64_C(1) << w->im->allocator->bits;
     int ret = 0;
 
     if (offset >= block)
@@ -113,7 +114,7 @@ static int write_node(struct window *w, uint32_t node)
 {
     const struct erofs_image *im = w->im;
     const struct erofs_node *n = &im->tree->nodes[node];
-    const uint32_t size = erofs_inode_size(im, node), mask = (1u << im->space->bits) - 1,
+    const uint32_t size = erofs_inode_size(im, node), mask = (1u << im->allocator->bits) - 1,
                    tail = n->flags & NODE_TAIL ? (uint32_t)n->size & mask : 0;
     uint8_t *out;
     int ret = window_at(w, erofs_at(im, node), size + tail, &out);
@@ -123,7 +124,7 @@ static int write_node(struct window *w, uint32_t node)
     if (!ret && tail) {
         struct erofs_data data = erofs_data(im, node);
 
-        for (uint64_t i = n->size >> im->space->bits; i; i--)
+        for (uint64_t i = n->size >> im->allocator->bits; i; i--)
             erofs_data_next(&data, NULL);
         erofs_data_next(&data, out + size);
     }
@@ -134,7 +135,7 @@ static int write_node(struct window *w, uint32_t node)
 static int write_extent(struct window *w, uint32_t node)
 {
     const struct erofs_node *n = &w->im->tree->nodes[node];
-    const unsigned bits = w->im->space->bits;
+    const unsigned bits = w->im->allocator->bits;
     const uint64_t whole = n->size >> bits << bits, end = n->flags & NODE_TAIL ? whole : n->size;
     struct erofs_data data = erofs_data(w->im, node);
     uint8_t *out;
@@ -154,14 +155,14 @@ static int write_extent(struct window *w, uint32_t node)
 static int chain_inodes(struct erofs_image *im)
 {
     struct erofs_node *nodes = im->tree->nodes;
-    struct erofs_space_block *blocks = im->space->blocks;
+    struct erofs_allocator_block *blocks = im->allocator->blocks;
     uint32_t *by_serial = malloc((im->serials + UINT64_C(1)) * sizeof(*by_serial));
 
     if (!by_serial)
         return -ENOMEM;
     for (uint32_t node = NODE_ROOT; node < im->tree->node_count; node++)
         by_serial[nodes[node].serial] = node;
-    for (uint32_t b = 0; b < im->space->count; b++)
+    for (uint32_t b = 0; b < im->allocator->count; b++)
         blocks[b].next = 0;
     for (uint32_t i = im->serials; i; i--) {
         struct erofs_node *n = &nodes[by_serial[i]];
@@ -185,7 +186,7 @@ static bool has_filter(const struct erofs_tree *t)
 int erofs_image_write(struct erofs_image *im, erofs_give *give, void *ctx)
 {
     struct window w = {im, give, ctx, NULL, 0, 0};
-    const struct erofs_space *s = im->space;
+    const struct erofs_allocator *s = im->allocator;
     uint32_t extent = 0;
     int ret = chain_inodes(im);
 

@@ -78,7 +78,7 @@ static uint32_t names_in_block(struct erofs_dir_iter it, uint32_t block)
 /* All entry heads, then all names. */
 static void next_dir_block(const struct erofs_image *im, struct erofs_dir_iter *it, uint8_t *out)
 {
-    const uint32_t count = names_in_block(*it, 1u << im->space->bits);
+    const uint32_t count = names_in_block(*it, 1u << im->allocator->bits);
     uint32_t name = count * EROFS_DIRENT_SIZE;
     struct erofs_dir_entry e;
 
@@ -102,7 +102,7 @@ struct erofs_data erofs_data(const struct erofs_image *im, uint32_t node)
 void erofs_data_next(struct erofs_data *d, uint8_t *out)
 {
     const struct erofs_node *n = &d->image->tree->nodes[d->node];
-    const uint64_t block = UINT64_C(1) << d->image->space->bits, left = n->size - d->done;
+    const uint64_t block = UINT64_C(1) << d->image->allocator->bits, left = n->size - d->done;
 
     if ((n->mode & TAR_FORMAT) == TAR_DIR)
         next_dir_block(d->image, &d->names, out);

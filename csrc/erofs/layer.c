@@ -34,7 +34,7 @@ struct chunk {
 };
 
 struct dmsign_layer {
-    struct layer *layer;
+    struct conversion *conversion;
     const dmsign_block_hash *hash; /* NULL: no digests are wanted */
     size_t block_size;
     const uint8_t *noted[NOTED];
@@ -49,7 +49,7 @@ struct dmsign_layer {
     unsigned threads;
     int write_error;
     int failed; /* the first error: what is noted then is lost */
-    struct layer_info info;
+    struct conversion_info info;
 };
 
 /* Makes room for `size` more bytes. */
@@ -64,42 +64,44 @@ static bool all_zero(const uint8_t *bytes, size_t size)
 }
 
 /* Zeros are left out: the file is new, and what was never written reads as zeros. */
-static int write_out(struct dmsign_layer *l, const uint8_t *bytes, size_t size)
+static int write_out(struct dmsign_layer *layer, const uint8_t *bytes, size_t size)
 {
     const bool hole = all_zero(bytes, size);
 
     while (size) {
-        const ssize_t written = hole ? (ssize_t)size : pwrite(l->fd, bytes, size, (off_t)l->offset);
+        const ssize_t written =
+            hole ? (ssize_t)size : pwrite(layer->fd, bytes, size, (off_t)layer->offset);
 
         if (written < 0 && errno == EINTR)
             continue;
         if (written <= 0)
-            return l->write_error = written ? -errno : -EIO;
+            return layer->write_error = written ? -errno : -EIO;
         bytes += written;
         size -= (size_t)written;
-        l->offset += (uint64_t)written;
+        layer->offset += (uint64_t)written;
     }
     return 0;
 }
 
 /* Writes the noted blocks, those that stand behind one another at once. */
-static int write_noted(struct dmsign_layer *l)
+static int write_noted(struct dmsign_layer *layer)
 {
     int error = 0;
 
-    for (size_t i = 0, run; !error && i < l->count; i += run) {
-        const uint8_t *first = l->noted[i];
-        const bool hole = all_zero(first, l->block_size);
+    for (size_t i = 0, run; !error && i < layer->count; i += run) {
+        const uint8_t *first = layer->noted[i];
+        const bool hole = all_zero(first, layer->block_size);
 
-        for (run = 1; i + run < l->count && l->noted[i + run] == first + run * l->block_size &&
-                      all_zero(l->noted[i + run], l->block_size) == hole;)
+        for (run = 1; i + run < layer->count &&
+                      layer->noted[i + run] == first + run * layer->block_size &&
+                      all_zero(layer->noted[i + run], layer->block_size) == hole;)
             run++;
-        error = write_out(l, first, run * l->block_size);
+        error = write_out(layer, first, run * layer->block_size);
     }
     return error;
 }
 
-static struct chunk *new_chunk(struct dmsign_layer *l)
+static struct chunk *new_chunk(struct dmsign_layer *layer)
 {
     struct chunk *chunk = calloc(1, sizeof *chunk);
 
@@ -107,26 +109,27 @@ static struct chunk *new_chunk(struct dmsign_layer *l)
         free(chunk);
         return NULL;
     }
-    if (l->last)
-        l->last->next = chunk;
+    if (layer->last)
+        layer->last->next = chunk;
     else
-        l->first = chunk;
-    return l->last = chunk;
+        layer->first = chunk;
+    return layer->last = chunk;
 }
 
-static int hash_noted(struct dmsign_layer *l)
+static int hash_noted(struct dmsign_layer *layer)
 {
-    for (size_t done = 0, count; done < l->count; done += count) {
-        struct chunk *chunk = l->last && l->last->size < CHUNK ? l->last : new_chunk(l);
+    for (size_t done = 0, count; done < layer->count; done += count) {
+        struct chunk *chunk =
+            layer->last && layer->last->size < CHUNK ? layer->last : new_chunk(layer);
         size_t room;
         int error;
 
         if (!chunk)
             return -ENOMEM;
         room = (CHUNK - chunk->size) / DIGEST_SIZE;
-        count = l->count - done < room ? l->count - done : room;
-        error = block_hash_scattered(l->hash, l->noted + done, count, chunk->digests + chunk->size,
-                                     l->threads);
+        count = layer->count - done < room ? layer->count - done : room;
+        error = block_hash_scattered(layer->hash, layer->noted + done, count,
+                                     chunk->digests + chunk->size, layer->threads);
         if (error)
             return error;
         chunk->size += count * DIGEST_SIZE;
@@ -135,43 +138,43 @@ static int hash_noted(struct dmsign_layer *l)
 }
 
 /* Hashes and writes what is noted. The block that is begun goes to the start of the stage. */
-static int flush(struct dmsign_layer *l)
+static int flush(struct dmsign_layer *layer)
 {
-    const size_t begun = l->staged % l->block_size;
-    int error = l->fd >= 0 ? write_noted(l) : 0;
+    const size_t begun = layer->staged % layer->block_size;
+    int error = layer->fd >= 0 ? write_noted(layer) : 0;
 
-    if (!error && l->hash)
-        error = hash_noted(l);
-    memmove(l->stage, l->stage + l->staged - begun, begun);
-    l->staged = begun;
-    l->count = 0;
+    if (!error && layer->hash)
+        error = hash_noted(layer);
+    memmove(layer->stage, layer->stage + layer->staged - begun, begun);
+    layer->staged = begun;
+    layer->count = 0;
     return error;
 }
 
-static int note(struct dmsign_layer *l, const uint8_t *block)
+static int note(struct dmsign_layer *layer, const uint8_t *block)
 {
-    l->noted[l->count++] = block;
-    return l->count == NOTED || l->staged == STAGE ? flush(l) : 0;
+    layer->noted[layer->count++] = block;
+    return layer->count == NOTED || layer->staged == STAGE ? flush(layer) : 0;
 }
 
 /* Data and tail in order and without gaps, in memory that stays until flush(). */
 static int on_data(void *ctx, uint64_t offset, const uint8_t *bytes, size_t size)
 {
-    struct dmsign_layer *l = ctx;
+    struct dmsign_layer *layer = ctx;
     int error = 0;
 
     (void)offset;
     while (!error && size) {
-        const size_t begun = l->staged % l->block_size, missing = l->block_size - begun;
+        const size_t begun = layer->staged % layer->block_size, missing = layer->block_size - begun;
         const size_t taken = size < missing ? size : missing;
 
-        if (!begun && size >= l->block_size) {
-            error = note(l, bytes);
+        if (!begun && size >= layer->block_size) {
+            error = note(layer, bytes);
         } else {
-            memcpy(l->stage + l->staged, bytes, taken);
-            l->staged += taken;
+            memcpy(layer->stage + layer->staged, bytes, taken);
+            layer->staged += taken;
             if (taken == missing)
-                error = note(l, l->stage + l->staged - l->block_size);
+                error = note(layer, layer->stage + layer->staged - layer->block_size);
         }
         bytes += taken;
         size -= taken;
@@ -182,155 +185,156 @@ static int on_data(void *ctx, uint64_t offset, const uint8_t *bytes, size_t size
 /* Ends the data of the tar, and in full conversion begins the tail. */
 static int on_meta(void *ctx, uint64_t offset, const uint8_t *bytes, size_t size)
 {
-    struct dmsign_layer *l = ctx;
-    const size_t left = offset < l->head_end ? (size_t)(l->head_end - offset) : 0;
+    struct dmsign_layer *layer = ctx;
+    const size_t left = offset < layer->head_end ? (size_t)(layer->head_end - offset) : 0;
     const size_t head = left < size ? left : size;
-    const size_t count = head / l->block_size;
+    const size_t count = head / layer->block_size;
     int error = 0;
 
-    if (l->hash && count) {
-        error = reserve(&l->head_leaves, count * DIGEST_SIZE);
+    if (layer->hash && count) {
+        error = reserve(&layer->head_leaves, count * DIGEST_SIZE);
         if (!error)
-            error = dmsign_hash_blocks(l->hash, bytes, count,
-                                       l->head_leaves.at + l->head_leaves.size, l->threads);
-        l->head_leaves.size += count * DIGEST_SIZE;
+            error =
+                dmsign_hash_blocks(layer->hash, bytes, count,
+                                   layer->head_leaves.at + layer->head_leaves.size, layer->threads);
+        layer->head_leaves.size += count * DIGEST_SIZE;
     }
-    if (!error && l->fd >= 0 && head) {
-        error = reserve(&l->head, head);
+    if (!error && layer->fd >= 0 && head) {
+        error = reserve(&layer->head, head);
         if (!error)
-            memcpy(l->head.at + l->head.size, bytes, head);
-        l->head.size += head;
+            memcpy(layer->head.at + layer->head.size, bytes, head);
+        layer->head.size += head;
     }
     if (!error)
-        error = on_data(l, 0, bytes + head, size - head);
-    return error ? error : flush(l);
+        error = on_data(layer, 0, bytes + head, size - head);
+    return error ? error : flush(layer);
 }
 
 dmsign_layer *dmsign_layer_new(const char *mkfs_version, int index, int lossy,
                                const dmsign_block_hash *hash, uint64_t seed, int fd)
 {
-    const struct layer_options options = {
-        .layout = index ? LAYER_INDEX : LAYER_FULL,
+    const struct conversion_options options = {
+        .layout = index ? LAYOUT_INDEX : LAYOUT_FULL,
         .group = mkfs_group_of(mkfs_version),
         .lossy = lossy,
         .seed = seed,
     };
-    struct dmsign_layer *l = calloc(1, sizeof *l);
-    const struct layer_sink sink = {l, on_data, on_meta};
+    struct dmsign_layer *layer = calloc(1, sizeof *layer);
+    const struct conversion_sink sink = {layer, on_data, on_meta};
     const size_t block_size = hash ? block_hash_block_size(hash) : 512;
 
     errno = ENOMEM;
-    if (!l)
+    if (!layer)
         return NULL;
     if (!options.group || block_size > (index ? 512 : 4096)) {
-        free(l);
+        free(layer);
         errno = EINVAL;
         return NULL;
     }
-    l->hash = hash;
-    l->block_size = block_size;
-    l->fd = fd;
-    l->offset = index ? 0 : 4096;
-    l->head_end = index ? UINT64_MAX : 4096;
-    l->stage_memory = malloc(STAGE + 2 * LINE);
-    if (l->stage_memory)
-        l->layer = layer_new(&options, &sink);
-    if (!l->layer) {
-        dmsign_layer_free(l);
+    layer->hash = hash;
+    layer->block_size = block_size;
+    layer->fd = fd;
+    layer->offset = index ? 0 : 4096;
+    layer->head_end = index ? UINT64_MAX : 4096;
+    layer->stage_memory = malloc(STAGE + 2 * LINE);
+    if (layer->stage_memory)
+        layer->conversion = conversion_new(&options, &sink);
+    if (!layer->conversion) {
+        dmsign_layer_free(layer);
         errno = ENOMEM;
         return NULL;
     }
-    l->stage = l->stage_memory + LINE - (uintptr_t)l->stage_memory % LINE;
+    layer->stage = layer->stage_memory + LINE - (uintptr_t)layer->stage_memory % LINE;
     if (hash)
-        l->stage += block_hash_skew(hash) % LINE;
-    return l;
+        layer->stage += block_hash_skew(hash) % LINE;
+    return layer;
 }
 
-void dmsign_layer_free(dmsign_layer *l)
+void dmsign_layer_free(dmsign_layer *layer)
 {
-    if (!l)
+    if (!layer)
         return;
-    layer_free(l->layer);
-    free(l->stage_memory);
-    while (l->first)
-        dmsign_layer_drain(l);
-    free(l->head_leaves.at);
-    free(l->head.at);
-    free(l);
+    conversion_free(layer->conversion);
+    free(layer->stage_memory);
+    while (layer->first)
+        dmsign_layer_drain(layer);
+    free(layer->head_leaves.at);
+    free(layer->head.at);
+    free(layer);
 }
 
-int dmsign_layer_update(dmsign_layer *l, const uint8_t *tar, size_t size, unsigned threads)
+int dmsign_layer_update(dmsign_layer *layer, const uint8_t *tar, size_t size, unsigned threads)
 {
-    l->threads = threads;
-    if (!l->failed)
-        l->failed = layer_update(l->layer, tar, size);
-    if (!l->failed)
-        l->failed = flush(l);
-    return l->failed;
+    layer->threads = threads;
+    if (!layer->failed)
+        layer->failed = conversion_update(layer->conversion, tar, size);
+    if (!layer->failed)
+        layer->failed = flush(layer);
+    return layer->failed;
 }
 
-int dmsign_layer_final(dmsign_layer *l, const uint8_t *uuid, unsigned threads)
+int dmsign_layer_final(dmsign_layer *layer, const uint8_t *uuid, unsigned threads)
 {
     static const uint8_t zeros[4096];
 
-    l->threads = threads;
-    if (!l->failed)
-        l->failed = layer_final(l->layer, uuid, &l->info);
-    if (!l->failed && l->staged)
-        l->failed = on_data(l, 0, zeros, l->block_size - l->staged);
-    if (!l->failed)
-        l->failed = flush(l);
-    return l->failed;
+    layer->threads = threads;
+    if (!layer->failed)
+        layer->failed = conversion_final(layer->conversion, uuid, &layer->info);
+    if (!layer->failed && layer->staged)
+        layer->failed = on_data(layer, 0, zeros, layer->block_size - layer->staged);
+    if (!layer->failed)
+        layer->failed = flush(layer);
+    return layer->failed;
 }
 
-const uint8_t *dmsign_layer_leaves(const dmsign_layer *l, size_t *size)
+const uint8_t *dmsign_layer_leaves(const dmsign_layer *layer, size_t *size)
 {
-    *size = l->first ? l->first->size : 0;
-    return l->first ? l->first->digests : NULL;
+    *size = layer->first ? layer->first->size : 0;
+    return layer->first ? layer->first->digests : NULL;
 }
 
-void dmsign_layer_drain(dmsign_layer *l)
+void dmsign_layer_drain(dmsign_layer *layer)
 {
-    struct chunk *chunk = l->first;
+    struct chunk *chunk = layer->first;
 
     if (!chunk)
         return;
-    l->first = chunk->next;
-    if (!l->first)
-        l->last = NULL;
+    layer->first = chunk->next;
+    if (!layer->first)
+        layer->last = NULL;
     free(chunk->digests);
     free(chunk);
 }
 
-const uint8_t *dmsign_layer_head(const dmsign_layer *l, size_t *size)
+const uint8_t *dmsign_layer_head(const dmsign_layer *layer, size_t *size)
 {
-    *size = l->head.size;
-    return l->head.at;
+    *size = layer->head.size;
+    return layer->head.at;
 }
 
-const uint8_t *dmsign_layer_head_leaves(const dmsign_layer *l, size_t *size)
+const uint8_t *dmsign_layer_head_leaves(const dmsign_layer *layer, size_t *size)
 {
-    *size = l->head_leaves.size;
-    return l->head_leaves.at;
+    *size = layer->head_leaves.size;
+    return layer->head_leaves.at;
 }
 
-void dmsign_layer_about(const dmsign_layer *l, uint64_t *image_size, uint64_t *parsed,
+void dmsign_layer_about(const dmsign_layer *layer, uint64_t *image_size, uint64_t *parsed,
                         uint64_t *inodes)
 {
-    *image_size = l->info.image_size;
-    *parsed = l->info.parsed;
-    *inodes = l->info.inodes;
+    *image_size = layer->info.image_size;
+    *parsed = layer->info.parsed;
+    *inodes = layer->info.inodes;
 }
 
-int dmsign_layer_error(const dmsign_layer *l, const char **reason, const char **entry,
+int dmsign_layer_error(const dmsign_layer *layer, const char **reason, const char **entry,
                        uint64_t *offset)
 {
-    const struct tar_error *error = layer_error(l->layer);
+    const struct tar_error *error = conversion_error(layer->conversion);
 
     *reason = error->reason;
     *entry = error->name;
     *offset = error->offset;
-    return -l->write_error;
+    return -layer->write_error;
 }
 
 const char *dmsign_mkfs_group(unsigned index, const char **versions)

@@ -40,7 +40,7 @@ static int place(struct erofs_image *im, uint32_t node, uint32_t tail, bool *lon
 {
     struct erofs_node *n = &im->tree->nodes[node];
     const uint32_t size = erofs_inode_size(im, node);
-    int ret = erofs_space_inode(im->space, size, tail, &n->block, &n->offset);
+    int ret = erofs_allocate_inode(im->allocator, size, tail, &n->block, &n->offset);
 
     *lone_tail = ret == -ENOSPC;
     if (!ret && tail)
@@ -62,7 +62,7 @@ static int add_extent(struct erofs_image *im, uint32_t node)
 
 static int place_symlink(struct erofs_image *im, uint32_t node)
 {
-    struct erofs_space *s = im->space;
+    struct erofs_allocator *s = im->allocator;
     struct erofs_node *n = &im->tree->nodes[node];
     const uint32_t tail = (uint32_t)n->size & ((1u << s->bits) - 1);
     const uint64_t whole = n->size >> s->bits;
@@ -72,18 +72,18 @@ static int place_symlink(struct erofs_image *im, uint32_t node)
 
     n->start = EROFS_NO_BLOCK;
     if (whole)
-        ret = erofs_space_data(s, whole, &n->start);
+        ret = erofs_allocate_data(s, whole, &n->start);
     s->busy = whole;
     if (!ret)
         ret = place(im, node, tail, &lone);
     if (lone) {
         /* data that is already there grows before the inode is placed, a lone tail comes after it
          */
-        ret = whole ? erofs_space_data(s, 1, &more) : 0;
+        ret = whole ? erofs_allocate_data(s, 1, &more) : 0;
         if (!ret)
-            ret = erofs_space_inode(s, erofs_inode_size(im, node), 0, &n->block, &n->offset);
+            ret = erofs_allocate_inode(s, erofs_inode_size(im, node), 0, &n->block, &n->offset);
         if (!ret && !whole)
-            ret = erofs_space_data(s, 1, &n->start);
+            ret = erofs_allocate_data(s, 1, &n->start);
     }
     s->busy = false;
     return !ret && (whole || lone) ? add_extent(im, node) : ret;
@@ -92,7 +92,7 @@ static int place_symlink(struct erofs_image *im, uint32_t node)
 /* Size and link count of a directory: erofs_prepare_dir_file. */
 static void measure_directory(struct erofs_image *im, uint32_t dir)
 {
-    const uint32_t block = 1u << im->space->bits;
+    const uint32_t block = 1u << im->allocator->bits;
     struct erofs_node *d = &im->tree->nodes[dir];
     struct erofs_dir_iter it = erofs_dir(im->tree, dir);
     struct erofs_dir_entry e;
@@ -113,14 +113,15 @@ static void measure_directory(struct erofs_image *im, uint32_t dir)
 static int place_directory(struct erofs_image *im, uint32_t dir)
 {
     struct erofs_node *d = &im->tree->nodes[dir];
-    const uint32_t mask = (1u << im->space->bits) - 1;
+    const uint32_t mask = (1u << im->allocator->bits) - 1;
     bool lone;
     int ret;
 
     measure_directory(im, dir);
     d->start = EROFS_NO_BLOCK;
     ret = place(im, dir, (uint32_t)d->size & mask, &lone);
-    return lone ? erofs_space_inode(im->space, erofs_inode_size(im, dir), 0, &d->block, &d->offset)
+    return lone ? erofs_allocate_inode(im->allocator, erofs_inode_size(im, dir), 0, &d->block,
+                                       &d->offset)
                 : ret;
 }
 
@@ -128,7 +129,7 @@ static int place_directory(struct erofs_image *im, uint32_t dir)
  * erofs_write_tail_end. */
 static int place_dir_data(struct erofs_image *im, uint32_t dir)
 {
-    struct erofs_space *s = im->space;
+    struct erofs_allocator *s = im->allocator;
     struct erofs_node *d = &im->tree->nodes[dir];
     const uint32_t mask = (1u << s->bits) - 1;
     const bool lone = d->size & mask && !(d->flags & NODE_TAIL);
@@ -137,17 +138,17 @@ static int place_dir_data(struct erofs_image *im, uint32_t dir)
     int ret = 0;
 
     if (whole)
-        ret = erofs_space_directory(s, whole, &d->start);
+        ret = erofs_allocate_directory(s, whole, &d->start);
     for (uint32_t i = d->child; i && !ret; i = im->tree->names[i].sibling)
-        ret = erofs_space_map(s, im->tree->nodes[im->tree->names[i].node].block);
+        ret = erofs_allocator_map(s, im->tree->nodes[im->tree->names[i].node].block);
     /* where ".." was decided early it may lead to a directory elsewhere, with its place or without
      */
     if (!ret && im->tree->nodes[d->parent].serial)
-        ret = erofs_space_map(s, im->tree->nodes[d->parent].block);
+        ret = erofs_allocator_map(s, im->tree->nodes[d->parent].block);
     else
         d->flags |= NODE_NO_PARENT;
     if (!ret && lone)
-        ret = whole ? erofs_space_data(s, 1, &more) : erofs_space_directory(s, 1, &d->start);
+        ret = whole ? erofs_allocate_data(s, 1, &more) : erofs_allocate_directory(s, 1, &d->start);
     return !ret && (whole || lone) ? add_extent(im, dir) : ret;
 }
 
@@ -172,7 +173,7 @@ static int place_node(struct erofs_image *im, uint32_t node)
         return place_symlink(im, node);
     ret = place(im, node, 0, &lone);
     if (n->flags & NODE_DATA && !im->index)
-        im->space->held--;
+        im->allocator->held--;
     return ret;
 }
 
@@ -180,18 +181,18 @@ static int place_node(struct erofs_image *im, uint32_t node)
 static int place_root(struct erofs_image *im)
 {
     const struct erofs_node *root = &im->tree->nodes[NODE_ROOT];
-    const uint32_t block = 1u << im->space->bits;
+    const uint32_t block = 1u << im->allocator->bits;
     int ret = place_node(im, NODE_ROOT);
 
     if (!ret)
-        ret = erofs_space_map(im->space, root->block);
+        ret = erofs_allocator_map(im->allocator, root->block);
     if (ret)
         return ret;
     const uint64_t at = erofs_at(im, NODE_ROOT);
 
     if (at > ROOT_NID_MAX * EROFS_SLOT_SIZE)
         im->meta_block =
-            (uint32_t)((at - ROOT_NID_MAX * EROFS_SLOT_SIZE + block - 1) >> im->space->bits);
+            (uint32_t)((at - ROOT_NID_MAX * EROFS_SLOT_SIZE + block - 1) >> im->allocator->bits);
     im->root_nid = (uint32_t)erofs_nid(im, NODE_ROOT);
     return 0;
 }
@@ -222,5 +223,5 @@ int erofs_layout(struct erofs_image *im)
             ret = place_dir_data(im, dir);
         dir = t->nodes[dir].next;
     }
-    return ret ? ret : erofs_space_map(im->space, EROFS_NO_BLOCK);
+    return ret ? ret : erofs_allocator_map(im->allocator, EROFS_NO_BLOCK);
 }

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * EROFS: the on-disk format, and the parts of the writer: tree -> space -> image. */
+ * EROFS: the on-disk format, and the parts of the writer: tree -> allocator ->
+ * image. */
 #ifndef DMSIGN_EROFS_WRITER_H
 #define DMSIGN_EROFS_WRITER_H
 
@@ -201,20 +202,20 @@ struct erofs_dir_entry {
 struct erofs_dir_iter erofs_dir(const struct erofs_tree *t, uint32_t dir);
 bool erofs_dir_next(struct erofs_dir_iter *it, struct erofs_dir_entry *e);
 
-/* ---- space: where metadata goes (cache.c of erofs-utils) ---- */
+/* ---- allocator: where metadata goes (cache.c of erofs-utils) ---- */
 
-struct erofs_space_block {
+struct erofs_allocator_block {
     uint32_t addr, used; /* used may exceed a block: the piece then spans several */
     uint32_t prev, next; /* of its bucket; when all is placed next is the first inode in it */
     uint32_t bucket;
 };
 
-struct erofs_space {
+struct erofs_allocator {
     unsigned bits; /* of the block size */
     uint32_t tail; /* first block not taken */
     uint64_t held; /* pieces of file data not yet released */
     bool busy;     /* the block mapped last holds data */
-    struct erofs_space_block
+    struct erofs_allocator_block
         *blocks; /* metadata, in list order: those below `mapped` have addresses */
     uint32_t count, cap, mapped;
     uint32_t heads[2][4096],
@@ -223,28 +224,28 @@ struct erofs_space {
 };
 
 /* With the super block in place, and `devices` slots behind it. */
-int erofs_space_init(struct erofs_space *s, unsigned bits, unsigned devices);
-void erofs_space_free(struct erofs_space *s);
+int erofs_allocator_init(struct erofs_allocator *s, unsigned bits, unsigned devices);
+void erofs_allocator_free(struct erofs_allocator *s);
 
 /* Takes `n` blocks for data, at once at the tail. -EFBIG when addresses run out. */
-int erofs_space_data(struct erofs_space *s, uint64_t n, uint32_t *addr);
+int erofs_allocate_data(struct erofs_allocator *s, uint64_t n, uint32_t *addr);
 
 /* Gives every metadata block so far its address, then takes `n` blocks: directory data. */
-int erofs_space_directory(struct erofs_space *s, uint64_t n, uint32_t *addr);
+int erofs_allocate_directory(struct erofs_allocator *s, uint64_t n, uint32_t *addr);
 
 /* A place for `size` bytes with `tail` more in the same block. -ENOSPC if no block can hold both.
  */
-int erofs_space_inode(struct erofs_space *s, uint32_t size, uint32_t tail, uint32_t *block,
-                      uint32_t *offset);
+int erofs_allocate_inode(struct erofs_allocator *s, uint32_t size, uint32_t tail, uint32_t *block,
+                         uint32_t *offset);
 
 /* Gives addresses up to this block; EROFS_NO_BLOCK: to all. */
-int erofs_space_map(struct erofs_space *s, uint32_t block);
+int erofs_allocator_map(struct erofs_allocator *s, uint32_t block);
 
 /* ---- image ---- */
 
 struct erofs_image {
     struct erofs_tree *tree;
-    struct erofs_space *space;
+    struct erofs_allocator *allocator;
     bool index;          /* layout D: data stays in the tar */
     uint32_t data_end;   /* first block behind the file data; 1 in layout D */
     uint64_t tar_blocks; /* layout D */
@@ -288,13 +289,14 @@ static inline uint64_t erofs_at(const struct erofs_image *im, uint32_t node)
 {
     const struct erofs_node *n = &im->tree->nodes[node];
 
-    return ((uint64_t)im->space->blocks[n->block].addr << im->space->bits) + n->offset;
+    return ((uint64_t)im->allocator->blocks[n->block].addr << im->allocator->bits) + n->offset;
 }
 
 static inline uint64_t erofs_nid(const struct erofs_image *im, uint32_t node)
 {
     /* unsigned on purpose: below meta_block it wraps, and the kernel wraps it back */
-    return (erofs_at(im, node) - ((uint64_t)im->meta_block << im->space->bits)) / EROFS_SLOT_SIZE;
+    return (erofs_at(im, node) - ((uint64_t)im->meta_block << im->allocator->bits)) /
+           EROFS_SLOT_SIZE;
 }
 
 #endif
