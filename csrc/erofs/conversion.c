@@ -170,7 +170,7 @@ static const char *final_reason(int code)
 int conversion_final(struct conversion *conversion, const uint8_t uuid[16],
                      struct conversion_info *info)
 {
-    struct erofs_image im = {
+    struct erofs_image image = {
         .tree = &conversion->tree,
         .allocator = &conversion->allocator,
         .index = conversion->options.layout == LAYOUT_INDEX,
@@ -185,25 +185,26 @@ int conversion_final(struct conversion *conversion, const uint8_t uuid[16],
     if (ret)
         return ret;
     conversion->done = true;
-    if (!im.index)
-        im.data_end = conversion->allocator.tail;
-    im.tar_blocks = (tar_parsed(conversion->tar) + TAR_BLOCK - 1) / TAR_BLOCK;
+    if (!image.index)
+        image.data_end = conversion->allocator.tail;
+    image.tar_blocks = (tar_parsed(conversion->tar) + TAR_BLOCK - 1) / TAR_BLOCK;
     ret = erofs_tree_finish(&conversion->tree);
     if (!ret)
-        ret = erofs_layout(&im);
-    if (!ret && (uint64_t)(conversion->allocator.tail - im.data_end) << conversion->allocator.bits >
+        ret = erofs_layout(&image);
+    if (!ret && (uint64_t)(conversion->allocator.tail - image.data_end)
+                        << conversion->allocator.bits >
                     conversion->options.max_metadata)
         ret = -EFBIG;
     if (!ret)
-        ret = erofs_image_write(&im, give_metadata, conversion);
-    free(im.extents);
+        ret = erofs_image_write(&image, give_metadata, conversion);
+    free(image.extents);
     *info = (struct conversion_info){
         .image_size = (uint64_t)conversion->allocator.tail << conversion->allocator.bits,
         .data_offset =
-            im.index ? (uint64_t)conversion->allocator.tail << conversion->allocator.bits : 4096,
+            image.index ? (uint64_t)conversion->allocator.tail << conversion->allocator.bits : 4096,
         .data_size = conversion->fed,
         .parsed = tar_parsed(conversion->tar),
-        .inodes = im.serials,
+        .inodes = image.serials,
     };
     return ret ? tar_fail(&conversion->error, ret, 0, "", 0, final_reason(ret)) : 0;
 }

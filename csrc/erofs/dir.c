@@ -15,10 +15,10 @@ struct key {
 };
 
 /* Bytes from `from` on, zero behind the name's end: names hold no NUL. */
-static uint64_t head_of(const struct erofs_tree *t, uint32_t name, unsigned from)
+static uint64_t head_of(const struct erofs_tree *tree, uint32_t name, unsigned from)
 {
-    const struct erofs_name *n = &t->names[name];
-    const uint8_t *text = t->text + n->text;
+    const struct erofs_name *n = &tree->names[name];
+    const uint8_t *text = tree->text + n->text;
     uint64_t head = 0;
 
     for (unsigned i = from; i < from + 8; i++)
@@ -36,7 +36,7 @@ static void swap(struct key *a, struct key *b)
 
 /* Radix quicksort in three ways, in place. Pivots are random: hostile names shall not choose them.
  */
-static void sort(const struct erofs_tree *t, struct key *keys, uint32_t count, unsigned from,
+static void sort(const struct erofs_tree *tree, struct key *keys, uint32_t count, unsigned from,
                  uint64_t *random)
 {
     while (count > 1) {
@@ -54,46 +54,46 @@ static void sort(const struct erofs_tree *t, struct key *keys, uint32_t count, u
         }
         if (more - less > 1 && from + 8 <= EROFS_NAME_MAX) {
             for (i = less; i < more; i++)
-                keys[i].head = head_of(t, keys[i].name, from + 8);
-            sort(t, keys + less, more - less, from + 8, random);
+                keys[i].head = head_of(tree, keys[i].name, from + 8);
+            sort(tree, keys + less, more - less, from + 8, random);
         }
         /* the smaller side by recursion: no deeper than 32 levels for each eight bytes */
         if (less < count - more) {
-            sort(t, keys, less, from, random);
+            sort(tree, keys, less, from, random);
             keys += more;
             count -= more;
         } else {
-            sort(t, keys + more, count - more, from, random);
+            sort(tree, keys + more, count - more, from, random);
             count = less;
         }
     }
 }
 
-int erofs_tree_finish(struct erofs_tree *t)
+int erofs_tree_finish(struct erofs_tree *tree)
 {
     struct key *keys = NULL;
-    uint64_t random = t->seed;
+    uint64_t random = tree->seed;
     uint32_t cap = 0;
 
-    free(t->buckets);
-    t->buckets = NULL;
-    for (uint32_t dir = NODE_ROOT; dir < t->node_count; dir++) {
-        struct erofs_node *d = &t->nodes[dir];
+    free(tree->buckets);
+    tree->buckets = NULL;
+    for (uint32_t dir = NODE_ROOT; dir < tree->node_count; dir++) {
+        struct erofs_node *d = &tree->nodes[dir];
         uint32_t count = 0;
 
         if ((d->mode & TAR_FORMAT) != TAR_DIR)
             continue;
-        for (uint32_t i = d->child; i; i = t->names[i].sibling) {
+        for (uint32_t i = d->child; i; i = tree->names[i].sibling) {
             if (grow(&keys, &cap, (uint64_t)count + 1, sizeof(*keys))) {
                 free(keys);
                 return -ENOMEM;
             }
-            keys[count++] = (struct key){head_of(t, i, 0), i};
+            keys[count++] = (struct key){head_of(tree, i, 0), i};
         }
-        sort(t, keys, count, 0, &random);
+        sort(tree, keys, count, 0, &random);
         d->child = 0;
         while (count--) {
-            t->names[keys[count].name].sibling = d->child;
+            tree->names[keys[count].name].sibling = d->child;
             d->child = keys[count].name;
         }
     }
@@ -101,23 +101,23 @@ int erofs_tree_finish(struct erofs_tree *t)
     return 0;
 }
 
-struct erofs_dir_iter erofs_dir(const struct erofs_tree *t, uint32_t dir)
+struct erofs_dir_iter erofs_dir(const struct erofs_tree *tree, uint32_t dir)
 {
-    return (struct erofs_dir_iter){t, dir, t->nodes[dir].child, 0};
+    return (struct erofs_dir_iter){tree, dir, tree->nodes[dir].child, 0};
 }
 
 bool erofs_dir_next(struct erofs_dir_iter *it, struct erofs_dir_entry *e)
 {
     static const uint8_t dots[] = "..";
-    const struct erofs_tree *t = it->tree;
-    const struct erofs_name *n = it->name ? &t->names[it->name] : NULL;
+    const struct erofs_tree *tree = it->tree;
+    const struct erofs_name *n = it->name ? &tree->names[it->name] : NULL;
 
     if (it->dots < 2) {
         const uint32_t len = it->dots + 1;
         const uint64_t head = (len == 1 ? UINT64_C(0x2e00) : UINT64_C(0x2e2e)) << 48;
 
-        if (!n || head < head_of(t, it->name, 0)) {
-            const struct erofs_node *d = &t->nodes[it->dir];
+        if (!n || head < head_of(tree, it->name, 0)) {
+            const struct erofs_node *d = &tree->nodes[it->dir];
             const uint32_t up = d->flags & NODE_NO_PARENT ? 0 : d->parent;
 
             *e = (struct erofs_dir_entry){dots, len, it->dots ? up : it->dir, EROFS_DIR};
@@ -127,7 +127,7 @@ bool erofs_dir_next(struct erofs_dir_iter *it, struct erofs_dir_entry *e)
     }
     if (!n)
         return false;
-    *e = (struct erofs_dir_entry){t->text + n->text, n->len, n->node, n->type};
+    *e = (struct erofs_dir_entry){tree->text + n->text, n->len, n->node, n->type};
     it->name = n->sibling;
     return true;
 }

@@ -8,37 +8,37 @@
 
 /* Takes an inode, and all below it, off a name: tarerofs_remove_inode. Only link counts matter
  * afterwards. -ESTALE where mkfs.erofs would count in memory it has freed. */
-static int unlink_node(struct erofs_tree *t, uint32_t node)
+static int unlink_node(struct erofs_tree *tree, uint32_t node)
 {
     uint32_t work = node, gone = 0;
 
-    t->nodes[node].next = 0;
+    tree->nodes[node].next = 0;
     while (work) {
         const uint32_t id = work;
-        struct erofs_node *n = &t->nodes[id];
+        struct erofs_node *inode = &tree->nodes[id];
 
-        work = n->next;
-        n->nlink--;
-        if ((n->mode & TAR_FORMAT) != TAR_DIR)
+        work = inode->next;
+        inode->nlink--;
+        if ((inode->mode & TAR_FORMAT) != TAR_DIR)
             continue;
-        for (uint32_t i = n->child; i; i = t->names[i].sibling) {
-            struct erofs_node *child = &t->nodes[t->names[i].node];
+        for (uint32_t i = inode->child; i; i = tree->names[i].sibling) {
+            struct erofs_node *child = &tree->nodes[tree->names[i].node];
 
             if ((child->mode & TAR_FORMAT) == TAR_DIR) {
                 child->next = work;
-                work = t->names[i].node;
+                work = tree->names[i].node;
             } else {
                 child->nlink--;
             }
         }
-        if (t->nodes[n->parent].flags & NODE_GONE)
+        if (tree->nodes[inode->parent].flags & NODE_GONE)
             return -ESTALE;
-        t->nodes[n->parent].nlink--;
-        n->next = gone;
+        tree->nodes[inode->parent].nlink--;
+        inode->next = gone;
         gone = id;
     }
-    for (; gone; gone = t->nodes[gone].next)
-        t->nodes[gone].flags |= NODE_GONE;
+    for (; gone; gone = tree->nodes[gone].next)
+        tree->nodes[gone].flags |= NODE_GONE;
     return 0;
 }
 
@@ -73,47 +73,47 @@ static uint8_t type_of(uint16_t mode)
     return types[mode >> 12];
 }
 
-static int hard_link(struct erofs_tree *t, uint32_t name, const struct tar_entry *e,
+static int hard_link(struct erofs_tree *tree, uint32_t name, const struct tar_entry *entry,
                      const char **reason)
 {
-    const bool late = t->traits & MKFS_LATE_UNLINK;
-    const uint32_t old = t->names[name].node;
+    const bool late = tree->traits & MKFS_LATE_UNLINK;
+    const uint32_t old = tree->names[name].node;
     struct erofs_path target;
 
     int ret = 0;
 
     if (old && !late) {
-        ret = unlink_node(t, old);
-        t->names[name].node = 0;
+        ret = unlink_node(tree, old);
+        tree->names[name].node = 0;
     }
     if (!ret)
-        ret = erofs_tree_resolve(t, e->link, e->link_len, &t->link, &target);
+        ret = erofs_tree_resolve(tree, entry->link, entry->link_len, &tree->link, &target);
     if (ret) {
         *reason = path_reason(ret);
         return ret;
     }
     if (late && old && target.name == name)
         return 0;
-    const uint32_t node = t->names[target.name].node;
+    const uint32_t node = tree->names[target.name].node;
 
     if (!target.name || !node) {
         *reason = "hard link to a file that is not in this layer, or only later";
         return -ENOENT;
     }
-    if ((t->nodes[node].mode & TAR_FORMAT) == TAR_DIR) {
+    if ((tree->nodes[node].mode & TAR_FORMAT) == TAR_DIR) {
         *reason = "hard link to a directory";
         return -EISDIR;
     }
-    t->nodes[node].nlink++;
+    tree->nodes[node].nlink++;
     if (old && late)
-        ret = unlink_node(t, old);
+        ret = unlink_node(tree, old);
     *reason = path_reason(ret);
-    t->names[name].node = node;
-    t->names[name].type = t->names[target.name].type;
+    tree->names[name].node = node;
+    tree->names[name].type = tree->names[target.name].type;
     return ret;
 }
 
-static int set_xattrs(struct erofs_tree *t, uint32_t node, const struct tar_xattr *xattrs,
+static int set_xattrs(struct erofs_tree *tree, uint32_t node, const struct tar_xattr *xattrs,
                       uint32_t count, const char **reason)
 {
     uint64_t size = EROFS_XATTR_HEADER;
@@ -126,9 +126,9 @@ static int set_xattrs(struct erofs_tree *t, uint32_t node, const struct tar_xatt
             *reason = "extended attributes too large for EROFS";
             return -ERANGE;
         }
-        const int ret = erofs_xattr_add(t, node, x->name, x->name_len, x->value, x->value_len);
+        const int ret = erofs_xattr_add(tree, node, x->name, x->name_len, x->value, x->value_len);
 
-        if (ret == -ENODATA && t->lossy)
+        if (ret == -ENODATA && tree->lossy)
             continue;
         if (ret == -ENODATA)
             *reason = "extended attribute of a namespace that mkfs.erofs of this version drops";
@@ -145,121 +145,123 @@ static int set_xattrs(struct erofs_tree *t, uint32_t node, const struct tar_xatt
 }
 
 /* The inode an entry describes: that of a repeated directory, or a new one. */
-static int entry_node(struct erofs_tree *t, uint32_t name, const struct tar_entry *e, bool whiteout,
-                      uint32_t *node)
+static int entry_node(struct erofs_tree *tree, uint32_t name, const struct tar_entry *entry,
+                      bool whiteout, uint32_t *node)
 {
-    const bool dir = (e->mode & TAR_FORMAT) == TAR_DIR;
-    const uint32_t old = t->names[name].node;
+    const bool dir = (entry->mode & TAR_FORMAT) == TAR_DIR;
+    const uint32_t old = tree->names[name].node;
 
-    if (old && t->names[name].type == EROFS_DIR && dir) {
+    if (old && tree->names[name].type == EROFS_DIR && dir) {
         *node = old;
         return 0;
     }
-    int ret = old ? unlink_node(t, old) : 0;
+    int ret = old ? unlink_node(tree, old) : 0;
     /* the parent of a replaced hard link is that of its first name: tarerofs_parse_tar */
-    const uint32_t parent = old ? t->nodes[old].parent : t->names[name].dir;
+    const uint32_t parent = old ? tree->nodes[old].parent : tree->names[name].dir;
 
-    if (!ret && t->nodes[parent].flags & NODE_GONE &&
-        (whiteout || (dir && !(t->traits & MKFS_DOTS_LATE))))
+    if (!ret && tree->nodes[parent].flags & NODE_GONE &&
+        (whiteout || (dir && !(tree->traits & MKFS_DOTS_LATE))))
         ret = -ESTALE;
     if (!ret)
-        ret = erofs_tree_node(t, parent, node);
+        ret = erofs_tree_node(tree, parent, node);
     if (ret)
         return ret;
-    t->names[name].node = *node;
-    t->names[name].type = type_of(e->mode);
+    tree->names[name].node = *node;
+    tree->names[name].type = type_of(entry->mode);
     return 0;
 }
 
 /* mkfs.erofs reads data by an entry's form after whiteouts are made, or leaves it unread and loses
  * its place. */
-static int refuse_stray_data(const struct erofs_tree *t, const struct erofs_path *f,
-                             const struct tar_entry *e, const char **reason)
+static int refuse_stray_data(const struct erofs_tree *tree, const struct erofs_path *found,
+                             const struct tar_entry *entry, const char **reason)
 {
-    const uint8_t type = type_of(e->mode);
+    const uint8_t type = type_of(entry->mode);
 
-    if (!e->size || (type == EROFS_REG && !e->hard_link && !f->whiteout && !f->opaque))
+    if (!entry->size ||
+        (type == EROFS_REG && !entry->hard_link && !found->whiteout && !found->opaque))
         return 0;
     *reason = "data on a device";
-    if (!f->whiteout && (type == EROFS_CHR || type == EROFS_BLK))
+    if (!found->whiteout && (type == EROFS_CHR || type == EROFS_BLK))
         return -EINVAL;
     *reason = "data on an entry that is not a regular file: mkfs.erofs misplaces it";
-    return t->lossy ? 0 : -EINVAL;
+    return tree->lossy ? 0 : -EINVAL;
 }
 
-int erofs_tree_add(struct erofs_tree *t, const struct tar_entry *e, uint32_t *node,
+int erofs_tree_add(struct erofs_tree *tree, const struct tar_entry *entry, uint32_t *node,
                    const char **reason)
 {
     static const struct tar_xattr opaque = {(const uint8_t *)"trusted.overlay.opaque",
                                             (const uint8_t *)"y", 22, 1};
-    struct erofs_path f;
+    struct erofs_path found;
     uint32_t id = NODE_ROOT;
-    int ret = erofs_tree_resolve(t, e->path, e->path_len, &t->path, &f);
+    int ret = erofs_tree_resolve(tree, entry->path, entry->path_len, &tree->path, &found);
 
     *node = 0;
     *reason = path_reason(ret);
     if (!ret)
-        ret = refuse_stray_data(t, &f, e, reason);
+        ret = refuse_stray_data(tree, &found, entry, reason);
     if (ret)
         return ret;
-    if (!f.name && (e->mode & TAR_FORMAT) != TAR_DIR) {
-        *reason = f.opaque ? "opaque mark on the root directory: mkfs.erofs fails"
-                           : "not a directory at the root";
+    if (!found.name && (entry->mode & TAR_FORMAT) != TAR_DIR) {
+        *reason = found.opaque ? "opaque mark on the root directory: mkfs.erofs fails"
+                               : "not a directory at the root";
         return -ENOTDIR;
     }
-    if (f.name && f.opaque)
-        return set_xattrs(t, t->names[f.name].node, &opaque, 1, reason);
-    if (f.name && e->hard_link)
-        return hard_link(t, f.name, e, reason);
-    if (f.name)
-        ret = entry_node(t, f.name, e, f.whiteout, &id);
+    if (found.name && found.opaque)
+        return set_xattrs(tree, tree->names[found.name].node, &opaque, 1, reason);
+    if (found.name && entry->hard_link)
+        return hard_link(tree, found.name, entry, reason);
+    if (found.name)
+        ret = entry_node(tree, found.name, entry, found.whiteout, &id);
     if (ret) {
         *reason = path_reason(ret);
         return ret;
     }
-    struct erofs_node *n = &t->nodes[id];
-    const bool again = n->mode;
+    struct erofs_node *inode = &tree->nodes[id];
+    const bool again = inode->mode;
 
-    if (f.whiteout) {
+    if (found.whiteout) {
         if (again) /* a directory that mkfs.erofs does not unlink */
-            t->path.len = t->link.len = 0;
-        n->mode = TAR_CHR |
-                  (n->mode & (uint16_t)~TAR_FORMAT); /* none, or those of the directory it was */
-        n->start = 0;
-        t->names[f.name].type = EROFS_CHR;
-        t->nodes[n->parent].flags |= NODE_WHITEOUTS;
+            tree->path.len = tree->link.len = 0;
+        inode->mode =
+            TAR_CHR |
+            (inode->mode & (uint16_t)~TAR_FORMAT); /* none, or those of the directory it was */
+        inode->start = 0;
+        tree->names[found.name].type = EROFS_CHR;
+        tree->nodes[inode->parent].flags |= NODE_WHITEOUTS;
     } else {
-        n->mode = e->mode;
-        if (type_of(e->mode) == EROFS_CHR || type_of(e->mode) == EROFS_BLK)
-            n->start = e->rdev;
+        inode->mode = entry->mode;
+        if (type_of(entry->mode) == EROFS_CHR || type_of(entry->mode) == EROFS_BLK)
+            inode->start = entry->rdev;
     }
-    n->uid = e->uid;
-    n->gid = e->gid;
-    n->mtime = e->mtime;
-    n->nsec = e->nsec;
-    n->size = e->size;
-    if ((n->mode & TAR_FORMAT) == TAR_DIR) {
+    inode->uid = entry->uid;
+    inode->gid = entry->gid;
+    inode->mtime = entry->mtime;
+    inode->nsec = entry->nsec;
+    inode->size = entry->size;
+    if ((inode->mode & TAR_FORMAT) == TAR_DIR) {
         /* directories that replaced entries took away are still counted: twice such, and it looks
          * new */
-        if (!n->nlink && again && !(t->traits & MKFS_LATE_UNLINK)) {
+        if (!inode->nlink && again && !(tree->traits & MKFS_LATE_UNLINK)) {
             *reason = "repeated directory: mkfs.erofs of this version gives it two '.'";
             return -EINVAL;
         }
-        if (!n->nlink)
-            n->nlink = 2;
+        if (!inode->nlink)
+            inode->nlink = 2;
     } else {
-        n->nlink++;
-        if ((n->mode & TAR_FORMAT) == TAR_LNK) {
-            n->size = e->link_len;
-            ret = erofs_text_add(t, e->link, e->link_len, &n->child);
+        inode->nlink++;
+        if ((inode->mode & TAR_FORMAT) == TAR_LNK) {
+            inode->size = entry->link_len;
+            ret = erofs_text_add(tree, entry->link, entry->link_len, &inode->child);
             if (ret) {
                 *reason = path_reason(ret);
                 return ret;
             }
-        } else if (n->size) {
+        } else if (inode->size) {
             *node = id;
         }
     }
     *reason = "out of memory";
-    return set_xattrs(t, id, e->xattrs, e->xattr_count, reason);
+    return set_xattrs(tree, id, entry->xattrs, entry->xattr_count, reason);
 }

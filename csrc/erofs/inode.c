@@ -26,14 +26,14 @@ static void write_chunks(uint8_t *out, const struct erofs_node *n)
     }
 }
 
-int erofs_inode_write(const struct erofs_image *im, uint32_t node, uint8_t *out)
+int erofs_inode_write(const struct erofs_image *image, uint32_t node, uint8_t *out)
 {
-    const struct erofs_node *n = &im->tree->nodes[node];
-    const bool extended = n->flags & NODE_EXTENDED, chunks = im->index && n->flags & NODE_DATA;
+    const struct erofs_node *n = &image->tree->nodes[node];
+    const bool extended = n->flags & NODE_EXTENDED, chunks = image->index && n->flags & NODE_DATA;
     const uint32_t layout = chunks                 ? EROFS_CHUNKS
                             : n->flags & NODE_TAIL ? EROFS_INLINE
                                                    : EROFS_PLAIN;
-    const uint32_t xattrs = (uint32_t)erofs_xattr_size(im->tree, node);
+    const uint32_t xattrs = (uint32_t)erofs_xattr_size(image->tree, node);
     uint32_t size = extended ? EROFS_EXTENDED_SIZE : EROFS_COMPACT_SIZE;
 
     put16(out, layout << 1 | extended);
@@ -54,7 +54,7 @@ int erofs_inode_write(const struct erofs_image *im, uint32_t node, uint8_t *out)
         put16(out + 24, n->uid);
         put16(out + 26, n->gid);
     }
-    const int ret = erofs_xattr_write(im->tree, node, out + size);
+    const int ret = erofs_xattr_write(image->tree, node, out + size);
 
     size += xattrs;
     if (chunks)
@@ -76,9 +76,9 @@ static uint32_t names_in_block(struct erofs_dir_iter it, uint32_t block)
 }
 
 /* All entry heads, then all names. */
-static void next_dir_block(const struct erofs_image *im, struct erofs_dir_iter *it, uint8_t *out)
+static void next_dir_block(const struct erofs_image *image, struct erofs_dir_iter *it, uint8_t *out)
 {
-    const uint32_t count = names_in_block(*it, 1u << im->allocator->bits);
+    const uint32_t count = names_in_block(*it, 1u << image->allocator->bits);
     uint32_t name = count * EROFS_DIRENT_SIZE;
     struct erofs_dir_entry e;
 
@@ -86,7 +86,7 @@ static void next_dir_block(const struct erofs_image *im, struct erofs_dir_iter *
         if (!out)
             continue;
         if (e.node)
-            put64(out + i * EROFS_DIRENT_SIZE, erofs_nid(im, e.node));
+            put64(out + i * EROFS_DIRENT_SIZE, erofs_nid(image, e.node));
         put16(out + i * EROFS_DIRENT_SIZE + 8, name);
         out[i * EROFS_DIRENT_SIZE + 10] = (uint8_t)e.type;
         memcpy(out + name, e.name, e.len);
@@ -94,9 +94,9 @@ static void next_dir_block(const struct erofs_image *im, struct erofs_dir_iter *
     }
 }
 
-struct erofs_data erofs_data(const struct erofs_image *im, uint32_t node)
+struct erofs_data erofs_data(const struct erofs_image *image, uint32_t node)
 {
-    return (struct erofs_data){im, node, 0, erofs_dir(im->tree, node)};
+    return (struct erofs_data){image, node, 0, erofs_dir(image->tree, node)};
 }
 
 void erofs_data_next(struct erofs_data *d, uint8_t *out)

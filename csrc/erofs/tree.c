@@ -11,62 +11,64 @@
 #define WHITEOUT ".wh."
 #define OPAQUE ".wh..wh..opq"
 
-int erofs_tree_init(struct erofs_tree *t, uint32_t traits, bool lossy, uint32_t max_entries,
+int erofs_tree_init(struct erofs_tree *tree, uint32_t traits, bool lossy, uint32_t max_entries,
                     uint32_t max_text, uint64_t seed)
 {
-    memset(t, 0, sizeof(*t));
-    t->traits = traits;
-    t->lossy = lossy;
-    t->max_entries = max_entries;
-    t->max_text = max_text;
-    t->seed = seed;
-    t->bucket_mask = 255;
-    t->xattr_mask = 255;
-    t->buckets = calloc(t->bucket_mask + 1, sizeof(*t->buckets));
-    t->xattr_buckets = calloc(t->xattr_mask + 1, sizeof(*t->xattr_buckets));
-    if (!t->buckets || !t->xattr_buckets || grow(&t->nodes, &t->node_cap, 2, sizeof(*t->nodes)) ||
-        grow(&t->names, &t->name_cap, 1, sizeof(*t->names)) || grow(&t->text, &t->text_cap, 1, 1) ||
-        grow(&t->xattrs, &t->xattr_cap, 1, sizeof(*t->xattrs)) ||
-        grow(&t->uses, &t->use_cap, 1, sizeof(*t->uses))) {
-        erofs_tree_free(t);
+    memset(tree, 0, sizeof(*tree));
+    tree->traits = traits;
+    tree->lossy = lossy;
+    tree->max_entries = max_entries;
+    tree->max_text = max_text;
+    tree->seed = seed;
+    tree->bucket_mask = 255;
+    tree->xattr_mask = 255;
+    tree->buckets = calloc(tree->bucket_mask + 1, sizeof(*tree->buckets));
+    tree->xattr_buckets = calloc(tree->xattr_mask + 1, sizeof(*tree->xattr_buckets));
+    if (!tree->buckets || !tree->xattr_buckets ||
+        grow(&tree->nodes, &tree->node_cap, 2, sizeof(*tree->nodes)) ||
+        grow(&tree->names, &tree->name_cap, 1, sizeof(*tree->names)) ||
+        grow(&tree->text, &tree->text_cap, 1, 1) ||
+        grow(&tree->xattrs, &tree->xattr_cap, 1, sizeof(*tree->xattrs)) ||
+        grow(&tree->uses, &tree->use_cap, 1, sizeof(*tree->uses))) {
+        erofs_tree_free(tree);
         return -ENOMEM;
     }
-    memset(t->nodes, 0, 2 * sizeof(*t->nodes));
-    memset(t->names, 0, sizeof(*t->names));
-    t->node_count = 2;
-    t->name_count = t->xattr_count = t->use_count = 1;
-    t->nodes[NODE_ROOT].mode = TAR_DIR | 0777;
-    t->nodes[NODE_ROOT].nlink = 2;
-    t->nodes[NODE_ROOT].parent = NODE_ROOT;
+    memset(tree->nodes, 0, 2 * sizeof(*tree->nodes));
+    memset(tree->names, 0, sizeof(*tree->names));
+    tree->node_count = 2;
+    tree->name_count = tree->xattr_count = tree->use_count = 1;
+    tree->nodes[NODE_ROOT].mode = TAR_DIR | 0777;
+    tree->nodes[NODE_ROOT].nlink = 2;
+    tree->nodes[NODE_ROOT].parent = NODE_ROOT;
     return 0;
 }
 
-void erofs_tree_free(struct erofs_tree *t)
+void erofs_tree_free(struct erofs_tree *tree)
 {
-    free(t->nodes);
-    free(t->names);
-    free(t->text);
-    free(t->path.bytes);
-    free(t->link.bytes);
-    free(t->xattrs);
-    free(t->uses);
-    free(t->buckets);
-    free(t->xattr_buckets);
-    memset(t, 0, sizeof(*t));
+    free(tree->nodes);
+    free(tree->names);
+    free(tree->text);
+    free(tree->path.bytes);
+    free(tree->link.bytes);
+    free(tree->xattrs);
+    free(tree->uses);
+    free(tree->buckets);
+    free(tree->xattr_buckets);
+    memset(tree, 0, sizeof(*tree));
 }
 
-int erofs_text_add(struct erofs_tree *t, const void *bytes, size_t len, uint32_t *at)
+int erofs_text_add(struct erofs_tree *tree, const void *bytes, size_t len, uint32_t *at)
 {
-    if (len > t->max_text - t->text_len)
+    if (len > tree->max_text - tree->text_len)
         return -EFBIG;
-    const int ret = grow(&t->text, &t->text_cap, (uint64_t)t->text_len + len, 1);
+    const int ret = grow(&tree->text, &tree->text_cap, (uint64_t)tree->text_len + len, 1);
 
     if (ret)
         return ret;
     if (len)
-        memcpy(t->text + t->text_len, bytes, len);
-    *at = t->text_len;
-    t->text_len += (uint32_t)len;
+        memcpy(tree->text + tree->text_len, bytes, len);
+    *at = tree->text_len;
+    tree->text_len += (uint32_t)len;
     return 0;
 }
 
@@ -87,40 +89,43 @@ uint64_t erofs_hash(uint64_t seed, const void *bytes, size_t len)
     return h ^ h >> 32;
 }
 
-int erofs_tree_node(struct erofs_tree *t, uint32_t parent, uint32_t *node)
+int erofs_tree_node(struct erofs_tree *tree, uint32_t parent, uint32_t *node)
 {
-    if (t->node_count > t->max_entries)
+    if (tree->node_count > tree->max_entries)
         return -E2BIG;
-    const int ret = grow(&t->nodes, &t->node_cap, (uint64_t)t->node_count + 1, sizeof(*t->nodes));
+    const int ret =
+        grow(&tree->nodes, &tree->node_cap, (uint64_t)tree->node_count + 1, sizeof(*tree->nodes));
 
     if (ret)
         return ret;
-    *node = t->node_count++;
-    memset(&t->nodes[*node], 0, sizeof(*t->nodes));
-    t->nodes[*node].parent = parent;
+    *node = tree->node_count++;
+    memset(&tree->nodes[*node], 0, sizeof(*tree->nodes));
+    tree->nodes[*node].parent = parent;
     return 0;
 }
 
 /* ---- names ---- */
 
-static uint32_t *bucket_of(const struct erofs_tree *t, uint32_t dir, const char *name, size_t len)
+static uint32_t *bucket_of(const struct erofs_tree *tree, uint32_t dir, const char *name,
+                           size_t len)
 {
-    return &t->buckets[erofs_hash(t->seed ^ (uint64_t)dir << 17, name, len) & t->bucket_mask];
+    return &tree->buckets[erofs_hash(tree->seed ^ (uint64_t)dir << 17, name, len) &
+                          tree->bucket_mask];
 }
 
-static int rehash(struct erofs_tree *t)
+static int rehash(struct erofs_tree *tree)
 {
-    const uint32_t count = (t->bucket_mask + 1) * 2;
+    const uint32_t count = (tree->bucket_mask + 1) * 2;
     uint32_t *grown = calloc(count, sizeof(*grown));
 
     if (!grown)
         return -ENOMEM;
-    free(t->buckets);
-    t->buckets = grown;
-    t->bucket_mask = count - 1;
-    for (uint32_t i = 1; i < t->name_count; i++) {
-        struct erofs_name *n = &t->names[i];
-        uint32_t *head = bucket_of(t, n->dir, (const char *)t->text + n->text, n->len);
+    free(tree->buckets);
+    tree->buckets = grown;
+    tree->bucket_mask = count - 1;
+    for (uint32_t i = 1; i < tree->name_count; i++) {
+        struct erofs_name *n = &tree->names[i];
+        uint32_t *head = bucket_of(tree, n->dir, (const char *)tree->text + n->text, n->len);
 
         n->chain = *head;
         *head = i;
@@ -128,20 +133,20 @@ static int rehash(struct erofs_tree *t)
     return 0;
 }
 
-static uint32_t look_up(const struct erofs_tree *t, uint32_t dir, const char *name, size_t len)
+static uint32_t look_up(const struct erofs_tree *tree, uint32_t dir, const char *name, size_t len)
 {
-    uint32_t i = *bucket_of(t, dir, name, len);
+    uint32_t i = *bucket_of(tree, dir, name, len);
 
-    for (; i; i = t->names[i].chain) {
-        const struct erofs_name *n = &t->names[i];
+    for (; i; i = tree->names[i].chain) {
+        const struct erofs_name *n = &tree->names[i];
 
-        if (n->dir == dir && n->len == len && !memcmp(t->text + n->text, name, len))
+        if (n->dir == dir && n->len == len && !memcmp(tree->text + n->text, name, len))
             break;
     }
     return i;
 }
 
-static int new_name(struct erofs_tree *t, uint32_t dir, const char *name, size_t len,
+static int new_name(struct erofs_tree *tree, uint32_t dir, const char *name, size_t len,
                     uint32_t *made)
 {
     uint32_t text;
@@ -149,43 +154,43 @@ static int new_name(struct erofs_tree *t, uint32_t dir, const char *name, size_t
 
     if (len > EROFS_NAME_MAX)
         return -ENAMETOOLONG;
-    if (t->name_count > t->max_entries)
+    if (tree->name_count > tree->max_entries)
         return -E2BIG;
-    ret = grow(&t->names, &t->name_cap, (uint64_t)t->name_count + 1, sizeof(*t->names));
-    if (!ret && t->name_count > t->bucket_mask && t->bucket_mask < UINT32_MAX / 4)
-        ret = rehash(t);
+    ret = grow(&tree->names, &tree->name_cap, (uint64_t)tree->name_count + 1, sizeof(*tree->names));
+    if (!ret && tree->name_count > tree->bucket_mask && tree->bucket_mask < UINT32_MAX / 4)
+        ret = rehash(tree);
     if (!ret)
-        ret = erofs_text_add(t, name, len, &text);
+        ret = erofs_text_add(tree, name, len, &text);
     if (ret)
         return ret;
-    uint32_t *head = bucket_of(t, dir, name, len);
+    uint32_t *head = bucket_of(tree, dir, name, len);
 
-    *made = t->name_count++;
-    t->names[*made] = (struct erofs_name){
+    *made = tree->name_count++;
+    tree->names[*made] = (struct erofs_name){
         .dir = dir,
-        .sibling = t->nodes[dir].child,
+        .sibling = tree->nodes[dir].child,
         .chain = *head,
         .text = text,
         .len = (uint8_t)len,
     };
     *head = *made;
-    t->nodes[dir].child = *made;
+    tree->nodes[dir].child = *made;
     return 0;
 }
 
 /* A directory nobody has described yet: erofs_rebuild_mkdir. */
-static int make_parent(struct erofs_tree *t, uint32_t dir, const char *name, size_t len,
+static int make_parent(struct erofs_tree *tree, uint32_t dir, const char *name, size_t len,
                        uint32_t *made)
 {
     uint32_t node;
-    int ret = erofs_tree_node(t, dir, &node);
+    int ret = erofs_tree_node(tree, dir, &node);
 
     if (!ret)
-        ret = new_name(t, dir, name, len, made);
+        ret = new_name(tree, dir, name, len, made);
     if (ret)
         return ret;
-    const struct erofs_node *d = &t->nodes[dir];
-    struct erofs_node *n = &t->nodes[node];
+    const struct erofs_node *d = &tree->nodes[dir];
+    struct erofs_node *n = &tree->nodes[node];
 
     n->mode = TAR_DIR | 0755 | (d->mode & 0022);
     n->uid = d->uid;
@@ -193,8 +198,8 @@ static int make_parent(struct erofs_tree *t, uint32_t dir, const char *name, siz
     n->mtime = d->mtime;
     n->nsec = d->nsec;
     n->nlink = 2;
-    t->names[*made].node = node;
-    t->names[*made].type = EROFS_DIR;
+    tree->names[*made].node = node;
+    tree->names[*made].type = EROFS_DIR;
     return 0;
 }
 
@@ -205,7 +210,7 @@ static bool is_dots(const char *s, size_t len)
 
 /* Goes through the directories that `len` bytes of a path name, each with its slash, and remembers
  * them. */
-static int enter(struct erofs_tree *t, const char *path, size_t len, struct erofs_walk *walk,
+static int enter(struct erofs_tree *tree, const char *path, size_t len, struct erofs_walk *walk,
                  uint32_t *dir, uint32_t *name)
 {
     const char *s = path, *const end = path + len;
@@ -221,20 +226,20 @@ static int enter(struct erofs_tree *t, const char *path, size_t len, struct erof
             continue;
         if (is_dots(s, n)) {
             plain = false;
-            *dir = t->nodes[*dir].parent;
-            if (t->nodes[*dir].flags & NODE_GONE)
+            *dir = tree->nodes[*dir].parent;
+            if (tree->nodes[*dir].flags & NODE_GONE)
                 return -ESTALE;
             continue;
         }
-        *name = look_up(t, *dir, s, n);
-        if (*name && t->names[*name].type != EROFS_DIR)
+        *name = look_up(tree, *dir, s, n);
+        if (*name && tree->names[*name].type != EROFS_DIR)
             return -ENOTDIR;
         if (!*name) {
-            ret = make_parent(t, *dir, s, n, name);
+            ret = make_parent(tree, *dir, s, n, name);
             if (ret)
                 return ret;
         }
-        *dir = t->names[*name].node;
+        *dir = tree->names[*name].node;
         if (!*dir) /* being replaced */
             return -ENOENT;
     }
@@ -251,17 +256,17 @@ static int enter(struct erofs_tree *t, const char *path, size_t len, struct erof
 
 /* Whether the directories are those of the walk before, and still lead where they did: whoever
  * replaces one marks all below it as gone. */
-static bool same_walk(const struct erofs_tree *t, const struct erofs_walk *walk, const char *path,
-                      size_t len)
+static bool same_walk(const struct erofs_tree *tree, const struct erofs_walk *walk,
+                      const char *path, size_t len)
 {
-    const struct erofs_name *n = &t->names[walk->name];
+    const struct erofs_name *n = &tree->names[walk->name];
 
     return len && walk->len == len && !memcmp(walk->bytes, path, len) && n->node &&
-           n->type == EROFS_DIR && !(t->nodes[n->node].flags & NODE_GONE);
+           n->type == EROFS_DIR && !(tree->nodes[n->node].flags & NODE_GONE);
 }
 
-int erofs_tree_resolve(struct erofs_tree *t, const char *path, size_t len, struct erofs_walk *walk,
-                       struct erofs_path *f)
+int erofs_tree_resolve(struct erofs_tree *tree, const char *path, size_t len,
+                       struct erofs_walk *walk, struct erofs_path *f)
 {
     uint32_t dir = NODE_ROOT;
     size_t start = len;
@@ -270,18 +275,18 @@ int erofs_tree_resolve(struct erofs_tree *t, const char *path, size_t len, struc
     *f = (struct erofs_path){0};
     while (start && path[start - 1] != '/')
         start--;
-    if (same_walk(t, walk, path, start)) {
+    if (same_walk(tree, walk, path, start)) {
         f->name = walk->name;
-        dir = t->names[f->name].node;
+        dir = tree->names[f->name].node;
     } else {
-        ret = enter(t, path, start, walk, &dir, &f->name);
+        ret = enter(tree, path, start, walk, &dir, &f->name);
     }
     path += start;
     len -= start;
     if (ret || !len || (len == 1 && *path == '.'))
         return ret;
     if (is_dots(path, len))
-        return t->nodes[t->nodes[dir].parent].flags & NODE_GONE ? -ESTALE : 0;
+        return tree->nodes[tree->nodes[dir].parent].flags & NODE_GONE ? -ESTALE : 0;
     f->opaque = len == sizeof(OPAQUE) - 1 && !memcmp(path, OPAQUE, len);
     if (f->opaque)
         return 0;
@@ -289,9 +294,9 @@ int erofs_tree_resolve(struct erofs_tree *t, const char *path, size_t len, struc
     if (f->whiteout) {
         path += sizeof(WHITEOUT) - 1;
         len -= sizeof(WHITEOUT) - 1;
-        if (len <= 2 && !memcmp(path, "..", len) && (len || !t->lossy))
+        if (len <= 2 && !memcmp(path, "..", len) && (len || !tree->lossy))
             return -EINVAL;
     }
-    f->name = look_up(t, dir, path, len);
-    return f->name ? 0 : new_name(t, dir, path, len, &f->name);
+    f->name = look_up(tree, dir, path, len);
+    return f->name ? 0 : new_name(tree, dir, path, len, &f->name);
 }

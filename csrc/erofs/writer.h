@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * EROFS: the on-disk format, and the parts of the writer: tree -> allocator ->
- * image. */
+ * EROFS: the on-disk format, and the parts of the writer: tree -> allocator -> image. */
 #ifndef DMSIGN_EROFS_WRITER_H
 #define DMSIGN_EROFS_WRITER_H
 
@@ -140,12 +139,12 @@ struct erofs_tree {
     uint64_t seed; /* of the hashes: hostile names must not collide at will */
 };
 
-int erofs_tree_init(struct erofs_tree *t, uint32_t traits, bool lossy, uint32_t max_entries,
+int erofs_tree_init(struct erofs_tree *tree, uint32_t traits, bool lossy, uint32_t max_entries,
                     uint32_t max_text, uint64_t seed);
-void erofs_tree_free(struct erofs_tree *t);
+void erofs_tree_free(struct erofs_tree *tree);
 
 /* A new inode, all zero but for its parent. */
-int erofs_tree_node(struct erofs_tree *t, uint32_t parent, uint32_t *node);
+int erofs_tree_node(struct erofs_tree *tree, uint32_t parent, uint32_t *node);
 
 /* What a path leads to: a name, made if it was missing, or the mark of an overlay. */
 struct erofs_path {
@@ -155,37 +154,37 @@ struct erofs_path {
 
 /* Walks a path, makes what is missing on the way: erofs_rebuild_get_dentry, whose `d` is the name
  * seen last. */
-int erofs_tree_resolve(struct erofs_tree *t, const char *path, size_t len, struct erofs_walk *walk,
-                       struct erofs_path *found);
+int erofs_tree_resolve(struct erofs_tree *tree, const char *path, size_t len,
+                       struct erofs_walk *walk, struct erofs_path *found);
 
 /* Puts an entry into the tree. *node is its inode if it brings data, else 0. On failure *reason
  * says why. */
-int erofs_tree_add(struct erofs_tree *t, const struct tar_entry *e, uint32_t *node,
+int erofs_tree_add(struct erofs_tree *tree, const struct tar_entry *e, uint32_t *node,
                    const char **reason);
 
 /* Frees what only adding needs, sorts each directory's names bytewise. */
-int erofs_tree_finish(struct erofs_tree *t);
+int erofs_tree_finish(struct erofs_tree *tree);
 
 /* Adds bytes to the text; *at is their place. -EFBIG beyond max_text. */
-int erofs_text_add(struct erofs_tree *t, const void *bytes, size_t len, uint32_t *at);
+int erofs_text_add(struct erofs_tree *tree, const void *bytes, size_t len, uint32_t *at);
 
 uint64_t erofs_hash(uint64_t seed, const void *bytes, size_t len);
 
 /* `name` ends in NUL. -ENODATA: the version drops this namespace. */
-int erofs_xattr_add(struct erofs_tree *t, uint32_t node, const void *name, size_t name_len,
+int erofs_xattr_add(struct erofs_tree *tree, uint32_t node, const void *name, size_t name_len,
                     const void *value, size_t value_len);
 
 /* Bytes of one xattr in an inode. */
 uint64_t erofs_xattr_entry_size(const void *name, size_t name_len, size_t value_len);
 
 /* Bytes of an inode's xattr area; 0 if none. */
-uint64_t erofs_xattr_size(const struct erofs_tree *t, uint32_t node);
+uint64_t erofs_xattr_size(const struct erofs_tree *tree, uint32_t node);
 
 /* The bits of names that an inode with xattrs does not have. */
-uint32_t erofs_xattr_filter(const struct erofs_tree *t, uint32_t node);
+uint32_t erofs_xattr_filter(const struct erofs_tree *tree, uint32_t node);
 
 /* Writes that area to zeroed memory. */
-int erofs_xattr_write(const struct erofs_tree *t, uint32_t node, uint8_t *out);
+int erofs_xattr_write(const struct erofs_tree *tree, uint32_t node, uint8_t *out);
 
 /* The names of a sorted directory in order, with "." and "..". */
 struct erofs_dir_iter {
@@ -199,7 +198,7 @@ struct erofs_dir_entry {
     uint32_t len, node, type;
 };
 
-struct erofs_dir_iter erofs_dir(const struct erofs_tree *t, uint32_t dir);
+struct erofs_dir_iter erofs_dir(const struct erofs_tree *tree, uint32_t dir);
 bool erofs_dir_next(struct erofs_dir_iter *it, struct erofs_dir_entry *e);
 
 /* ---- allocator: where metadata goes (cache.c of erofs-utils) ---- */
@@ -224,22 +223,22 @@ struct erofs_allocator {
 };
 
 /* With the super block in place, and `devices` slots behind it. */
-int erofs_allocator_init(struct erofs_allocator *s, unsigned bits, unsigned devices);
-void erofs_allocator_free(struct erofs_allocator *s);
+int erofs_allocator_init(struct erofs_allocator *allocator, unsigned bits, unsigned devices);
+void erofs_allocator_free(struct erofs_allocator *allocator);
 
 /* Takes `n` blocks for data, at once at the tail. -EFBIG when addresses run out. */
-int erofs_allocate_data(struct erofs_allocator *s, uint64_t n, uint32_t *addr);
+int erofs_allocate_data(struct erofs_allocator *allocator, uint64_t n, uint32_t *addr);
 
 /* Gives every metadata block so far its address, then takes `n` blocks: directory data. */
-int erofs_allocate_directory(struct erofs_allocator *s, uint64_t n, uint32_t *addr);
+int erofs_allocate_directory(struct erofs_allocator *allocator, uint64_t n, uint32_t *addr);
 
 /* A place for `size` bytes with `tail` more in the same block. -ENOSPC if no block can hold both.
  */
-int erofs_allocate_inode(struct erofs_allocator *s, uint32_t size, uint32_t tail, uint32_t *block,
-                         uint32_t *offset);
+int erofs_allocate_inode(struct erofs_allocator *allocator, uint32_t size, uint32_t tail,
+                         uint32_t *block, uint32_t *offset);
 
 /* Gives addresses up to this block; EROFS_NO_BLOCK: to all. */
-int erofs_allocator_map(struct erofs_allocator *s, uint32_t block);
+int erofs_allocator_map(struct erofs_allocator *allocator, uint32_t block);
 
 /* ---- image ---- */
 
@@ -258,15 +257,15 @@ struct erofs_image {
 };
 
 /* Decides every inode's form and place: the order of erofs_mkfs_dump_tree. */
-int erofs_layout(struct erofs_image *im);
+int erofs_layout(struct erofs_image *image);
 
 typedef int erofs_give(void *ctx, uint64_t offset, const uint8_t *bytes, size_t len);
 
 /* Gives block 0, then all from data_end on, as whole blocks in rising order. */
-int erofs_image_write(struct erofs_image *im, erofs_give *give, void *ctx);
+int erofs_image_write(struct erofs_image *image, erofs_give *give, void *ctx);
 
 /* Writes an inode's own area to zeroed memory. */
-int erofs_inode_write(const struct erofs_image *im, uint32_t node, uint8_t *out);
+int erofs_inode_write(const struct erofs_image *image, uint32_t node, uint8_t *out);
 
 /* The data of a directory or symlink, block by block. */
 struct erofs_data {
@@ -276,26 +275,27 @@ struct erofs_data {
     struct erofs_dir_iter names;
 };
 
-struct erofs_data erofs_data(const struct erofs_image *im, uint32_t node);
+struct erofs_data erofs_data(const struct erofs_image *image, uint32_t node);
 
 /* Writes the next block to zeroed memory, or leaves it out when `out` is NULL. */
 void erofs_data_next(struct erofs_data *d, uint8_t *out);
 
 /* Bytes of an inode's own area: inode, xattrs, chunk indexes. */
-uint32_t erofs_inode_size(const struct erofs_image *im, uint32_t node);
+uint32_t erofs_inode_size(const struct erofs_image *image, uint32_t node);
 
 /* Where an inode is in the image. */
-static inline uint64_t erofs_at(const struct erofs_image *im, uint32_t node)
+static inline uint64_t erofs_at(const struct erofs_image *image, uint32_t node)
 {
-    const struct erofs_node *n = &im->tree->nodes[node];
+    const struct erofs_node *n = &image->tree->nodes[node];
 
-    return ((uint64_t)im->allocator->blocks[n->block].addr << im->allocator->bits) + n->offset;
+    return ((uint64_t)image->allocator->blocks[n->block].addr << image->allocator->bits) +
+           n->offset;
 }
 
-static inline uint64_t erofs_nid(const struct erofs_image *im, uint32_t node)
+static inline uint64_t erofs_nid(const struct erofs_image *image, uint32_t node)
 {
     /* unsigned on purpose: below meta_block it wraps, and the kernel wraps it back */
-    return (erofs_at(im, node) - ((uint64_t)im->meta_block << im->allocator->bits)) /
+    return (erofs_at(image, node) - ((uint64_t)image->meta_block << image->allocator->bits)) /
            EROFS_SLOT_SIZE;
 }
 

@@ -64,9 +64,9 @@ static uint32_t xxh32(const uint8_t *p, size_t len, uint32_t seed)
     return h ^ h >> 16;
 }
 
-static uint32_t *bucket_of(const struct erofs_tree *t, const uint8_t *kv, size_t len)
+static uint32_t *bucket_of(const struct erofs_tree *tree, const uint8_t *kv, size_t len)
 {
-    return &t->xattr_buckets[erofs_hash(~t->seed, kv, len) & t->xattr_mask];
+    return &tree->xattr_buckets[erofs_hash(~tree->seed, kv, len) & tree->xattr_mask];
 }
 
 static size_t kv_len(const struct erofs_xattr *x)
@@ -74,19 +74,19 @@ static size_t kv_len(const struct erofs_xattr *x)
     return (size_t)x->name_len + 1 + x->value_len;
 }
 
-static int rehash(struct erofs_tree *t)
+static int rehash(struct erofs_tree *tree)
 {
-    const uint32_t count = (t->xattr_mask + 1) * 2;
+    const uint32_t count = (tree->xattr_mask + 1) * 2;
     uint32_t *grown = calloc(count, sizeof(*grown));
 
     if (!grown)
         return -ENOMEM;
-    free(t->xattr_buckets);
-    t->xattr_buckets = grown;
-    t->xattr_mask = count - 1;
-    for (uint32_t i = 1; i < t->xattr_count; i++) {
-        struct erofs_xattr *x = &t->xattrs[i];
-        uint32_t *head = bucket_of(t, t->text + x->kv, kv_len(x));
+    free(tree->xattr_buckets);
+    tree->xattr_buckets = grown;
+    tree->xattr_mask = count - 1;
+    for (uint32_t i = 1; i < tree->xattr_count; i++) {
+        struct erofs_xattr *x = &tree->xattrs[i];
+        uint32_t *head = bucket_of(tree, tree->text + x->kv, kv_len(x));
 
         x->chain = *head;
         *head = i;
@@ -96,64 +96,65 @@ static int rehash(struct erofs_tree *t)
 
 /* The xattr whose name, NUL and value end the text from `kv` on; the text is cut back if there is
  * one already. */
-static int intern(struct erofs_tree *t, uint32_t kv, uint32_t name_len, uint32_t value_len,
+static int intern(struct erofs_tree *tree, uint32_t kv, uint32_t name_len, uint32_t value_len,
                   uint32_t *found)
 {
     struct erofs_xattr made = {0, kv, name_len, value_len};
     int ret;
 
-    for (*found = *bucket_of(t, t->text + kv, kv_len(&made)); *found;
-         *found = t->xattrs[*found].chain) {
-        const struct erofs_xattr *x = &t->xattrs[*found];
+    for (*found = *bucket_of(tree, tree->text + kv, kv_len(&made)); *found;
+         *found = tree->xattrs[*found].chain) {
+        const struct erofs_xattr *x = &tree->xattrs[*found];
 
         if (x->name_len == name_len && x->value_len == value_len &&
-            !memcmp(t->text + x->kv, t->text + kv, kv_len(x))) {
-            t->text_len = kv;
+            !memcmp(tree->text + x->kv, tree->text + kv, kv_len(x))) {
+            tree->text_len = kv;
             return 0;
         }
     }
-    ret = grow(&t->xattrs, &t->xattr_cap, (uint64_t)t->xattr_count + 1, sizeof(*t->xattrs));
-    if (!ret && t->xattr_count > t->xattr_mask && t->xattr_mask < UINT32_MAX / 4)
-        ret = rehash(t);
+    ret = grow(&tree->xattrs, &tree->xattr_cap, (uint64_t)tree->xattr_count + 1,
+               sizeof(*tree->xattrs));
+    if (!ret && tree->xattr_count > tree->xattr_mask && tree->xattr_mask < UINT32_MAX / 4)
+        ret = rehash(tree);
     if (ret)
         return ret;
-    uint32_t *head = bucket_of(t, t->text + kv, kv_len(&made));
+    uint32_t *head = bucket_of(tree, tree->text + kv, kv_len(&made));
 
     made.chain = *head;
-    *found = *head = t->xattr_count++;
-    t->xattrs[*found] = made;
+    *found = *head = tree->xattr_count++;
+    tree->xattrs[*found] = made;
     return 0;
 }
 
-int erofs_xattr_add(struct erofs_tree *t, uint32_t node, const void *name, size_t name_len,
+int erofs_xattr_add(struct erofs_tree *tree, uint32_t node, const void *name, size_t name_len,
                     const void *value, size_t value_len)
 {
     const unsigned space = namespace_of(name, name_len);
     uint32_t kv, at, xattr;
     int ret;
 
-    if (!namespaces[space].len && !(t->traits & MKFS_ANY_XATTR))
+    if (!namespaces[space].len && !(tree->traits & MKFS_ANY_XATTR))
         return -ENODATA;
     if (name_len - namespaces[space].len > 255 || value_len > UINT16_MAX)
         return -ERANGE;
-    if (t->use_count > t->max_entries) /* a global header could multiply them at will */
+    if (tree->use_count > tree->max_entries) /* a global header could multiply them at will */
         return -E2BIG;
-    t->xattr_bytes += erofs_xattr_entry_size(name, name_len, value_len);
-    if (t->xattr_bytes > t->max_text)
+    tree->xattr_bytes += erofs_xattr_entry_size(name, name_len, value_len);
+    if (tree->xattr_bytes > tree->max_text)
         return -EFBIG;
-    ret = erofs_text_add(t, name, name_len, &kv);
+    ret = erofs_text_add(tree, name, name_len, &kv);
     if (!ret)
-        ret = erofs_text_add(t, "", 1, &at);
+        ret = erofs_text_add(tree, "", 1, &at);
     if (!ret)
-        ret = erofs_text_add(t, value, value_len, &at);
+        ret = erofs_text_add(tree, value, value_len, &at);
     if (!ret)
-        ret = intern(t, kv, (uint32_t)name_len, (uint32_t)value_len, &xattr);
+        ret = intern(tree, kv, (uint32_t)name_len, (uint32_t)value_len, &xattr);
     if (!ret)
-        ret = grow(&t->uses, &t->use_cap, (uint64_t)t->use_count + 1, sizeof(*t->uses));
+        ret = grow(&tree->uses, &tree->use_cap, (uint64_t)tree->use_count + 1, sizeof(*tree->uses));
     if (ret)
         return ret;
-    t->uses[t->use_count] = (struct erofs_xattr_use){xattr, t->nodes[node].xattrs};
-    t->nodes[node].xattrs = t->use_count++;
+    tree->uses[tree->use_count] = (struct erofs_xattr_use){xattr, tree->nodes[node].xattrs};
+    tree->nodes[node].xattrs = tree->use_count++;
     return 0;
 }
 
@@ -164,17 +165,17 @@ uint64_t erofs_xattr_entry_size(const void *name, size_t name_len, size_t value_
     return (EROFS_XATTR_ENTRY + name_len - namespaces[space].len + value_len + 3) & ~UINT64_C(3);
 }
 
-static uint64_t entry_size(const struct erofs_tree *t, const struct erofs_xattr *x)
+static uint64_t entry_size(const struct erofs_tree *tree, const struct erofs_xattr *x)
 {
-    return erofs_xattr_entry_size(t->text + x->kv, x->name_len, x->value_len);
+    return erofs_xattr_entry_size(tree->text + x->kv, x->name_len, x->value_len);
 }
 
-uint64_t erofs_xattr_size(const struct erofs_tree *t, uint32_t node)
+uint64_t erofs_xattr_size(const struct erofs_tree *tree, uint32_t node)
 {
-    uint64_t size = t->nodes[node].xattrs ? EROFS_XATTR_HEADER : 0;
+    uint64_t size = tree->nodes[node].xattrs ? EROFS_XATTR_HEADER : 0;
 
-    for (uint32_t u = t->nodes[node].xattrs; u; u = t->uses[u].older)
-        size += entry_size(t, &t->xattrs[t->uses[u].xattr]);
+    for (uint32_t u = tree->nodes[node].xattrs; u; u = tree->uses[u].older)
+        size += entry_size(tree, &tree->xattrs[tree->uses[u].xattr]);
     return size;
 }
 
@@ -201,14 +202,14 @@ static uint32_t filter_bit(const uint8_t *name, uint32_t len)
     return 1u << xxh32(name + skip, len - skip, EROFS_FILTER_SEED + namespaces[space].index) % 32;
 }
 
-uint32_t erofs_xattr_filter(const struct erofs_tree *t, uint32_t node)
+uint32_t erofs_xattr_filter(const struct erofs_tree *tree, uint32_t node)
 {
     uint32_t filter = UINT32_MAX;
 
-    for (uint32_t u = t->nodes[node].xattrs; u; u = t->uses[u].older) {
-        const struct erofs_xattr *x = &t->xattrs[t->uses[u].xattr];
+    for (uint32_t u = tree->nodes[node].xattrs; u; u = tree->uses[u].older) {
+        const struct erofs_xattr *x = &tree->xattrs[tree->uses[u].xattr];
 
-        filter &= ~filter_bit(t->text + x->kv, x->name_len);
+        filter &= ~filter_bit(tree->text + x->kv, x->name_len);
     }
     return filter;
 }
@@ -226,12 +227,12 @@ static void write_entry(uint8_t *out, const struct ordered *o)
     memcpy(out + EROFS_XATTR_ENTRY + len, o->kv + o->xattr->name_len + 1, o->xattr->value_len);
 }
 
-int erofs_xattr_write(const struct erofs_tree *t, uint32_t node, uint8_t *out)
+int erofs_xattr_write(const struct erofs_tree *tree, uint32_t node, uint8_t *out)
 {
     uint32_t count = 0;
     struct ordered *list;
 
-    for (uint32_t u = t->nodes[node].xattrs; u; u = t->uses[u].older)
+    for (uint32_t u = tree->nodes[node].xattrs; u; u = tree->uses[u].older)
         count++;
     if (!count)
         return 0;
@@ -239,20 +240,20 @@ int erofs_xattr_write(const struct erofs_tree *t, uint32_t node, uint8_t *out)
     if (!list)
         return -ENOMEM;
     /* uses lead backwards, the image wants the order of arrival */
-    for (uint32_t u = t->nodes[node].xattrs, i = count; u; u = t->uses[u].older) {
-        const struct erofs_xattr *x = &t->xattrs[t->uses[u].xattr];
+    for (uint32_t u = tree->nodes[node].xattrs, i = count; u; u = tree->uses[u].older) {
+        const struct erofs_xattr *x = &tree->xattrs[tree->uses[u].xattr];
 
-        list[--i] = (struct ordered){t->text + x->kv, x};
+        list[--i] = (struct ordered){tree->text + x->kv, x};
     }
-    if (t->traits & MKFS_XATTR_SORTED)
+    if (tree->traits & MKFS_XATTR_SORTED)
         qsort(list, count, sizeof(*list), compare);
     uint8_t *p = out + EROFS_XATTR_HEADER;
 
     for (uint32_t i = 0; i < count; i++) {
         write_entry(p, &list[i]);
-        p += entry_size(t, list[i].xattr);
+        p += entry_size(tree, list[i].xattr);
     }
     free(list);
-    put32(out, erofs_xattr_filter(t, node));
+    put32(out, erofs_xattr_filter(tree, node));
     return 0;
 }

@@ -52,84 +52,85 @@ int tar_fail(struct tar_error *error, int code, uint64_t offset, const char *nam
     return code;
 }
 
-static int fail(struct tar_parser *p, int code, const char *reason)
+static int fail(struct tar_parser *parser, int code, const char *reason)
 {
-    const char *name = p->local.path.set ? p->local.path.bytes : (const char *)p->header;
-    const size_t max = p->local.path.set ? p->local.path.len : NAME_LEN;
+    const char *name =
+        parser->local.path.set ? parser->local.path.bytes : (const char *)parser->header;
+    const size_t max = parser->local.path.set ? parser->local.path.len : NAME_LEN;
 
-    return tar_fail(p->error, code, p->entry, name, tar_text_len(name, max), reason);
+    return tar_fail(parser->error, code, parser->entry, name, tar_text_len(name, max), reason);
 }
 
 struct tar_parser *tar_new(uint32_t traits, bool lossy, const struct tar_handler *handler,
                            struct tar_error *error)
 {
-    struct tar_parser *p = calloc(1, sizeof(*p));
+    struct tar_parser *parser = calloc(1, sizeof(*parser));
 
-    if (!p)
+    if (!parser)
         return NULL;
-    p->view = calloc(2 * TAR_MAX_XATTRS, sizeof(*p->view));
-    if (!p->view) {
-        free(p);
+    parser->view = calloc(2 * TAR_MAX_XATTRS, sizeof(*parser->view));
+    if (!parser->view) {
+        free(parser);
         return NULL;
     }
-    p->traits = traits;
-    p->lossy = lossy;
-    p->handler = *handler;
-    p->error = error;
-    p->state = PAD;
-    return p;
+    parser->traits = traits;
+    parser->lossy = lossy;
+    parser->handler = *handler;
+    parser->error = error;
+    parser->state = PAD;
+    return parser;
 }
 
-void tar_free(struct tar_parser *p)
+void tar_free(struct tar_parser *parser)
 {
-    if (!p)
+    if (!parser)
         return;
-    tar_fields_free(&p->local);
-    tar_fields_free(&p->global);
-    free(p->extension);
-    free(p->view);
-    free(p);
+    tar_fields_free(&parser->local);
+    tar_fields_free(&parser->global);
+    free(parser->extension);
+    free(parser->view);
+    free(parser);
 }
 
-uint64_t tar_parsed(const struct tar_parser *p)
+uint64_t tar_parsed(const struct tar_parser *parser)
 {
-    return p->offset;
+    return parser->offset;
 }
 
-const uint8_t *tar_volume(const struct tar_parser *p)
+const uint8_t *tar_volume(const struct tar_parser *parser)
 {
-    return p->volume;
+    return parser->volume;
 }
 
 /* Prefix and name of the header, trailing slashes cut. */
-static int header_path(struct tar_parser *p)
+static int header_path(struct tar_parser *parser)
 {
     char path[PREFIX_LEN + 1 + NAME_LEN];
-    size_t len = tar_text_len(p->header + PREFIX, PREFIX_LEN);
+    size_t len = tar_text_len(parser->header + PREFIX, PREFIX_LEN);
 
-    memcpy(path, p->header + PREFIX, len);
+    memcpy(path, parser->header + PREFIX, len);
     if (len && path[len - 1] != '/')
         path[len++] = '/';
-    const size_t name = tar_text_len(p->header + NAME, NAME_LEN);
+    const size_t name = tar_text_len(parser->header + NAME, NAME_LEN);
 
-    memcpy(path + len, p->header + NAME, name);
+    memcpy(path + len, parser->header + NAME, name);
     len += name;
     if (!len)
-        return tar_text_set(&p->local.path, ".", 1);
+        return tar_text_set(&parser->local.path, ".", 1);
     while (len && path[len - 1] == '/')
         len--;
-    if (!len && !(p->traits & MKFS_SLASH))
-        return fail(p, -EINVAL, "entry \"/\": mkfs.erofs of this version crashes");
-    return tar_text_set(&p->local.path, path, len);
+    if (!len && !(parser->traits & MKFS_SLASH))
+        return fail(parser, -EINVAL, "entry \"/\": mkfs.erofs of this version crashes");
+    return tar_text_set(&parser->local.path, path, len);
 }
 
 /* The entry's own attributes, then the global ones it does not override. */
-static uint32_t view_xattrs(struct tar_parser *p)
+static uint32_t view_xattrs(struct tar_parser *parser)
 {
     uint32_t count = 0;
 
     for (int global = 0; global < 2; global++) {
-        const struct tar_fields *f = global ? &p->global : &p->local;
+        const struct tar_fields *f = global ? &parser->global : &parser->local;
 
         for (uint32_t i = 0; i < f->attr_count; i++) {
             const struct tar_attr *a = &f->attrs[i];
@@ -137,31 +138,31 @@ static uint32_t view_xattrs(struct tar_parser *p)
                                         a->value_len};
             bool seen = false;
 
-            for (uint32_t j = 0; global && j < p->local.attr_count && !seen; j++)
-                seen = p->view[j].name_len == x.name_len &&
-                       !memcmp(p->view[j].name, x.name, x.name_len);
+            for (uint32_t j = 0; global && j < parser->local.attr_count && !seen; j++)
+                seen = parser->view[j].name_len == x.name_len &&
+                       !memcmp(parser->view[j].name, x.name, x.name_len);
             if (!seen)
-                p->view[count++] = x;
+                parser->view[count++] = x;
         }
     }
     return count;
 }
 
-static void next_header(struct tar_parser *p)
+static void next_header(struct tar_parser *parser)
 {
     /* mkfs.erofs aligns by its own count, which skips data it never read */
-    p->left = -p->offset & (TAR_BLOCK - 1);
-    p->offset += p->left;
-    p->state = PAD;
+    parser->left = -parser->offset & (TAR_BLOCK - 1);
+    parser->offset += parser->left;
+    parser->state = PAD;
 }
 
-static int next_entry(struct tar_parser *p)
+static int next_entry(struct tar_parser *parser)
 {
-    p->zero_block = false;
-    next_header(p);
-    const int ret = tar_fields_inherit(&p->local, &p->global);
+    parser->zero_block = false;
+    next_header(parser);
+    const int ret = tar_fields_inherit(&parser->local, &parser->global);
 
-    return ret ? fail(p, ret, "out of memory") : 0;
+    return ret ? fail(parser, ret, "out of memory") : 0;
 }
 
 static const uint16_t types[] = {
@@ -170,224 +171,226 @@ static const uint16_t types[] = {
 };
 
 /* Everything of an entry that is in its header; hands the entry over. */
-static int give_entry(struct tar_parser *p, uint64_t size)
+static int give_entry(struct tar_parser *parser, uint64_t size)
 {
-    const uint8_t *h = p->header;
-    struct tar_entry e = {.offset = p->entry, .data_offset = p->entry + TAR_BLOCK, .size = size};
-    int64_t mode, uid = p->local.uid, gid = p->local.gid, major, minor;
+    const uint8_t *header = parser->header;
+    struct tar_entry e = {
+        .offset = parser->entry, .data_offset = parser->entry + TAR_BLOCK, .size = size};
+    int64_t mode, uid = parser->local.uid, gid = parser->local.gid, major, minor;
     bool take = false;
     int ret = 0;
 
-    e.mtime = p->local.mtime;
-    e.nsec = p->local.has_mtime ? p->local.nsec : 0;
-    if (!tar_octal(h + MODE, 8, &mode) ||
-        (!p->local.has_uid && !tar_number(h + UID, 8, p->traits, &uid)) ||
-        (!p->local.has_gid && !tar_number(h + GID, 8, p->traits, &gid)) ||
-        (!p->local.has_mtime && !tar_number(h + MTIME, 12, p->traits, &e.mtime)))
-        return fail(p, -EINVAL, "invalid number in a tar header");
+    e.mtime = parser->local.mtime;
+    e.nsec = parser->local.has_mtime ? parser->local.nsec : 0;
+    if (!tar_octal(header + MODE, 8, &mode) ||
+        (!parser->local.has_uid && !tar_number(header + UID, 8, parser->traits, &uid)) ||
+        (!parser->local.has_gid && !tar_number(header + GID, 8, parser->traits, &gid)) ||
+        (!parser->local.has_mtime && !tar_number(header + MTIME, 12, parser->traits, &e.mtime)))
+        return fail(parser, -EINVAL, "invalid number in a tar header");
     e.uid = (uint32_t)uid;
     e.gid = (uint32_t)gid;
-    e.mode = types[p->type] | (uint16_t)(mode & ~TAR_FORMAT);
-    if (p->type == '3' || p->type == '4') {
-        if (!tar_number(h + MAJOR, 8, p->traits, &major) ||
-            !tar_number(h + MINOR, 8, p->traits, &minor)) {
-            if (!p->lossy)
-                return fail(p, -EINVAL,
+    e.mode = types[parser->type] | (uint16_t)(mode & ~TAR_FORMAT);
+    if (parser->type == '3' || parser->type == '4') {
+        if (!tar_number(header + MAJOR, 8, parser->traits, &major) ||
+            !tar_number(header + MINOR, 8, parser->traits, &minor)) {
+            if (!parser->lossy)
+                return fail(parser, -EINVAL,
                             "invalid device number: mkfs.erofs drops the rest of the archive");
-            p->state = END;
+            parser->state = END;
             return 0;
         }
-        e.rdev = tar_device((uint32_t)major, (uint32_t)minor, p->traits);
+        e.rdev = tar_device((uint32_t)major, (uint32_t)minor, parser->traits);
     }
-    if ((p->type == '1' || p->type == '2') && !p->local.link.set)
-        ret =
-            tar_text_set(&p->local.link, (const char *)h + LINK, tar_text_len(h + LINK, NAME_LEN));
+    if ((parser->type == '1' || parser->type == '2') && !parser->local.link.set)
+        ret = tar_text_set(&parser->local.link, (const char *)header + LINK,
+                           tar_text_len(header + LINK, NAME_LEN));
     if (ret)
-        return fail(p, ret, "out of memory");
-    e.hard_link = p->type == '1';
-    e.path = p->local.path.bytes;
-    e.path_len = p->local.path.len;
-    e.link = p->local.link.set ? p->local.link.bytes : "";
-    e.link_len = p->local.link.set ? p->local.link.len : 0;
-    e.xattrs = p->view;
-    e.xattr_count = view_xattrs(p);
-    ret = p->handler.entry(p->handler.ctx, &e, &take);
+        return fail(parser, ret, "out of memory");
+    e.hard_link = parser->type == '1';
+    e.path = parser->local.path.bytes;
+    e.path_len = parser->local.path.len;
+    e.link = parser->local.link.set ? parser->local.link.bytes : "";
+    e.link_len = parser->local.link.set ? parser->local.link.len : 0;
+    e.xattrs = parser->view;
+    e.xattr_count = view_xattrs(parser);
+    ret = parser->handler.entry(parser->handler.ctx, &e, &take);
     if (ret)
-        return fail(p, ret, "refused");
+        return fail(parser, ret, "refused");
     if (take && size) {
-        p->left = size;
-        p->state = DATA;
+        parser->left = size;
+        parser->state = DATA;
         return 0;
     }
-    return next_entry(p);
+    return next_entry(parser);
 }
 
-static int start_extension(struct tar_parser *p, uint64_t size)
+static int start_extension(struct tar_parser *parser, uint64_t size)
 {
-    const bool pax = p->type == 'x' || p->type == 'g';
+    const bool pax = parser->type == 'x' || parser->type == 'g';
 
     if (size > TAR_MAX_HEADER)
-        return fail(p, -E2BIG, "extension header too large");
-    if (!pax && size > GNU_NAME_MAX && (p->type == 'K' || p->traits & MKFS_PAX_LONG))
-        return fail(p, -ENAMETOOLONG, "GNU long name above 4096 bytes");
-    if (size > STREAM_BUFFER && !(p->traits & MKFS_PAX_LONG))
-        return fail(p, -E2BIG,
+        return fail(parser, -E2BIG, "extension header too large");
+    if (!pax && size > GNU_NAME_MAX && (parser->type == 'K' || parser->traits & MKFS_PAX_LONG))
+        return fail(parser, -ENAMETOOLONG, "GNU long name above 4096 bytes");
+    if (size > STREAM_BUFFER && !(parser->traits & MKFS_PAX_LONG))
+        return fail(parser, -E2BIG,
                     "extension header above 32 KiB: mkfs.erofs of this version garbles it");
-    const int ret = grow(&p->extension, &p->extension_cap, size + 1, 1);
+    const int ret = grow(&parser->extension, &parser->extension_cap, size + 1, 1);
 
     if (ret)
-        return fail(p, ret, "out of memory");
-    p->left = size;
-    p->have = 0;
-    p->state = EXTENSION;
+        return fail(parser, ret, "out of memory");
+    parser->left = size;
+    parser->have = 0;
+    parser->state = EXTENSION;
     return 0;
 }
 
-static int end_extension(struct tar_parser *p)
+static int end_extension(struct tar_parser *parser)
 {
     const char *reason = "path too long";
-    char *bytes = p->extension;
+    char *bytes = parser->extension;
     int ret;
 
-    bytes[p->have] = '\0';
-    if (p->type == 'L' || p->type == 'K') {
+    bytes[parser->have] = '\0';
+    if (parser->type == 'L' || parser->type == 'K') {
         const size_t len = strlen(bytes);
 
         ret = len > TAR_MAX_PATH
                   ? -ENAMETOOLONG
-                  : tar_text_set(p->type == 'L' ? &p->local.path : &p->local.link, bytes, len);
+                  : tar_text_set(parser->type == 'L' ? &parser->local.path : &parser->local.link,
+                                 bytes, len);
     } else {
-        struct tar_fields *f = p->type == 'g' ? &p->global : &p->local;
+        struct tar_fields *f = parser->type == 'g' ? &parser->global : &parser->local;
 
-        ret = tar_pax_parse(f, p->traits, p->lossy, bytes, p->have, &reason);
+        ret = tar_pax_parse(f, parser->traits, parser->lossy, bytes, parser->have, &reason);
         /* of a global header only paths reach the entry that follows at once: tarerofs_parse_tar */
-        if (!ret && p->type == 'g' && f->path.set)
-            ret = tar_text_set(&p->local.path, f->path.bytes, f->path.len);
-        if (!ret && p->type == 'g' && f->link.set)
-            ret = tar_text_set(&p->local.link, f->link.bytes, f->link.len);
+        if (!ret && parser->type == 'g' && f->path.set)
+            ret = tar_text_set(&parser->local.path, f->path.bytes, f->path.len);
+        if (!ret && parser->type == 'g' && f->link.set)
+            ret = tar_text_set(&parser->local.link, f->link.bytes, f->link.len);
     }
     if (ret)
-        return fail(p, ret, ret == -ENOMEM ? "out of memory" : reason);
-    next_header(p);
+        return fail(parser, ret, ret == -ENOMEM ? "out of memory" : reason);
+    next_header(parser);
     return 0;
 }
 
-static int parse_header(struct tar_parser *p)
+static int parse_header(struct tar_parser *parser)
 {
-    const uint8_t *h = p->header;
+    const uint8_t *header = parser->header;
     int64_t size;
     int ret;
 
-    p->entry = p->offset;
-    p->offset += TAR_BLOCK;
-    if (!tar_checksum_ok(h)) {
-        if (*h)
-            return fail(p, -EBADMSG, "bad header checksum");
-        if (p->zero_block) {
-            p->state = END;
+    parser->entry = parser->offset;
+    parser->offset += TAR_BLOCK;
+    if (!tar_checksum_ok(header)) {
+        if (*header)
+            return fail(parser, -EBADMSG, "bad header checksum");
+        if (parser->zero_block) {
+            parser->state = END;
             return 0;
         }
-        p->zero_block = true;
-        next_header(p);
+        parser->zero_block = true;
+        next_header(parser);
         return 0;
     }
-    p->type = h[TYPE];
-    if (p->type == 'V') {
-        memcpy(p->volume, h, VOLUME_LEN);
-        next_header(p);
+    parser->type = header[TYPE];
+    if (parser->type == 'V') {
+        memcpy(parser->volume, header, VOLUME_LEN);
+        next_header(parser);
         return 0;
     }
-    if (memcmp(h + MAGIC, "ustar", 5))
-        return fail(p, -EINVAL, "not a ustar header");
-    size = (int64_t)p->local.size;
-    if (!p->local.has_size && !tar_number(h + SIZE, 12, p->traits, &size))
-        return fail(p, -EINVAL, "invalid size in a tar header");
-    if (size < 0 || p->offset > TAR_MAX_SIZE || (uint64_t)size > TAR_MAX_SIZE - p->offset)
-        return fail(p, -EFBIG, "impossible size");
-    p->offset += (uint64_t)size;
-    if (p->type == 'x' || p->type == 'g' || p->type == 'L' || p->type == 'K')
-        return start_extension(p, (uint64_t)size);
-    if (!p->local.path.set && (int8_t)p->type <= '7') {
-        ret = header_path(p);
+    if (memcmp(header + MAGIC, "ustar", 5))
+        return fail(parser, -EINVAL, "not a ustar header");
+    size = (int64_t)parser->local.size;
+    if (!parser->local.has_size && !tar_number(header + SIZE, 12, parser->traits, &size))
+        return fail(parser, -EINVAL, "invalid size in a tar header");
+    if (size < 0 || parser->offset > TAR_MAX_SIZE || (uint64_t)size > TAR_MAX_SIZE - parser->offset)
+        return fail(parser, -EFBIG, "impossible size");
+    parser->offset += (uint64_t)size;
+    if (parser->type == 'x' || parser->type == 'g' || parser->type == 'L' || parser->type == 'K')
+        return start_extension(parser, (uint64_t)size);
+    if (!parser->local.path.set && (int8_t)parser->type <= '7') {
+        ret = header_path(parser);
         if (ret)
-            return fail(p, ret, "out of memory");
+            return fail(parser, ret, "out of memory");
     }
-    if (p->type >= '0' && p->type <= '7')
-        return give_entry(p, (uint64_t)size);
-    if (!p->lossy)
-        return fail(p, -ENOTSUP,
-                    p->type == 'S' ? "GNU sparse file: mkfs.erofs drops it"
-                                   : "unknown entry type: mkfs.erofs drops it");
-    p->left = (uint64_t)size;
-    p->state = SKIP;
+    if (parser->type >= '0' && parser->type <= '7')
+        return give_entry(parser, (uint64_t)size);
+    if (!parser->lossy)
+        return fail(parser, -ENOTSUP,
+                    parser->type == 'S' ? "GNU sparse file: mkfs.erofs drops it"
+                                        : "unknown entry type: mkfs.erofs drops it");
+    parser->left = (uint64_t)size;
+    parser->state = SKIP;
     return 0;
 }
 
 /* The bytes of the current state are complete. */
-static int advance(struct tar_parser *p)
+static int advance(struct tar_parser *parser)
 {
-    switch (p->state) {
+    switch (parser->state) {
     case PAD:
-        p->state = HEADER;
-        p->left = TAR_BLOCK;
-        p->have = 0;
+        parser->state = HEADER;
+        parser->left = TAR_BLOCK;
+        parser->have = 0;
         return 0;
     case HEADER:
-        return parse_header(p);
+        return parse_header(parser);
     case EXTENSION:
-        return end_extension(p);
+        return end_extension(parser);
     case DATA:
     case SKIP:
-        return next_entry(p);
+        return next_entry(parser);
     case END:
         break;
     }
     return 0;
 }
 
-int tar_update(struct tar_parser *p, const uint8_t *bytes, size_t len)
+int tar_update(struct tar_parser *parser, const uint8_t *bytes, size_t len)
 {
-    if (p->error->code)
-        return p->error->code;
-    while (p->state != END) {
-        const size_t n = len < p->left ? len : (size_t)p->left;
+    if (parser->error->code)
+        return parser->error->code;
+    while (parser->state != END) {
+        const size_t n = len < parser->left ? len : (size_t)parser->left;
         int ret = 0;
 
         if (n) {
-            if (p->state == HEADER)
-                memcpy(p->header + p->have, bytes, n);
-            else if (p->state == EXTENSION)
-                memcpy(p->extension + p->have, bytes, n);
-            else if (p->state == DATA)
-                ret = p->handler.data(p->handler.ctx, bytes, n);
+            if (parser->state == HEADER)
+                memcpy(parser->header + parser->have, bytes, n);
+            else if (parser->state == EXTENSION)
+                memcpy(parser->extension + parser->have, bytes, n);
+            else if (parser->state == DATA)
+                ret = parser->handler.data(parser->handler.ctx, bytes, n);
             if (ret)
-                return fail(p, ret, "refused");
-            p->have += n;
-            p->left -= n;
-            p->fed += n;
+                return fail(parser, ret, "refused");
+            parser->have += n;
+            parser->left -= n;
+            parser->fed += n;
             bytes += n;
             len -= n;
         }
-        if (p->left)
+        if (parser->left)
             return 0;
-        ret = advance(p);
+        ret = advance(parser);
         if (ret)
             return ret;
     }
     return 0;
 }
 
-int tar_final(struct tar_parser *p)
+int tar_final(struct tar_parser *parser)
 {
-    const bool between = p->state == HEADER || (p->state == PAD && !p->left);
+    const bool between = parser->state == HEADER || (parser->state == PAD && !parser->left);
 
-    if (p->error->code || p->state == END)
-        return p->error->code;
-    if (between && (!p->have || p->lossy) && p->traits & MKFS_NO_TRAILER) {
-        p->state = END;
+    if (parser->error->code || parser->state == END)
+        return parser->error->code;
+    if (between && (!parser->have || parser->lossy) && parser->traits & MKFS_NO_TRAILER) {
+        parser->state = END;
         return 0;
     }
-    if (between && !p->have)
-        return tar_fail(p->error, -EINVAL, p->fed, "", 0, "no end-of-archive blocks");
-    return tar_fail(p->error, -EINVAL, p->fed, "", 0, "truncated archive");
+    if (between && !parser->have)
+        return tar_fail(parser->error, -EINVAL, parser->fed, "", 0, "no end-of-archive blocks");
+    return tar_fail(parser->error, -EINVAL, parser->fed, "", 0, "truncated archive");
 }

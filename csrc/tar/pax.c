@@ -110,42 +110,42 @@ static long base64_decode(char *s, size_t len, uint32_t traits)
     return (long)out;
 }
 
-static int parse_mtime(struct tar_fields *f, uint32_t traits, const char *value)
+static int parse_mtime(struct tar_fields *fields, uint32_t traits, const char *value)
 {
     long long seconds, digits;
     size_t n = scan_number(value, &seconds);
 
     if (!n)
         return -EINVAL;
-    f->nsec = 0;
+    fields->nsec = 0;
     if (!(traits & MKFS_NSEC_DIGITS)) {
         if (value[n] == '.') {
             if (!scan_number(value + n + 1, &digits))
                 return -EINVAL;
-            f->nsec = (uint32_t)digits; /* ".5" is 5 ns in these versions */
+            fields->nsec = (uint32_t)digits; /* ".5" is 5 ns in these versions */
         }
     } else if (value[n] == '.') {
         unsigned place = 0;
 
         for (n++; value[n] >= '0' && value[n] <= '9'; n++, place++) {
             if (place < 9)
-                f->nsec = f->nsec * 10 + (uint32_t)(value[n] - '0');
+                fields->nsec = fields->nsec * 10 + (uint32_t)(value[n] - '0');
         }
         if (!place || value[n])
             return -EINVAL;
         for (; place < 9; place++)
-            f->nsec *= 10;
-        if (f->nsec && value[0] == '-') {
+            fields->nsec *= 10;
+        if (fields->nsec && value[0] == '-') {
             if (seconds == LLONG_MIN)
                 return -EINVAL;
             seconds--;
-            f->nsec = 1000000000 - f->nsec;
+            fields->nsec = 1000000000 - fields->nsec;
         }
     } else if (value[n]) {
         return -EINVAL;
     }
-    f->mtime = seconds;
-    f->has_mtime = true;
+    fields->mtime = seconds;
+    fields->has_mtime = true;
     return 0;
 }
 
@@ -185,8 +185,8 @@ static int parse_string(struct tar_text *text, uint32_t traits, const char *valu
 }
 
 /* One record: `value` runs to `end`, where a NUL stands in for the newline. */
-static int parse_record(struct tar_fields *f, uint32_t traits, bool lossy, char *key, char *value,
-                        char *end, const char **reason)
+static int parse_record(struct tar_fields *fields, uint32_t traits, bool lossy, char *key,
+                        char *value, char *end, const char **reason)
 {
     static const char schily[] = "SCHILY.xattr.", libarchive[] = "LIBARCHIVE.xattr.",
                       sparse[] = "GNU.sparse.";
@@ -197,38 +197,38 @@ static int parse_record(struct tar_fields *f, uint32_t traits, bool lossy, char 
 #define IS(word) (key_len == sizeof(word) - 1 && !memcmp(key, word, sizeof(word) - 1))
 #define STARTS(word) (key_len >= sizeof(word) - 1 && !memcmp(key, word, sizeof(word) - 1))
     if (IS("path"))
-        return parse_string(&f->path, traits, value, len, true, reason);
+        return parse_string(&fields->path, traits, value, len, true, reason);
     if (IS("linkpath"))
-        return parse_string(&f->link, traits, value, len, false, reason);
+        return parse_string(&fields->link, traits, value, len, false, reason);
     if (IS("mtime")) {
         if (*value || !(traits & MKFS_PAX_EMPTY))
-            return parse_mtime(f, traits, value);
-        f->has_mtime = false;
+            return parse_mtime(fields, traits, value);
+        fields->has_mtime = false;
         return 0;
     }
     if (IS("size")) {
-        ret = parse_whole(traits, value, &f->has_size, &number);
+        ret = parse_whole(traits, value, &fields->has_size, &number);
         if (!ret && (number < 0 || (uint64_t)number > TAR_MAX_SIZE)) {
             *reason = "impossible size in a PAX header";
             return -EFBIG;
         }
-        f->size = (uint64_t)number;
+        fields->size = (uint64_t)number;
         return ret;
     }
     if (IS("uid")) {
-        ret = parse_whole(traits, value, &f->has_uid, &number);
-        f->uid = (uint32_t)number;
+        ret = parse_whole(traits, value, &fields->has_uid, &number);
+        fields->uid = (uint32_t)number;
         return ret;
     }
     if (IS("gid")) {
-        ret = parse_whole(traits, value, &f->has_gid, &number);
-        f->gid = (uint32_t)number;
+        ret = parse_whole(traits, value, &fields->has_gid, &number);
+        fields->gid = (uint32_t)number;
         return ret;
     }
     if (STARTS(schily)) {
         key += sizeof(schily) - 1;
-        return tar_fields_xattr(f, (uint8_t *)key, key_len - (sizeof(schily) - 1), (uint8_t *)value,
-                                len, reason);
+        return tar_fields_xattr(fields, (uint8_t *)key, key_len - (sizeof(schily) - 1),
+                                (uint8_t *)value, len, reason);
     }
     if (STARTS(libarchive)) {
         key += sizeof(libarchive) - 1;
@@ -239,8 +239,8 @@ static int parse_record(struct tar_fields *f, uint32_t traits, bool lossy, char 
             *reason = "bad base64 in a LIBARCHIVE.xattr record";
             return -EINVAL;
         }
-        return tar_fields_xattr(f, (uint8_t *)key, name_len, (uint8_t *)value, (size_t)value_len,
-                                reason);
+        return tar_fields_xattr(fields, (uint8_t *)key, name_len, (uint8_t *)value,
+                                (size_t)value_len, reason);
     }
     if (STARTS(sparse) && !lossy) {
         *reason = "sparse file: mkfs.erofs stores its map and fragments instead of the file";
@@ -251,7 +251,7 @@ static int parse_record(struct tar_fields *f, uint32_t traits, bool lossy, char 
 #undef STARTS
 }
 
-int tar_pax_parse(struct tar_fields *f, uint32_t traits, bool lossy, char *bytes, size_t len,
+int tar_pax_parse(struct tar_fields *fields, uint32_t traits, bool lossy, char *bytes, size_t len,
                   const char **reason)
 {
     char *p = bytes, *const end = bytes + len;
@@ -272,7 +272,7 @@ int tar_pax_parse(struct tar_fields *f, uint32_t traits, bool lossy, char *bytes
 
         if (!value)
             return -EINVAL;
-        const int ret = parse_record(f, traits, lossy, key, value + 1, p - 1, reason);
+        const int ret = parse_record(fields, traits, lossy, key, value + 1, p - 1, reason);
 
         if (ret) {
             if (ret == -E2BIG)

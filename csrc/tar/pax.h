@@ -7,7 +7,7 @@
 #include "fields.h"
 
 /* The records of one header: `len` bytes followed by a NUL. On failure *reason says why. */
-int tar_pax_parse(struct tar_fields *f, uint32_t traits, bool lossy, char *bytes, size_t len,
+int tar_pax_parse(struct tar_fields *fields, uint32_t traits, bool lossy, char *bytes, size_t len,
                   const char **reason);
 
 #endif

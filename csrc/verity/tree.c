@@ -62,15 +62,15 @@ void dmsign_tree_free(dmsign_tree *tree)
     dmsign_block_hash_free(tree->data_hash);
     dmsign_block_hash_free(tree->level_hash);
     free(tree->carry);
-    for (unsigned l = 0; l < MAX_LEVELS; l++)
-        free(tree->level[l].digests);
+    for (unsigned height = 0; height < MAX_LEVELS; height++)
+        free(tree->level[height].digests);
     free(tree);
 }
 
-/* Makes room for `size` more bytes in level l; NULL: no memory. */
-static uint8_t *reserve(dmsign_tree *tree, unsigned l, size_t size)
+/* Makes room for `size` more bytes in the level at `height`; NULL: no memory. */
+static uint8_t *reserve(dmsign_tree *tree, unsigned height, size_t size)
 {
-    struct level *level = &tree->level[l];
+    struct level *level = &tree->level[height];
     size_t capacity = level->capacity;
 
     if (size > SIZE_MAX / 2 - level->size)
@@ -87,29 +87,29 @@ static uint8_t *reserve(dmsign_tree *tree, unsigned l, size_t size)
         level->digests = digests;
         level->capacity = capacity;
     }
-    if (tree->levels <= l)
-        tree->levels = l + 1;
+    if (tree->levels <= height)
+        tree->levels = height + 1;
     return level->digests + level->size;
 }
 
-/* Hashes the complete blocks that wait on level l and, with what they add, on those above. */
-static int hash_up(dmsign_tree *tree, unsigned l, size_t enough, unsigned threads)
+/* Hashes the complete blocks that wait at `height` and, with what they add, on those above. */
+static int hash_up(dmsign_tree *tree, unsigned height, size_t enough, unsigned threads)
 {
-    for (; l < tree->levels; l++) {
-        struct level *level = &tree->level[l];
+    for (; height < tree->levels; height++) {
+        struct level *level = &tree->level[height];
         const size_t waiting = level->size - level->hashed, count = waiting / tree->hash_block_size;
         uint8_t *above;
         int error;
 
         if (!count || waiting < enough)
             continue;
-        if (l + 1 == MAX_LEVELS || !(above = reserve(tree, l + 1, count * DIGEST_SIZE)))
+        if (height + 1 == MAX_LEVELS || !(above = reserve(tree, height + 1, count * DIGEST_SIZE)))
             return -ENOMEM;
         error = dmsign_hash_blocks(tree->level_hash, level->digests + level->hashed, count, above,
                                    threads);
         if (error)
             return error;
-        tree->level[l + 1].size += count * DIGEST_SIZE;
+        tree->level[height + 1].size += count * DIGEST_SIZE;
         level->hashed += count * tree->hash_block_size;
     }
     return 0;
@@ -203,13 +203,13 @@ int dmsign_tree_update_zeros(dmsign_tree *tree, size_t count)
 
     memcpy(digest, block_hash_zero_digest(tree->data_hash), DIGEST_SIZE);
     /* The same digest many times makes the same hash block many times: it is hashed once. */
-    for (unsigned l = 0; !error && count; l++) {
-        struct level *level = &tree->level[l];
+    for (unsigned height = 0; !error && count; height++) {
+        struct level *level = &tree->level[height];
         size_t used, full;
         uint8_t *to;
 
-        if (l == MAX_LEVELS || count > SIZE_MAX / 2 / DIGEST_SIZE ||
-            !(to = reserve(tree, l, count * DIGEST_SIZE)))
+        if (height == MAX_LEVELS || count > SIZE_MAX / 2 / DIGEST_SIZE ||
+            !(to = reserve(tree, height, count * DIGEST_SIZE)))
             return -ENOMEM;
         fill(to, digest, count);
         used = level->size / DIGEST_SIZE % per_block; /* in the block that is begun */
@@ -220,7 +220,7 @@ int dmsign_tree_update_zeros(dmsign_tree *tree, size_t count)
         }
         if (!used) {
             /* What waits goes up before what is added after it. */
-            error = hash_up(tree, l, 0, 1);
+            error = hash_up(tree, height, 0, 1);
             full = count / per_block;
             level->size += count * DIGEST_SIZE;
             if (full)
@@ -258,25 +258,25 @@ int dmsign_tree_final(dmsign_tree *tree, uint8_t *root_hash, unsigned threads)
         return error;
     if (!tree->levels)
         return -ENODATA;
-    for (unsigned l = 0; l < tree->levels; l++) {
-        struct level *level = &tree->level[l];
+    for (unsigned height = 0; height < tree->levels; height++) {
+        struct level *level = &tree->level[height];
         size_t partial = level->size % tree->hash_block_size;
         uint8_t *end;
 
         if (level->start + level->size == DIGEST_SIZE) {
             memcpy(root_hash, level->digests, DIGEST_SIZE);
-            tree->levels = l;
+            tree->levels = height;
             return 0;
         }
         if (partial) {
             size_t padding = tree->hash_block_size - partial;
 
-            if (!(end = reserve(tree, l, padding)))
+            if (!(end = reserve(tree, height, padding)))
                 return -ENOMEM;
             memset(end, 0, padding);
             level->size += padding;
         }
-        error = hash_up(tree, l, 0, threads);
+        error = hash_up(tree, height, 0, threads);
         if (error)
             return error;
     }
@@ -288,9 +288,10 @@ unsigned dmsign_tree_levels(const dmsign_tree *tree)
     return tree->levels;
 }
 
-const uint8_t *dmsign_tree_level(const dmsign_tree *tree, unsigned l, uint64_t *start, size_t *size)
+const uint8_t *dmsign_tree_level(const dmsign_tree *tree, unsigned height, uint64_t *start,
+                                 size_t *size)
 {
-    const struct level *level = &tree->level[l];
+    const struct level *level = &tree->level[height];
 
     *start = level->start;
     *size = level->hashed;
@@ -299,8 +300,8 @@ const uint8_t *dmsign_tree_level(const dmsign_tree *tree, unsigned l, uint64_t *
 
 void dmsign_tree_drain(dmsign_tree *tree)
 {
-    for (unsigned l = 0; l < tree->levels; l++) {
-        struct level *level = &tree->level[l];
+    for (unsigned height = 0; height < tree->levels; height++) {
+        struct level *level = &tree->level[height];
 
         if (!level->hashed)
             continue;
