@@ -11,4 +11,5 @@ PAGE = Path(__file__).resolve().parents[1] / "docs/notation-differences.md"
 def differences(section: str) -> set[str]:
     """Return the cases that the table of that section names."""
     (text,) = re.findall(rf"^## {section}\n(.*?)(?=^## |\Z)", PAGE.read_text(), re.M | re.S)
-    return set(re.findall(r"^\| `([^`]+)` \|", text, re.MULTILINE))
+    cells = re.findall(r"^\| (`[^|]+) \|", text, re.MULTILINE)
+    return {name for cell in cells for name in re.findall(r"`([^`]+)`", cell)}

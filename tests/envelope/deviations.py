@@ -315,6 +315,9 @@ def eku(*usages, critical=False):
     return (x509.ExtendedKeyUsage(list(usages)), critical)
 
 
+UNKNOWN = x509.UnrecognizedExtension(x509.ObjectIdentifier("1.2.3.4"), b"\x05\0")
+ACME = x509.Name([x509.NameAttribute(x509.NameOID.ORGANIZATION_NAME, "Acme")])
+NARROW = x509.NameConstraints([x509.DirectoryName(ACME)], None)
 ROOT = make_root()
 BY_OPTIONAL = make_intermediate(
     ROOT, "bc", ca=None, extensions=((x509.BasicConstraints(True, None), False),)
@@ -374,6 +377,21 @@ CERTIFICATES = [
         "ca-key-of-1024-bits",
         "too small",
         make_leaf(make_intermediate(ROOT, "weak", key="RSA-1024")),
+    ),
+    case(
+        "leaf-critical-extension",
+        "critical extension 1.2.3.4",
+        make_leaf(ROOT, "critical", extensions=((UNKNOWN, True),)),
+    ),
+    case(
+        "ca-critical-extension",
+        "critical extension 1.2.3.4",
+        make_leaf(make_intermediate(ROOT, "critical ca", extensions=((UNKNOWN, True),))),
+    ),
+    case(
+        "ca-name-constraints",
+        "not among those permitted",
+        make_leaf(make_intermediate(ROOT, "narrow", extensions=((NARROW, True),))),
     ),
     case("leaf-key-of-2560-bits", "no support for a key", make_leaf(ROOT, "odd", key="RSA-2560")),
     case(

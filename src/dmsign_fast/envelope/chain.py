@@ -1,8 +1,9 @@
 """The certificates that the Notary Project allows in a chain (signature specification).
 
 "Certificate requirements" are the same for the chain of a signer and that of a timestamp authority
-but for the extended key usage. They hold whatever is trusted, and leave every other extension
-aside. We also hold each issuer's key to the sizes of the leaf's.
+but for the extended key usage. They hold whatever is trusted. We also hold each issuer's key to
+the sizes of the leaf's, and the chain to RFC 5280, section 6: name constraints, and no critical
+extension that is not processed. notation leaves both aside.
 """
 
 from __future__ import annotations
@@ -15,7 +16,9 @@ from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.x509.oid import ExtendedKeyUsageOID as Usage
+from cryptography.x509.oid import ExtensionOID as Extension
 
+from dmsign_fast.envelope.name_constraints import name_constraint_problem
 from dmsign_fast.errors import SigningError
 from dmsign_fast.signing.certificates import (
     extension,
@@ -45,6 +48,19 @@ _OTHER_USAGES = (
     "key_cert_sign",
     "crl_sign",
 )
+# Critical or not, these are processed: policies are free here, so that none of them can fail but
+# policy constraints, which are refused.
+_PROCESSED = {
+    Extension.BASIC_CONSTRAINTS,
+    Extension.KEY_USAGE,
+    Extension.EXTENDED_KEY_USAGE,
+    Extension.NAME_CONSTRAINTS,
+    Extension.SUBJECT_ALTERNATIVE_NAME,
+    Extension.CRL_DISTRIBUTION_POINTS,
+    Extension.CERTIFICATE_POLICIES,
+    Extension.POLICY_MAPPINGS,
+    Extension.INHIBIT_ANY_POLICY,
+}
 
 
 class Purpose(StrEnum):
@@ -88,6 +104,14 @@ def _problems(chain: Sequence[x509.Certificate], purpose: Purpose) -> Iterator[s
                     f"{name_of(issuer)} is next in the chain and did not issue "
                     f"{name_of(certificate)}"
                 )
+        for one in certificate.extensions:
+            if one.critical and one.oid not in _PROCESSED:
+                yield (
+                    f"{name_of(certificate)} has the critical extension {one.oid.dotted_string}, "
+                    "which is not processed here"
+                )
+    if (problem := name_constraint_problem(chain)) is not None:
+        yield problem
     yield from _leaf_problems(chain[0], purpose)
     for below, issuer in enumerate(chain[1:]):
         yield from _issuer_problems(issuer, below, purpose)
