@@ -4,6 +4,7 @@ import ast
 import doctest
 import importlib
 import pkgutil
+import re
 import sys
 from pathlib import Path
 
@@ -202,3 +203,47 @@ def test_the_version_is_that_of_the_distribution():
 
 def test_the_package_is_typed():
     assert (HOME / "py.typed").exists()
+
+
+ROOT = HOME.parent.parent
+PAGE = ROOT / "docs" / "architecture.md"
+FUNCTIONS = "".join(path.read_text() for path in ROOT.glob("csrc/**/*.[ch]"))
+
+
+def named_in_the_architecture():
+    before, house, after = PAGE.read_text().split("```", 2)
+    top = ""
+    for line in house.strip().splitlines():
+        if name := re.match(r"  (\S+)", line):
+            yield f"{top}{name[1]}".removeprefix("src/dmsign_fast/")
+        else:
+            top = line.split()[0]
+            yield top
+    yield from re.findall("`([^`]+)`", before + after)
+
+
+def exists(name):
+    """Whether a path, a Python name or a C function is there; None for what is none of them."""
+    if re.fullmatch(r"[\w./-]+/[\w.-]*|\w+\.(py|h|md)", name):
+        return any((base / name).exists() for base in (ROOT, HOME, ROOT / "csrc"))
+    if re.fullmatch(r"[a-z_]+(\.\w+)+", name) and part(f"dmsign_fast.{name}") in MAY_IMPORT:
+        try:
+            return pkgutil.resolve_name(f"dmsign_fast.{name}") is not None
+        except (AttributeError, ImportError):
+            return False
+    if found := re.fullmatch(r"(\w+)\(\)", name):
+        return bool(re.search(rf"^\w[\w *]*\b{found[1]}\(", FUNCTIONS, re.MULTILINE))
+    return None
+
+
+def test_the_map_of_the_house_names_what_exists():
+    names = {name: exists(name) for name in named_in_the_architecture() if name != "./"}
+    assert [name for name, there in names.items() if there is False] == []
+    assert sum(there is not None for there in names.values()) > 90
+    assert exists("erofs/nowhere.py") is exists("oci.store.nothing") is exists("nothing()") is False
+
+
+def test_the_pages_link_to_pages():
+    for page in (ROOT / "README.md", *ROOT.glob("docs/*.md")):
+        for target in re.findall(r"\]\(([\w./-]+\.md)\)", page.read_text()):
+            assert (page.parent / target).exists(), f"{page.name} links to {target}"
