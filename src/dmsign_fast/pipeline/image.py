@@ -8,19 +8,26 @@ from typing import TYPE_CHECKING
 from dmsign_fast.errors import FormatError, NotFoundError, ParameterError
 from dmsign_fast.oci.descriptor import Digest
 from dmsign_fast.oci.manifest import Index, Manifest
-from dmsign_fast.pipeline.layers import Expected, hash_layer
+from dmsign_fast.pipeline.layers import Expected, hash_layer_by
 from dmsign_fast.strict_json import Members, read_object
 
 if TYPE_CHECKING:
     import threading
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Sequence
 
     from dmsign_fast.erofs.recipe import Recipe
     from dmsign_fast.oci.descriptor import Descriptor
     from dmsign_fast.oci.store import Store
     from dmsign_fast.pipeline.layers import Conversion, HashedLayer
 
-__all__ = ["ImageLayer", "hash_image_layer", "image_layers", "is_image", "manifests_of"]
+__all__ = [
+    "ImageLayer",
+    "hash_image_layer",
+    "hash_image_layer_by",
+    "image_layers",
+    "is_image",
+    "manifests_of",
+]
 
 _CONFIG_LIMIT = 16 << 20
 _CONFIG_TYPES = (
@@ -149,6 +156,22 @@ def hash_image_layer(
     stop: threading.Event | None = None,
 ) -> HashedLayer:
     """Fetch a layer, check it and hash its EROFS image, all at once; errors as hash_layer."""
+    (hashed,) = hash_image_layer_by(
+        store, layer, [recipe], conversion, progress=progress, stop=stop
+    )
+    return hashed
+
+
+def hash_image_layer_by(
+    store: Store,
+    layer: ImageLayer,
+    recipes: Sequence[Recipe],
+    conversion: Conversion,
+    *,
+    progress: Callable[[int], object] = lambda _: None,
+    stop: threading.Event | None = None,
+) -> list[HashedLayer]:
+    """As hash_image_layer, by several recipes in one pass; see hash_layer_by."""
     from dmsign_fast.erofs.image_hasher import no_hash_area
 
     described = layer.descriptor
@@ -161,9 +184,9 @@ def hash_image_layer(
     )
     stored = store.fetch(described)
     try:
-        return hash_layer(
+        return hash_layer_by(
             stored,
-            recipe,
+            recipes,
             expected,
             conversion,
             hash_area=no_hash_area,

@@ -23,7 +23,7 @@ from dmsign_fast.outputs import storage_errors
 from dmsign_fast.pipeline.side_by_side import BUFFERS, side_by_side
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator, Sequence
     from pathlib import Path
 
     from typing_extensions import Buffer
@@ -31,7 +31,15 @@ if TYPE_CHECKING:
     from dmsign_fast.erofs.image_hasher import HashArea, HashedImage, ImageHasher
     from dmsign_fast.erofs.mkfs import MkfsErofs
 
-__all__ = ["CONVERTERS", "Conversion", "Expected", "HashedLayer", "hash_layer", "read_pieces"]
+__all__ = [
+    "CONVERTERS",
+    "Conversion",
+    "Expected",
+    "HashedLayer",
+    "hash_layer",
+    "hash_layer_by",
+    "read_pieces",
+]
 
 CONVERTERS = ("native", "mkfs", "both")
 
@@ -273,14 +281,43 @@ def hash_layer(
         ParameterError: it is larger than allowed, or of a kind that is not supported.
         StorageError: something cannot be read or written.
     """
+    (hashed,) = hash_layer_by(
+        stream,
+        [recipe],
+        expected,
+        conversion,
+        image=image,
+        hash_area=hash_area,
+        progress=progress,
+        stop=stop,
+    )
+    return hashed
+
+
+def hash_layer_by(
+    stream: BinaryIO | Iterable[Buffer],
+    recipes: Sequence[Recipe],
+    expected: Expected | None = None,
+    conversion: Conversion | None = None,
+    *,
+    image: int | None = None,
+    hash_area: HashArea | None = None,
+    progress: Callable[[int], object] = lambda _: None,
+    stop: threading.Event | None = None,
+) -> list[HashedLayer]:
+    """As hash_layer, by several recipes in one pass; the results have their order.
+
+    ``image`` and ``hash_area`` are for one recipe alone.
+    """
     expected = expected or Expected()
     conversion = conversion or Conversion()
     head, pieces = _begin(_pieces(stream), _HEAD)
     compression = compression_of(head, expected.media_type)
     plain = compression is Compression.NONE
-    wanted = recipe.uuid is UuidRule.DIGEST and not expected.checked
+    rules = {recipe.uuid for recipe in recipes}
+    wanted = UuidRule.DIGEST in rules and not expected.checked
     blob = _Digest("digest", None if expected.checked else expected.digest, wanted=wanted)
-    tar = _Digest("diff ID", expected.diff_id, wanted=recipe.uuid is UuidRule.DIFF_ID)
+    tar = _Digest("diff ID", expected.diff_id, wanted=UuidRule.DIFF_ID in rules)
 
     if plain:
         tar.share(blob)
@@ -302,9 +339,12 @@ def hash_layer(
             limit = conversion.max_layer_size
             head, unpacked = _begin(decompress(stored, compression, limit=limit, **sizes), _HEAD)
             native_image = is_erofs(expected.media_type, head)
-            hasher = _hasher(conversion, recipe, native_image=native_image, image=image)
-            opened.callback(hasher.close)
-            put = stages.enter_context(side_by_side(hasher.update, *tar.consumers))
+            hashers = []
+            for recipe in recipes:
+                hashers.append(_hasher(conversion, recipe, native_image=native_image, image=image))
+                opened.callback(hashers[-1].close)
+            updates = [hasher.update for hasher in hashers]
+            put = stages.enter_context(side_by_side(*updates, *tar.consumers))
             for piece in unpacked:
                 put(piece)
                 tar.add(memoryview(piece).nbytes, None)
@@ -314,5 +354,8 @@ def hash_layer(
             )
         digest = expected.digest if expected.checked else blob.check()
         diff_id = tar.check()
-        hashed = hasher.finalize(digest=digest, diff_id=diff_id, hash_area=hash_area)
-    return HashedLayer(digest, diff_id, blob.size, tar.size, compression, hashed)
+        hashed = [
+            hasher.finalize(digest=digest, diff_id=diff_id, hash_area=hash_area)
+            for hasher in hashers
+        ]
+    return [HashedLayer(digest, diff_id, blob.size, tar.size, compression, one) for one in hashed]
