@@ -13,12 +13,15 @@ from dmsign_fast.cli.output import print_json, print_line, work
 from dmsign_fast.cli.stores import add_image_options, open_image, repository_of
 from dmsign_fast.cli.verity.options import whole_number
 from dmsign_fast.errors import ParameterError, UnsignedError, VerificationError
+from dmsign_fast.pipeline.strangers import MAX_SIGNATURES
 
 if TYPE_CHECKING:
     from dmsign_fast.pipeline.verify_image import ImageVerdict, ReferrerVerdict, VerifyOptions
     from dmsign_fast.trust.verdict import Trust
 
 __all__ = ["EXAMPLES", "HELP", "add_arguments", "run"]
+
+_MOST_REFUSED = 20
 
 HELP = "verify the signatures of an image's layers and manifest"
 EXAMPLES = """\
@@ -51,6 +54,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     what("--deep", action="store_true", help="make the root hashes again from the layers")
     what("--no-dm-verity", action="store_true", help="the layers need no signatures")
     what("--no-manifest-signature", action="store_true", help="the manifest needs none")
+    what(
+        "--require-bound",
+        action="store_true",
+        help="a signature of the manifest must bind the root hashes of the layers",
+    )
+    what(
+        "--max-signatures",
+        type=whole_number,
+        default=MAX_SIGNATURES,
+        metavar="N",
+        help=f"referrers of a manifest to judge; default: {MAX_SIGNATURES}",
+    )
     what("--jobs", type=whole_number, default=2, metavar="N", help="layers at a time; default: 2")
     add_layer_options(parser)
 
@@ -88,6 +103,8 @@ def _options(args: argparse.Namespace) -> VerifyOptions:
         recipe=recipe(args),
         dm_verity=not args.no_dm_verity,
         manifest_signature=not args.no_manifest_signature,
+        require_bound=args.require_bound,
+        max_signatures=args.max_signatures,
         user_metadata=dict(args.user_metadata),
         revocation=fetch_revocation if args.revocation else None,
         deep=args.deep,
@@ -112,7 +129,8 @@ def _print_referrer(one: ReferrerVerdict) -> None:
 
 
 def _json(verdict: ImageVerdict) -> dict[str, object]:
-    return {"verified": verdict.verified, "missing": verdict.missing} | dataclasses.asdict(verdict)
+    known = {"verified": verdict.verified, "missing": verdict.missing, "bound": verdict.bound}
+    return known | dataclasses.asdict(verdict)
 
 
 def _print_image(name: str, verdict: ImageVerdict) -> None:
@@ -122,8 +140,15 @@ def _print_image(name: str, verdict: ImageVerdict) -> None:
         print_line(f"Successfully verified signature for {name}@{verdict.manifest}")
     else:
         print_line(f"Not verified: {name}@{verdict.manifest}")
+    refused = 0
     for one in verdict.referrers:
-        _print_referrer(one)
+        refused += not one.accepted
+        if one.accepted or refused <= _MOST_REFUSED:  # strangers may push any number
+            _print_referrer(one)
+    if refused > _MOST_REFUSED:
+        print_line(f"  and {refused - _MOST_REFUSED} more that are refused")
+    if verdict.unjudged:
+        print_line(f"  and {verdict.unjudged} more, not looked at: see --max-signatures")
 
 
 def run(args: argparse.Namespace) -> int:
@@ -153,4 +178,5 @@ def run(args: argparse.Namespace) -> int:
     )
     if not any(verdict.referrers for verdict in verdicts):
         raise UnsignedError(f"{name}@{bad.manifest} has no {missing}: nothing to verify")
-    raise VerificationError(f"no {missing} of {name}@{bad.manifest} is valid and trusted")
+    more = f"; {bad.unjudged} were not looked at: raise --max-signatures" if bad.unjudged else ""
+    raise VerificationError(f"no {missing} of {name}@{bad.manifest} is valid and trusted{more}")

@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING
 from dmsign_fast.envelope.notary import check_envelope, parse_envelope
 from dmsign_fast.envelope.pkcs7 import verify_root_hash
 from dmsign_fast.envelope.trust import TrustAnchors
-from dmsign_fast.errors import FormatError, NotFoundError, ParameterError, VerificationError
 from dmsign_fast.oci.manifest import Manifest
 from dmsign_fast.oci.store import refers_to
 from dmsign_fast.pipeline.artifact import NOTARY_TYPE, fetch_blob, read_dm_verity, recipe_of
 from dmsign_fast.pipeline.binding import ROOT_HASHES
 from dmsign_fast.pipeline.forms import form_of
+from dmsign_fast.pipeline.strangers import MAX_SIGNATURES, Judgement
 from dmsign_fast.signing.scheme import pkcs7_scheme
 
 if TYPE_CHECKING:
@@ -100,11 +100,9 @@ def _find(
     same: Callable[[Manifest], bool],
 ) -> Descriptor | None:
     """The first of the referrers that is the same; what is broken, gone or foreign is none."""
-    for descriptor in known:
-        try:
+    for descriptor in known[:MAX_SIGNATURES]:
+        with Judgement():
             manifest = store.fetch_manifest(descriptor)
             if isinstance(manifest, Manifest) and refers_to(manifest, subject) and same(manifest):
                 return manifest.descriptor
-        except (FormatError, VerificationError, NotFoundError, ParameterError):
-            continue
     return None

@@ -6,14 +6,9 @@ import functools
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
-from dmsign_fast.errors import (
-    FormatError,
-    NotFoundError,
-    ParameterError,
-    ProgramError,
-    UnsignedError,
-    VerificationError,
-)
+from cryptography.hazmat.primitives.hashes import SHA256
+
+from dmsign_fast.errors import FormatError, ParameterError, UnsignedError, VerificationError
 from dmsign_fast.oci.manifest import Manifest
 from dmsign_fast.oci.store import refers_to
 from dmsign_fast.pipeline.artifact import (
@@ -24,9 +19,10 @@ from dmsign_fast.pipeline.artifact import (
     recipe_of,
 )
 from dmsign_fast.pipeline.binding import bound_by, digest_of_roots
-from dmsign_fast.pipeline.image import hash_image_layer, image_layers, is_image, manifests_of
-from dmsign_fast.pipeline.jobs import run_all
+from dmsign_fast.pipeline.deep import LayerVerdict, RootHashes
+from dmsign_fast.pipeline.image import is_image, manifests_of
 from dmsign_fast.pipeline.layers import Conversion
+from dmsign_fast.pipeline.strangers import MAX_SIGNATURES, Judgement
 from dmsign_fast.trust.policy import Action, Validation
 from dmsign_fast.trust.verdict import (
     SignatureVerdict,
@@ -36,28 +32,23 @@ from dmsign_fast.trust.verdict import (
 )
 
 if TYPE_CHECKING:
-    import threading
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
 
-    from dmsign_fast.envelope.pkcs7 import VerifiedRootHash
     from dmsign_fast.erofs.recipe import Recipe
     from dmsign_fast.oci.descriptor import Descriptor
     from dmsign_fast.oci.manifest import Index
     from dmsign_fast.oci.store import Store
     from dmsign_fast.pipeline.artifact import LayerSignature
-    from dmsign_fast.pipeline.image import ImageLayer
     from dmsign_fast.trust.revocation import Checker
 
 __all__ = [
     "ImageVerdict",
-    "LayerVerdict",
     "ReferrerVerdict",
     "VerifyOptions",
     "verify_image",
 ]
 
-# What is wrong with one signature. That a store cannot be read is no verdict on anything.
-_UNUSABLE = (FormatError, VerificationError, ParameterError, NotFoundError)
+_THUMBPRINTS = "io.cncf.notary.x509chain.thumbprint#S256"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,7 +59,9 @@ class VerifyOptions:
         trust: whom to believe.
         dm_verity: whether its layers must be signed.
         manifest_signature: whether its manifest must be signed.
+        require_bound: whether a signature of the manifest must bind the root hashes of its layers.
         user_metadata: must be among what was signed with the manifest.
+        max_signatures: how many referrers of a manifest are judged.
         revocation: fetches CRLs and OCSP answers; nothing is fetched by default.
         deep: whether the root hashes are made again from the layers.
         recipe: for artifacts that record none.
@@ -82,6 +75,8 @@ class VerifyOptions:
     recipe: Recipe
     dm_verity: bool = True
     manifest_signature: bool = True
+    require_bound: bool = False
+    max_signatures: int = MAX_SIGNATURES
     user_metadata: Mapping[str, str] = field(default_factory=dict)
     revocation: Checker | None = None
     deep: bool = False
@@ -89,26 +84,6 @@ class VerifyOptions:
     recursive: bool = False
     jobs: int = 1
     conversion: Conversion = field(default_factory=Conversion)
-
-
-@dataclass(frozen=True)
-class LayerVerdict:
-    """The signature of one layer.
-
-    Attributes:
-        layer: its digest.
-        root_hash: hex, as the artifact says.
-        signature: by whom, if it holds.
-        recomputed: whether the layer itself gives that root hash; None if it was not asked, or
-            if a signature of the artifact does not hold.
-        problem: what is wrong; None if nothing is.
-    """
-
-    layer: str
-    root_hash: str
-    signature: VerifiedRootHash | None
-    recomputed: bool | None
-    problem: str | None
 
 
 @dataclass(frozen=True)
@@ -147,14 +122,21 @@ class ImageVerdict:
     Attributes:
         manifest: its digest.
         wanted: the kinds of signatures that it needs.
-        referrers: every signature that was found.
+        referrers: every signature that was judged.
         skipped: the trust policy wants no verification of the manifest's signature.
+        unjudged: how many referrers were not looked at, since there are too many.
     """
 
     manifest: str
     wanted: tuple[str, ...]
     referrers: tuple[ReferrerVerdict, ...]
     skipped: bool = False
+    unjudged: int = 0
+
+    @property
+    def bound(self) -> bool:
+        """True if a signature of the manifest binds the root hashes of an accepted artifact."""
+        return any(one.accepted and one.bound for one in self.referrers)
 
     @property
     def missing(self) -> tuple[str, ...]:
@@ -164,7 +146,7 @@ class ImageVerdict:
 
     @property
     def verified(self) -> bool:
-        """Whether there is an accepted signature of every kind that it needs, and of one."""
+        """True if at least one kind is wanted and each wanted kind has an accepted signature."""
         return bool(self.wanted) and not self.missing
 
     @property
@@ -193,6 +175,10 @@ def verify_image(
     """
     if not options.dm_verity and not options.manifest_signature:
         raise ParameterError("neither the layers nor the manifest are to be verified")
+    if options.require_bound and not (options.dm_verity and options.manifest_signature):
+        raise ParameterError(
+            "--require-bound is about signatures of the manifest and of the layers: verify both"
+        )
     if options.revocation:
         options = replace(options, revocation=_once(options.revocation))
     manifests = manifests_of(
@@ -202,7 +188,7 @@ def verify_image(
         manifests = [one for one in manifests if isinstance(one, Manifest)]
     if not manifests:
         raise UnsignedError(f"{reference} lists no manifest, so there are no layers to verify")
-    hashes = _RootHashes(store, options, progress)
+    hashes = RootHashes(store, options.conversion, options.jobs, progress)
     return [_verify_one(store, manifest, options, hashes) for manifest in manifests]
 
 
@@ -212,7 +198,7 @@ def _once(check: Checker) -> Checker:
 
 
 def _verify_one(
-    store: Store, manifest: Manifest | Index, options: VerifyOptions, hashes: _RootHashes
+    store: Store, manifest: Manifest | Index, options: VerifyOptions, hashes: RootHashes
 ) -> ImageVerdict:
     skipped = (
         options.manifest_signature and options.trust.actions[Validation.INTEGRITY] is Action.SKIP
@@ -226,10 +212,11 @@ def _verify_one(
     subject = manifest.descriptor
     found: dict[str, ReferrerVerdict] = {}
     artifacts = []
-    listed = store.referrers(subject)
-    for described in listed:
+    listed = _in_order(store.referrers(subject), options.trust)
+    judged, unjudged = listed[: options.max_signatures], listed[options.max_signatures :]
+    for described in judged:
         kind = kind_of_type(described.artifact_type)  # as the store says, until the manifest does
-        try:
+        with Judgement() as judgement:
             referrer = store.fetch_manifest(described)
             kind = kind_of(referrer)
             if kind not in wanted or not isinstance(referrer, Manifest):
@@ -240,23 +227,42 @@ def _verify_one(
                 found[described.digest] = _judge_notary(store, referrer, subject, options)
             else:
                 artifacts.append(referrer)
-        except _UNUSABLE as error:
-            if kind in wanted:
-                found[described.digest] = _refused(described, kind, error)
+        if kind in wanted and judgement.flaw is not None:
+            found[described.digest] = _refused(described, kind, judgement.flaw)
     # the root hashes that signers of the manifest stand for; if there are any, only those count
     bound = {one.root_hashes for one in found.values() if one.root_hashes}
+    if unjudged:  # among them may be the signature that binds
+        options = replace(options, require_bound=True)
     for referrer in artifacts:
         digest = referrer.descriptor.digest
-        try:
+        with Judgement() as judgement:
             found[digest] = _judge_layers(store, referrer, manifest, options, hashes, bound)
-        except _UNUSABLE as error:
-            found[digest] = _refused(referrer.descriptor, "dm-verity", error)
-    in_order = tuple(found[one.digest] for one in listed if one.digest in found)
-    return ImageVerdict(subject.digest, tuple(wanted), in_order, skipped)
+        if judgement.flaw is not None:
+            found[digest] = _refused(referrer.descriptor, "dm-verity", judgement.flaw)
+    in_order = tuple(found[one.digest] for one in judged if one.digest in found)
+    return ImageVerdict(subject.digest, tuple(wanted), in_order, skipped, len(unjudged))
 
 
-def _refused(described: Descriptor, kind: str, error: Exception) -> ReferrerVerdict:
-    return ReferrerVerdict(described.digest, kind, False, str(error))
+def _in_order(listed: Sequence[Descriptor], trust: Trust) -> list[Descriptor]:
+    """Return the referrers, those first that are listed as signatures of a trusted signer.
+
+    What a list says proves nothing: who pushes many can copy it. The order brings the right
+    signatures before those of other signers and before what is no signature.
+    """
+    names = [one.fingerprint(SHA256()).hex() for one in trust.certificates]
+
+    def place(described: Descriptor) -> int:
+        kind = kind_of_type(described.artifact_type)
+        said = described.annotations.get(_THUMBPRINTS, "")
+        if kind == "dm-verity" or (kind == "notary" and any(name in said for name in names)):
+            return 0
+        return 1 if kind else 2
+
+    return sorted(listed, key=place)
+
+
+def _refused(described: Descriptor, kind: str, problem: str) -> ReferrerVerdict:
+    return ReferrerVerdict(described.digest, kind, False, problem)
 
 
 def _judge_notary(
@@ -288,7 +294,7 @@ def _judge_layers(
     referrer: Manifest,
     manifest: Manifest | Index,
     options: VerifyOptions,
-    hashes: _RootHashes,
+    hashes: RootHashes,
     bound: set[str],
 ) -> ReferrerVerdict:
     assert isinstance(manifest, Manifest)  # noqa: S101
@@ -307,6 +313,8 @@ def _judge_layers(
             "the signature of the manifest binds the layers to other root hashes, or to another "
             "recipe"
         )
+    elif options.require_bound and not bound:
+        bad.append("no signature of the manifest that counts binds the layers to root hashes")
     return ReferrerVerdict(
         referrer.descriptor.digest,
         "dm-verity",
@@ -320,77 +328,9 @@ def _judge_layers(
 
 
 def _judge_layer(one: LayerSignature, options: VerifyOptions) -> LayerVerdict:
-    verdict, problem = None, None
-    try:
+    verdict = None
+    with Judgement() as judgement:
         verdict = verify_layer_signature(
             one.signature, one.root_hash, options.trust, revocation=options.revocation
         )
-    except _UNUSABLE as error:
-        problem = str(error)
-    return LayerVerdict(one.layer, one.root_hash.hex(), verdict, None, problem)
-
-
-class _RootHashes:
-    """Root hashes of layers by recipe, each made once."""
-
-    def __init__(
-        self, store: Store, options: VerifyOptions, progress: Callable[[int], object]
-    ) -> None:
-        self._store = store
-        self._options = options
-        self._progress = progress
-        self._known: dict[tuple[ImageLayer, str], str] = {}
-
-    def compare(
-        self, manifest: Manifest, signed: list[LayerVerdict], recipe: Recipe
-    ) -> list[LayerVerdict]:
-        """The same, held against the layers themselves; errors as hash_layer."""
-        # two entries of a layer may differ in the diff ID, and then one is wrong
-        layers = list(dict.fromkeys(image_layers(self._store, manifest)))
-        made = dict(zip(layers, self._make(layers, recipe), strict=True))
-        compared = []
-        for one in signed:
-            these = [layer for layer in layers if layer.descriptor.digest == one.layer]
-            wrong = [layer for layer in these if made[layer] != one.root_hash]
-            problem = self._reason(wrong[0], one.root_hash, recipe) if wrong else None
-            compared.append(replace(one, recomputed=not wrong, problem=problem))
-        return compared
-
-    def _make(self, layers: list[ImageLayer], recipe: Recipe) -> list[str]:
-        key = repr(recipe.fields())
-        new = [layer for layer in layers if (layer, key) not in self._known]
-
-        def task(layer: ImageLayer) -> Callable[[threading.Event], str]:
-            return lambda stop: hash_image_layer(
-                self._store,
-                layer,
-                recipe,
-                self._options.conversion,
-                progress=self._progress,
-                stop=stop,
-            ).image.root_hash.hex()
-
-        made = run_all([task(layer) for layer in new], self._options.jobs)
-        self._known |= {(layer, key): one for layer, one in zip(new, made, strict=True)}
-        return [self._known[layer, key] for layer in layers]
-
-    def _reason(self, layer: ImageLayer, root_hash: str, recipe: Recipe) -> str:
-        """Why a layer does not give a root hash: what other recipe does."""
-        for other in recipe.others():
-            try:
-                found = self._make([layer], other)
-            except (FormatError, ParameterError, ProgramError):  # another may convert it
-                continue
-            if found == [root_hash]:
-                return (
-                    f"the root hash is not that of {_name(recipe)} but of {_name(other)}: another "
-                    "recipe or version of mkfs.erofs was used than is recorded"
-                )
-        return (
-            f"the layer does not give this root hash with {_name(recipe)}, nor with any other "
-            "recipe: the signature is of another layer, or of a converter that is not known"
-        )
-
-
-def _name(recipe: Recipe) -> str:
-    return f"{recipe.name}@{recipe.mkfs_version}"
+    return LayerVerdict(one.layer, one.root_hash.hex(), verdict, None, judgement.flaw)

@@ -65,6 +65,11 @@ class Trust:
     identities: tuple[Identity, ...] = ()
     after_cert_expiry: bool = False
 
+    @property
+    def certificates(self) -> tuple[x509.Certificate, ...]:
+        """Every certificate that is trusted for signers."""
+        return self.anchors.certificates if self.anchors else ()
+
 
 @dataclass(frozen=True, slots=True)
 class Finding:
