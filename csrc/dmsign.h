@@ -90,9 +90,10 @@ typedef struct dmsign_layer dmsign_layer;
  * something, instead of failing. hash: of the data's blocks, whose size must divide the image's
  * block size, 512 or 4096; it must outlive the layer; NULL: no digests. seed: of hash tables, to be
  * random. fd: a new file that gets data and tail too, from byte 0 (tar index) or 4096 on, with holes
- * for zeros; -1: none. NULL: unknown version or wrong block size (errno EINVAL), no memory (ENOMEM). */
+ * for zeros; -1: none. head_fd: a new file that gets the head too, from byte 0 on; -1: none.
+ * NULL: unknown version or wrong block size (errno EINVAL), no memory (ENOMEM). */
 dmsign_layer *dmsign_layer_new(const char *mkfs_version, int index, int lossy,
-                               const dmsign_block_hash *hash, uint64_t seed, int fd);
+                               const dmsign_block_hash *hash, uint64_t seed, int fd, int head_fd);
 void dmsign_layer_free(dmsign_layer *layer);
 
 /* More of the tar, in pieces of any size. After an error every call repeats it. */

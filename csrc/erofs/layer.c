@@ -43,8 +43,8 @@ struct dmsign_layer {
     size_t staged;
     struct chunk *first, *last; /* of the leaves */
     struct bytes head_leaves, head;
-    int fd; /* where data goes too, -1: nowhere */
-    uint64_t offset;
+    int fd, head_fd; /* where data and head go too, -1: nowhere */
+    uint64_t offset, head_offset;
     uint64_t head_end; /* metadata that the writer gives below this is the head */
     unsigned threads;
     int write_error;
@@ -64,13 +64,13 @@ static bool all_zero(const uint8_t *bytes, size_t size)
 }
 
 /* Zeros are left out: the file is new, and what was never written reads as zeros. */
-static int write_out(struct dmsign_layer *layer, const uint8_t *bytes, size_t size)
+static int write_out(struct dmsign_layer *layer, int fd, uint64_t *offset, const uint8_t *bytes,
+                     size_t size)
 {
     const bool hole = all_zero(bytes, size);
 
     while (size) {
-        const ssize_t written =
-            hole ? (ssize_t)size : pwrite(layer->fd, bytes, size, (off_t)layer->offset);
+        const ssize_t written = hole ? (ssize_t)size : pwrite(fd, bytes, size, (off_t)*offset);
 
         if (written < 0 && errno == EINTR)
             continue;
@@ -78,7 +78,7 @@ static int write_out(struct dmsign_layer *layer, const uint8_t *bytes, size_t si
             return layer->write_error = written ? -errno : -EIO;
         bytes += written;
         size -= (size_t)written;
-        layer->offset += (uint64_t)written;
+        *offset += (uint64_t)written;
     }
     return 0;
 }
@@ -96,7 +96,7 @@ static int write_noted(struct dmsign_layer *layer)
                       layer->noted[i + run] == first + run * layer->block_size &&
                       all_zero(layer->noted[i + run], layer->block_size) == hole;)
             run++;
-        error = write_out(layer, first, run * layer->block_size);
+        error = write_out(layer, layer->fd, &layer->offset, first, run * layer->block_size);
     }
     return error;
 }
@@ -205,13 +205,15 @@ static int on_meta(void *ctx, uint64_t offset, const uint8_t *bytes, size_t size
             memcpy(layer->head.at + layer->head.size, bytes, head);
         layer->head.size += head;
     }
+    if (!error && layer->head_fd >= 0 && head)
+        error = write_out(layer, layer->head_fd, &layer->head_offset, bytes, head);
     if (!error)
         error = on_data(layer, 0, bytes + head, size - head);
     return error ? error : flush(layer);
 }
 
 dmsign_layer *dmsign_layer_new(const char *mkfs_version, int index, int lossy,
-                               const dmsign_block_hash *hash, uint64_t seed, int fd)
+                               const dmsign_block_hash *hash, uint64_t seed, int fd, int head_fd)
 {
     const struct conversion_options options = {
         .layout = index ? LAYOUT_INDEX : LAYOUT_FULL,
@@ -234,6 +236,7 @@ dmsign_layer *dmsign_layer_new(const char *mkfs_version, int index, int lossy,
     layer->hash = hash;
     layer->block_size = block_size;
     layer->fd = fd;
+    layer->head_fd = head_fd;
     layer->offset = index ? 0 : 4096;
     layer->head_end = index ? UINT64_MAX : 4096;
     layer->stage_memory = malloc(STAGE + 2 * LINE);

@@ -226,7 +226,14 @@ class LayerBuilder:
     """
 
     def __init__(
-        self, mkfs_version: str, *, index: bool, lossy: bool, block_hash: BlockHash | None, fd: int
+        self,
+        mkfs_version: str,
+        *,
+        index: bool,
+        lossy: bool,
+        block_hash: BlockHash | None,
+        fd: int,
+        head_fd: int = -1,
     ) -> None:
         """Begin an image as mkfs.erofs of that version makes it.
 
@@ -236,10 +243,11 @@ class LayerBuilder:
             lossy: go on where mkfs.erofs silently drops something.
             block_hash: of the data's blocks; None for no digests.
             fd: a new file that gets the data too, -1 for none.
+            head_fd: a new file that gets the head too, -1 for none.
         """
         seed = int.from_bytes(os.urandom(8), "little")
         kept = ffi.NULL if block_hash is None else block_hash._hash
-        pointer = lib.dmsign_layer_new(mkfs_version.encode(), index, lossy, kept, seed, fd)
+        pointer = lib.dmsign_layer_new(mkfs_version.encode(), index, lossy, kept, seed, fd, head_fd)
         self._layer = _made(pointer, lib.dmsign_layer_free)
         self._hash = block_hash
 

@@ -7,6 +7,7 @@ import io
 import itertools
 import random
 import subprocess
+import tempfile
 import threading
 from concurrent.futures import CancelledError
 from pathlib import Path
@@ -425,3 +426,16 @@ def test_a_tar_whose_first_file_looks_like_an_image_is_a_tar():
     tar = tar_of(file(b"f", bytes(data)))
     known = hash_layer([tar], OSGUARD, Expected(media_type=OCI))
     assert hash_layer([tar], OSGUARD).image == known.image
+
+
+def test_what_has_no_head_of_its_own():
+    """An EROFS image as it is, and what only mkfs.erofs makes."""
+    erofs = Expected(media_type="application/vnd.erofs.layer.v1")
+    with tempfile.TemporaryFile() as head:
+        options = {"image_head": head.fileno()}
+        with pytest.raises(ParameterError, match="has no tar behind"):
+            hash_layer(io.BytesIO(bytes(4096)), TAR_INDEX, erofs, **options)
+        with pytest.raises(ParameterError, match="our own converter"):
+            hash_layer(
+                io.BytesIO(bytes(4096)), TAR_INDEX, None, Conversion(converter="mkfs"), **options
+            )

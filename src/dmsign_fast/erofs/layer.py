@@ -77,6 +77,7 @@ class LayerHasher(ImageHasher):
         lossy: bool = False,
         memory: int = 1 << 30,
         image: int | None = None,
+        head: int | None = None,
     ) -> None:
         """Begin a layer.
 
@@ -87,6 +88,8 @@ class LayerHasher(ImageHasher):
             memory: bytes of digests that are kept before they go to a temporary file.
             image: a new file, open for reading and writing, that the image is written to, with
                 holes for zeros. It is complete when finalize() returns.
+            head: a new file that what stands before the data is written to: of a tar index all
+                metadata. It is complete before a HashArea is called.
         """
         super().__init__(recipe)
         self.threads = _core.thread_count(threads)
@@ -101,7 +104,7 @@ class LayerHasher(ImageHasher):
         if image is None and not self._streams:
             self._scratch = tempfile.TemporaryFile()  # noqa: SIM115
             image = self._scratch.fileno()
-        self._image = image
+        self._image, self._head = image, head
         block_hash = (
             _core.BlockHash(params.hash_type, params.salt, params.data_block_size)
             if self._streams
@@ -116,6 +119,7 @@ class LayerHasher(ImageHasher):
             lossy=lossy,
             block_hash=block_hash,
             fd=-1 if image is None else image,
+            head_fd=-1 if head is None else head,
         )
 
     def _release(self) -> None:
@@ -137,11 +141,16 @@ class LayerHasher(ImageHasher):
         assert uuid  # noqa: S101
         self._layer.final(uuid.bytes, self.threads)
         image_size, parsed, inodes = self._layer.about()
-        if self.recipe.layout is ImageLayout.TAR_INDEX:
+        layout = self.recipe.layout
+        tar_index = layout is ImageLayout.TAR_INDEX
+        if tar_index:
             self._check_trailing(parsed)
+        if self._head is not None:  # what is zero at its end was never written
+            with storage_errors("write", "the metadata"):
+                os.ftruncate(self._head, image_size if tar_index else layout.block_size)
         if self._image is not None:
             self._write_image(self._image, image_size)
-        if self.recipe.layout is ImageLayout.TAR_INDEX:
+        if tar_index:
             image_size += self._tar_size
         if self._streams:
             tree = self._tree(image_size, hash_area)

@@ -219,8 +219,17 @@ def _begin(pieces: Iterator[Buffer], size: int) -> tuple[bytes, Iterator[Buffer]
 
 
 def _hasher(
-    conversion: Conversion, recipe: Recipe, *, native_image: bool, image: int | None
+    conversion: Conversion,
+    recipe: Recipe,
+    *,
+    native_image: bool,
+    image: int | None,
+    image_head: int | None,
 ) -> ImageHasher:
+    if image_head is not None and native_image:
+        raise ParameterError("a layer that is an EROFS image has no tar behind its metadata")
+    if image_head is not None and conversion.converter == "mkfs":
+        raise ParameterError("only our own converter gives the metadata of a layer by itself")
     if native_image:
         return NativeImageHasher(recipe, threads=conversion.threads, image=image)
     mkfs = conversion.converter == "mkfs"
@@ -233,6 +242,7 @@ def _hasher(
             lossy=conversion.lossy,
             memory=conversion.memory,
             image=image,
+            head=image_head,
         )
     )
     if conversion.converter == "native" and ours:
@@ -258,6 +268,7 @@ def hash_layer(
     conversion: Conversion | None = None,
     *,
     image: int | None = None,
+    image_head: int | None = None,
     hash_area: HashArea | None = None,
     progress: Callable[[int], object] = lambda _: None,
     stop: threading.Event | None = None,
@@ -271,6 +282,8 @@ def hash_layer(
         expected: what the layer should be.
         conversion: how it is converted.
         image: a new file, open for reading and writing, that the image is written to.
+        image_head: a new file that what stands before the image's data is written to; see
+            LayerHasher.
         hash_area: takes the hash blocks as they are finished, instead of the tree; see LayerHasher.
         progress: called with the number of bytes read since its last call.
         stop: once it is set, the work ends with concurrent.futures.CancelledError.
@@ -287,6 +300,7 @@ def hash_layer(
         expected,
         conversion,
         image=image,
+        image_head=image_head,
         hash_area=hash_area,
         progress=progress,
         stop=stop,
@@ -301,13 +315,14 @@ def hash_layer_by(
     conversion: Conversion | None = None,
     *,
     image: int | None = None,
+    image_head: int | None = None,
     hash_area: HashArea | None = None,
     progress: Callable[[int], object] = lambda _: None,
     stop: threading.Event | None = None,
 ) -> list[HashedLayer]:
     """As hash_layer, by several recipes in one pass; the results have their order.
 
-    ``image`` and ``hash_area`` are for one recipe alone.
+    ``image``, ``image_head`` and ``hash_area`` are for one recipe alone.
     """
     expected = expected or Expected()
     conversion = conversion or Conversion()
@@ -341,8 +356,15 @@ def hash_layer_by(
             native_image = is_erofs(expected.media_type, head)
             hashers = []
             for recipe in recipes:
-                hashers.append(_hasher(conversion, recipe, native_image=native_image, image=image))
-                opened.callback(hashers[-1].close)
+                hasher = _hasher(
+                    conversion,
+                    recipe,
+                    native_image=native_image,
+                    image=image,
+                    image_head=image_head,
+                )
+                hashers.append(hasher)
+                opened.callback(hasher.close)
             updates = [hasher.update for hasher in hashers]
             put = stages.enter_context(side_by_side(*updates, *tar.consumers))
             for piece in unpacked:
