@@ -22,7 +22,8 @@ def test_each_recipe_gives_what_it_gives_alone(pack):
     together = hash_layer_by(io.BytesIO(layer), RECIPES)
     alone = [hash_layer(io.BytesIO(layer), recipe) for recipe in RECIPES]
     assert [one.image.root_hash for one in together] == [one.image.root_hash for one in alone]
-    assert len({one.image.root_hash for one in together}) == 4
+    # of a plain tar, the digest is the diff ID, so that two recipes agree
+    assert len({one.image.root_hash for one in together}) == (3 if layer == typical_tar() else 4)
     assert [one.image.recipe for one in together] == RECIPES
     assert together[0].diff_id == alone[2].diff_id
 
