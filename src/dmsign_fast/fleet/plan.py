@@ -12,9 +12,9 @@ from dmsign_fast.envelope.trust import TrustAnchors
 from dmsign_fast.errors import DmsignError
 from dmsign_fast.fleet.places import parse_reference
 from dmsign_fast.fleet.state import FoundImage, Listed, State
-from dmsign_fast.oci.manifest import Index, Manifest
+from dmsign_fast.oci.manifest import Manifest
 from dmsign_fast.pipeline.image import image_layers, is_image, manifests_of
-from dmsign_fast.pipeline.verify_image import VerifyOptions, verify_image
+from dmsign_fast.pipeline.verify_image import VerifyOptions, verify_manifest
 from dmsign_fast.trust.verdict import trust_files
 
 if TYPE_CHECKING:
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from dmsign_fast.erofs.recipe import Recipe
     from dmsign_fast.fleet.places import Places
     from dmsign_fast.fleet.state import FleetState
+    from dmsign_fast.oci.manifest import Index
     from dmsign_fast.oci.store import Store
     from dmsign_fast.pipeline.plan import SignOptions
     from dmsign_fast.signing.signer import Signer
@@ -62,19 +63,17 @@ class SignedBefore:
         layers = options.dm_verity and is_image(manifest)
         if not layers and not options.manifest_signature:
             return True
-        verdicts = verify_image(
+        verdict = verify_manifest(
             store,
-            manifest.descriptor.digest,
+            manifest,
             VerifyOptions(
                 trust=trust_files(TrustAnchors(self.signer.certificate_chain[:1])),
                 recipe=self.recipes[0],
                 dm_verity=layers,
                 manifest_signature=options.manifest_signature,
                 user_metadata=options.user_metadata,
-                recursive=isinstance(manifest, Index),
             ),
         )
-        verdict = next(one for one in verdicts if one.manifest == manifest.descriptor.digest)
         good = [one for one in verdict.referrers if one.accepted]
         notary = [
             one

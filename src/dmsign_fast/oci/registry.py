@@ -49,6 +49,7 @@ __all__ = ["Registry"]
 _ACCEPT = {"Accept": ", ".join(MANIFEST_TYPES)}
 _NO_TYPE = ("", "application/json", "application/octet-stream", "text/plain")
 _MOST_PAGES = 1000
+_CATALOG: Scope = ("registry:catalog:*",)
 _REFERRERS_TAG = re.compile("^sha256-([0-9a-f]{64})$")
 _OURS = "what was to be pushed"
 
@@ -217,6 +218,15 @@ class Registry:
             tags += Members(read_object(answer.body, what), ["name", "tags"], what).texts("tags")
         return list(dict.fromkeys(_REFERRERS_TAG.sub(r"sha256:\1", tag) for tag in tags))
 
+    def repositories(self) -> list[str]:
+        """The repositories of the whole registry, where it tells: many hosted ones do not."""
+        what = f"the list of repositories of {self.registry}"
+        names: list[str] = []
+        for answer in self._pages("/v2/_catalog", "repositories", scope=_CATALOG):
+            members = Members(read_object(answer.body, what), ["repositories"], what)
+            names += members.texts("repositories")
+        return list(dict.fromkeys(names))
+
     def referrers(self, subject: Descriptor, artifact_type: str | None = None) -> list[Descriptor]:
         """What the registry lists, or else the index under the tag for it; see Store."""
         found = self._listed(subject, artifact_type)
@@ -237,13 +247,15 @@ class Registry:
             found = [*(found or ()), *(index.manifests if isinstance(index, Index) else ())]
         return found
 
-    def _pages(self, page: str, what: str, media_type: str | None = None) -> Iterator[Answer]:
+    def _pages(
+        self, page: str, what: str, media_type: str | None = None, scope: Scope | None = None
+    ) -> Iterator[Answer]:
         """A list and its further pages; nothing where there is none, or none of that type."""
         for number in range(_MOST_PAGES):
             answer = self._transport.ask(
                 "GET",
                 page,
-                self._pull,
+                scope or self._pull,
                 (200, 404),
                 headers={"Accept": media_type or "application/json"},
                 limit=MANIFEST_LIMIT,
