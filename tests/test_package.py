@@ -20,6 +20,7 @@ SOURCES = [name for name in MODULES if not name.endswith("._dmsign")]
 # Who may import whom, besides itself; each part is a directory or module of the package.
 MAY_IMPORT = {
     "cli": {
+        "fleet",
         "pipeline",
         "erofs",
         "verity",
@@ -30,6 +31,19 @@ MAY_IMPORT = {
         "node",
         "outputs",
         "strict_json",
+        "_core",
+        "errors",
+        "",
+    },
+    "fleet": {
+        "erofs",
+        "verity",
+        "envelope",
+        "trust",
+        "signing",
+        "oci",
+        "pipeline",
+        "outputs",
         "_core",
         "errors",
         "",

@@ -6,7 +6,12 @@ from dataclasses import replace
 import pytest
 from container_images import push_image, tars
 from helpers_pkcs7 import signer_of
-from oci.conftest import QUICK, connect, no_logins_of_this_machine, serve  # noqa: F401
+from oci.conftest import (  # noqa: F401
+    QUICK,
+    connect,
+    no_logins_of_this_machine,
+    serve,
+)
 from pki import make_intermediate, make_leaf, make_root
 from signed_images import RECIPE
 
@@ -54,8 +59,8 @@ def options(access):
 class Catalogue:
     """A registry of the images, and what is there of them."""
 
-    def __init__(self, server, connect):
-        self.server, self._connect = server, connect
+    def __init__(self, server, opener):
+        self.server, self._connect = server, opener
         contents = tars(5)
         for name, layers in IMAGES.items():
             push_image(self.store(name), "1.0", [contents[number] for number in layers])

@@ -16,11 +16,13 @@ from dmsign_fast.errors import ParameterError
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
+    from dmsign_fast.erofs.recipe import Recipe
     from dmsign_fast.pipeline.plan import Reuse, SignedImage, SignedLayer, SignOptions
 
 __all__ = [
     "add_sign_options",
     "add_timestamp_options",
+    "duration",
     "layer_json",
     "print_layers",
     "print_signed",
@@ -34,7 +36,8 @@ _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 _LONGEST = 36525 * 86400
 
 
-def _duration(text: str) -> timedelta:
+def duration(text: str) -> timedelta:
+    """The type of options such as ``24h``."""
     number, unit = text[:-1], text[-1:]
     if not number.isdecimal() or unit not in _UNITS or not int(number):
         message = f"{text!r} is not a duration: give a number and s, m, h or d, such as 24h"
@@ -46,8 +49,8 @@ def _duration(text: str) -> timedelta:
     return timedelta(seconds=seconds)
 
 
-def add_sign_options(parser: argparse.ArgumentParser) -> None:
-    """What decides the signatures of an image."""
+def add_sign_options(parser: argparse.ArgumentParser, *, fleet: bool = False) -> None:
+    """What decides the signatures of an image, or of a ``fleet``, which has a memory of its own."""
     from dmsign_fast.pipeline.forms import FORMS
 
     names = [form.name for form in FORMS]
@@ -60,10 +63,19 @@ def add_sign_options(parser: argparse.ArgumentParser) -> None:
         default="legacy",
         help="of the manifest's signature; notation finds only the legacy one in OCI layouts",
     )
-    what("--expiry", type=_duration, metavar="24h", help="of the manifest's signature")
+    what("--expiry", type=duration, metavar="24h", help="of the manifest's signature")
     add_user_metadata(what, "signed with the manifest")
     what("--no-dm-verity", action="store_true", help="sign the manifest only")
     what("--no-manifest-signature", action="store_true", help="sign the layers only")
+    if fleet:
+        parser.set_defaults(reuse=False, reuse_from=None, reuse_cert=[], jobs=1, recursive=False)
+    else:
+        _add_reuse_options(what)
+    add_signature_options(parser)
+    add_layer_options(parser, several=fleet)
+
+
+def _add_reuse_options(what: Callable[..., object]) -> None:
     what(
         "--reuse",
         action="store_true",
@@ -79,8 +91,6 @@ def add_sign_options(parser: argparse.ArgumentParser) -> None:
         help="with --reuse: also those that this certificate's key has signed, PEM",
     )
     what("--jobs", type=whole_number, default=2, metavar="N", help="layers at a time; default: 2")
-    add_signature_options(parser)
-    add_layer_options(parser)
 
 
 def add_timestamp_options(parser: argparse.ArgumentParser) -> None:
@@ -118,12 +128,12 @@ def _reuse(args: argparse.Namespace) -> Reuse | None:
     return Reuse(reference=args.reuse_from, certificates=certificates)
 
 
-def sign_options(args: argparse.Namespace) -> SignOptions:
-    """What the options want signed, and how."""
+def sign_options(args: argparse.Namespace, made_by: Recipe | None = None) -> SignOptions:
+    """What the options want signed, and how; ``made_by`` is the recipe that they name."""
     from dmsign_fast.pipeline.plan import SignOptions
 
     return SignOptions(
-        recipe=recipe(args),
+        recipe=made_by or recipe(args),
         form=args.artifact,
         media_type=_MEDIA_TYPES[args.signature_format],
         legacy=args.manifest_form == "legacy",

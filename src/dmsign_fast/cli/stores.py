@@ -16,8 +16,16 @@ if TYPE_CHECKING:
 
     from dmsign_fast.oci.credentials import Credentials
     from dmsign_fast.oci.store import Store
+    from dmsign_fast.oci.transport import Connection
 
-__all__ = ["add_image_options", "add_store_options", "open_image", "repository_of"]
+__all__ = [
+    "add_image_options",
+    "add_store_options",
+    "connection_of",
+    "credentials_of",
+    "open_image",
+    "repository_of",
+]
 
 
 def add_image_options(parser: argparse.ArgumentParser) -> None:
@@ -47,7 +55,8 @@ def add_store_options(parser: argparse.ArgumentParser) -> argparse._ArgumentGrou
     return group
 
 
-def _credentials(args: argparse.Namespace) -> Credentials | None:
+def credentials_of(args: argparse.Namespace) -> Credentials | None:
+    """The login of the options or the environment; None if there is none."""
     password = os.environ.get("NOTATION_PASSWORD")
     username = args.username or os.environ.get("NOTATION_USERNAME")
     if args.password_stdin:
@@ -61,6 +70,18 @@ def _credentials(args: argparse.Namespace) -> Credentials | None:
     from dmsign_fast.oci.credentials import Credentials
 
     return Credentials(username=username, password=password)
+
+
+def connection_of(args: argparse.Namespace) -> Connection:
+    """How the options reach registries."""
+    from dmsign_fast.oci.transport import Connection
+
+    return Connection(
+        plain_http=args.plain_http or None,
+        ca_file=args.ca_file,
+        client_certificate=args.client_cert,
+        client_key=args.client_key,
+    )
 
 
 @contextmanager
@@ -79,16 +100,9 @@ def open_image(args: argparse.Namespace) -> Iterator[tuple[Store, str]]:
         return
     from dmsign_fast.oci.reference import RegistryReference
     from dmsign_fast.oci.registry import Registry
-    from dmsign_fast.oci.transport import Connection
 
     image = RegistryReference.parse(args.reference)
-    connection = Connection(
-        plain_http=args.plain_http or None,
-        ca_file=args.ca_file,
-        client_certificate=args.client_cert,
-        client_key=args.client_key,
-    )
-    with Registry(image, connection, _credentials(args)) as registry:
+    with Registry(image, connection_of(args), credentials_of(args)) as registry:
         yield registry, image.wanted
 
 

@@ -5,6 +5,7 @@ Both are a ``concurrent.futures.Executor``; what else a run needs to know of the
 
 from __future__ import annotations
 
+import importlib.util
 import multiprocessing
 import os
 import queue
@@ -60,7 +61,7 @@ def _serve(pipe: Connection) -> None:
         except EOFError:
             return
         try:
-            answer = (function(*arguments), None)
+            answer: tuple[Any, str | None] = (function(*arguments), None)
         except Exception as error:  # noqa: BLE001
             answer = (None, f"{type(error).__name__}: {error}")
         pipe.send(answer)
@@ -178,18 +179,15 @@ def open_engine(*, scheduler: str | None = None, workers: int | None = None) -> 
         ParameterError: ``scheduler`` without ``distributed``.
         ProgramError: the scheduler cannot be reached, or has no workers.
     """
-    try:
-        import distributed
-    except ImportError:
-        if scheduler:
-            raise ParameterError(
-                "--scheduler needs Dask: pip install 'dmsign-fast[fleet]'"
-            ) from None
-        distributed = None  # type: ignore[assignment]
-    if distributed is None or (scheduler is None and workers is None):
+    have_dask = importlib.util.find_spec("distributed") is not None
+    if scheduler and not have_dask:
+        raise ParameterError("--scheduler needs Dask: pip install 'dmsign-fast[fleet]'")
+    if not have_dask or (scheduler is None and workers is None):
         with local_engine(workers) as engine:
             yield engine
         return
+    import distributed
+
     if scheduler is None:
         # its own certificates, since whoever reaches a scheduler runs what he likes
         with (
@@ -215,19 +213,22 @@ def _dask(client: Client) -> Engine:
     known = workers()
     if not known:
         raise ProgramError(
-            f"the scheduler {client.scheduler.address} has no workers: start some with 'dask worker'"  # type: ignore[union-attr]
+            f"the scheduler {client.scheduler.address} has no workers: start some by 'dask worker'"
         )
 
     def elsewhere(host: str) -> Executor | None:
         others = [address for address, facts in workers().items() if facts["host"] != host]
         if not others:
             return None
-        return client.get_executor(pure=False, workers=others, allow_other_workers=False)
+        executor: Executor = client.get_executor(
+            pure=False, workers=others, allow_other_workers=False
+        )
+        return executor
 
     return Engine(
         client.get_executor(pure=False),
         sum(facts["nthreads"] for facts in known.values()),
-        f"{len(known)} Dask worker(s) of {client.scheduler.address}",  # type: ignore[union-attr]
+        f"{len(known)} Dask worker(s) of {client.scheduler.address}",
         client.dashboard_link or None,
         elsewhere,
         lambda function, *arguments: dict(client.run(function, *arguments, on_error="return")),

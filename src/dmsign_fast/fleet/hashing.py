@@ -152,7 +152,8 @@ class Hashing:
                 f"{__version__}: install the same version",
             )
         if outcome.busy is not None and job.waited < self._limits.patience:
-            return self._again(job, outcome.busy)
+            self._again(job, outcome.busy)
+            return None
         if outcome.failure:
             return job.key, outcome
         if (outcome.digest, outcome.diff_id) != (job.task.digest, job.task.diff_id) or len(

@@ -66,6 +66,11 @@ CREATE TABLE root_hash (
 ) WITHOUT ROWID;
 """
 
+_IMAGE_COLUMNS = (
+    "image.id, reference, place, digest, media_type, size, layers, state, reason, added, seconds"
+)
+
+# Root hashes of another major version are not taken.
 MAJOR_VERSION = int(__version__.partition(".")[0])
 
 
@@ -391,9 +396,9 @@ class FleetState:
                 "AND size = ?",
                 values,
             )
-            places = base.execute("SELECT place FROM location WHERE layer = ?", (number,))
+            rows = base.execute("SELECT place FROM location WHERE layer = ?", (number,))
             self._numbers[one] = number
-            self._located[number] = {place for (place,) in places}
+            self._located[number] = {where for (where,) in rows}
         places = self._located[number]
         if place not in places and len(places) < _MOST_PLACES:
             places.add(place)
@@ -412,7 +417,7 @@ class FleetState:
 
     def layers(self) -> list[LayerRow]:
         """The different layers of images that are planned, the largest first."""
-        needed = set()
+        needed: set[int] = set()
         for (numbers,) in self._rows("SELECT layers FROM image WHERE state = ?", State.PLANNED):
             needed.update(array("I", numbers))
         places: dict[int, list[str]] = {}
@@ -470,13 +475,19 @@ class FleetState:
         where = f" WHERE state IN ({marks})" if states else ""
         with self._errors():
             rows = self._base.execute(
-                "SELECT image.id, reference, place, digest, media_type, size, layers, state, reason, added, seconds "
-                f"FROM image JOIN source ON source.id = source{where} ORDER BY image.id",
+                f"SELECT {_IMAGE_COLUMNS} FROM image JOIN source ON source.id = source{where} "  # noqa: S608
+                "ORDER BY image.id",
                 states,
             )
-            for *described, layers, state, reason, added, seconds in rows:
+            for number, reference, place, digest, kind, size, layers, state, *ended in rows:
+                reason, added, seconds = ended
                 yield ImageRow(
-                    *described,
+                    number,
+                    reference,
+                    place,
+                    digest,
+                    kind,
+                    size,
                     tuple(array("I", layers)),
                     State(state),
                     reason,

@@ -23,7 +23,7 @@ from dmsign_fast.pipeline.layers import Conversion
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-__all__ = ["LayerOutcome", "LayerTask", "run_task", "worker_facts"]
+__all__ = ["LayerOutcome", "LayerTask", "run_task", "worker_facts", "worker_name"]
 
 _VECTOR = bytes(4096)
 

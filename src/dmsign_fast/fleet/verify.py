@@ -153,7 +153,10 @@ class _Check:
         return verdict, _reason(verdict), time.monotonic() - began
 
     def _judge(
-        self, image: ImageRow, found: tuple[ImageVerdict | None, str, float], deep: bool  # noqa: FBT001
+        self,
+        image: ImageRow,
+        found: tuple[ImageVerdict | None, str, float],
+        deep: bool,
     ) -> None:
         verdict, reason, seconds = found
         if verdict is None or not verdict.passed:

@@ -197,7 +197,8 @@ def verify_manifest(
     store: Store, manifest: Manifest | Index, options: VerifyOptions
 ) -> ImageVerdict:
     """Verify a manifest, an index without those in it; see verify_image."""
-    return _verify_one(store, manifest, options, _RootHashes(store, options, lambda _: None))
+    hashes = RootHashes(store, options.conversion, options.jobs, lambda _: None)
+    return _verify_one(store, manifest, options, hashes)
 
 
 def _once(check: Checker) -> Checker:

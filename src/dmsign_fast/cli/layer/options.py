@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from dmsign_fast.erofs.recipe import Recipe
     from dmsign_fast.pipeline.layers import Conversion, HashedLayer
 
-__all__ = ["add_layer_options", "conversion", "layer_json", "recipe", "total_size"]
+__all__ = ["add_layer_options", "conversion", "layer_json", "recipe", "recipes", "total_size"]
 
 _UNITS = {"": 0, "K": 10, "M": 20, "G": 30, "T": 40}
 
@@ -28,8 +28,8 @@ def _size(text: str) -> int:
     return int(number) << _UNITS[unit]
 
 
-def add_layer_options(parser: argparse.ArgumentParser) -> None:
-    """What decides the image of a layer, and how it is made."""
+def add_layer_options(parser: argparse.ArgumentParser, *, several: bool = False) -> None:
+    """What decides the image of a layer, and how it is made; by ``several`` recipes or one."""
     from dmsign_fast.erofs.recipe import RECIPES, ImageLayout, UuidRule
     from dmsign_fast.pipeline.layers import CONVERTERS
 
@@ -37,12 +37,15 @@ def add_layer_options(parser: argparse.ArgumentParser) -> None:
     names = ", ".join(row.name for row in RECIPES)
     rules = [rule.value for rule in UuidRule]
     what = parser.add_argument_group("recipe: what decides the root hash").add_argument
+    repeated: dict[str, Any] = (
+        {"action": "append", "default": []} if several else {"default": default.name}
+    )
     what(
         "--recipe",
-        default=default.name,
+        **repeated,
         metavar="NAME[@MKFS_VERSION]",
         help=f"one of {names}; the version is that of mkfs.erofs on the node; default: "
-        f"{default.name}@{default.mkfs_version}",
+        f"{default.name}@{default.mkfs_version}" + ("; may be repeated" if several else ""),
     )
     what(
         "--layout",
@@ -113,6 +116,15 @@ def recipe(args: argparse.Namespace) -> Recipe:
     given = {name: value for name, value in sizes.items() if value is not None}
     fields["params"] = dataclasses.replace(named.params, **given)
     return dataclasses.replace(named, **fields)
+
+
+def recipes(args: argparse.Namespace) -> list[Recipe]:
+    """The recipes that repeated options name, each once."""
+    from dmsign_fast.erofs.recipe import RECIPES
+
+    names = args.recipe or [RECIPES[0].name]
+    named = [recipe(argparse.Namespace(**{**vars(args), "recipe": name})) for name in names]
+    return [one for at, one in enumerate(named) if one not in named[:at]]
 
 
 def conversion(args: argparse.Namespace, jobs: int = 1) -> Conversion:
