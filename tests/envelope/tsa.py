@@ -78,8 +78,16 @@ def forge_token(
     accuracy: int = 0,
     embedded=None,
     imprint="sha256",
+    version="v3",
+    attributes=(),
+    identify=lambda identifier: identifier,
+    signers=lambda infos: infos,
 ) -> bytes:
-    """Return a token by a certificate that ``openssl ts`` would not use."""
+    """Return a token by a certificate that ``openssl ts`` would not use.
+
+    ``attributes`` are signed as well; ``identify`` changes the ESSCertIDv2, ``signers`` the list of
+    signers, after they have signed.
+    """
     info = tsp.TSTInfo(
         {
             "version": "v1",
@@ -94,20 +102,32 @@ def forge_token(
         }
     )
     leaf = asn1_x509.Certificate.load(der(entity.certificate))
-    identifier = {"cert_hash": hashlib.sha256(leaf.dump()).digest()}
-    attributes = cms.CMSAttributes(
+    identifier = identify({"cert_hash": hashlib.sha256(leaf.dump()).digest()})
+    signed_attributes = cms.CMSAttributes(
         [
             {"type": "content_type", "values": ["tst_info"]},
             {"type": "message_digest", "values": [hashlib.sha256(info.dump()).digest()]},
             {
                 "type": "signing_certificate_v2",
-                "values": [tsp.SigningCertificateV2({"certs": [identifier]})],
+                "values": [tsp.SigningCertificateV2({"certs": [identifier] if identifier else []})],
             },
+            *attributes,
         ]
     )
+    signer = {
+        "version": "v1",
+        "sid": cms.SignerIdentifier(
+            "issuer_and_serial_number",
+            {"issuer": leaf.issuer, "serial_number": leaf.serial_number},
+        ),
+        "digest_algorithm": {"algorithm": "sha256"},
+        "signed_attrs": signed_attributes,
+        "signature_algorithm": {"algorithm": "rsassa_pkcs1v15"},
+        "signature": entity.key.sign(signed_attributes.dump(), padding.PKCS1v15(), hashes.SHA256()),
+    }
     signed = cms.SignedData(
         {
-            "version": "v3",
+            "version": version,
             "digest_algorithms": [{"algorithm": "sha256"}],
             "encap_content_info": {
                 "content_type": "tst_info",
@@ -117,21 +137,7 @@ def forge_token(
                 cms.CertificateChoices("certificate", asn1_x509.Certificate.load(der(one)))
                 for one in (entity.chain if embedded is None else embedded)
             ],
-            "signer_infos": [
-                {
-                    "version": "v1",
-                    "sid": cms.SignerIdentifier(
-                        "issuer_and_serial_number",
-                        {"issuer": leaf.issuer, "serial_number": leaf.serial_number},
-                    ),
-                    "digest_algorithm": {"algorithm": "sha256"},
-                    "signed_attrs": attributes,
-                    "signature_algorithm": {"algorithm": "rsassa_pkcs1v15"},
-                    "signature": entity.key.sign(
-                        attributes.dump(), padding.PKCS1v15(), hashes.SHA256()
-                    ),
-                }
-            ],
+            "signer_infos": signers([signer]),
         }
     )
     return cms.ContentInfo({"content_type": "signed_data", "content": signed}).dump()

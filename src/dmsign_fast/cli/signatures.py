@@ -16,6 +16,7 @@ from dmsign_fast.errors import ParameterError
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
+    from dmsign_fast.envelope.timestamp import Timestamper
     from dmsign_fast.erofs.recipe import Recipe
     from dmsign_fast.pipeline.plan import Reuse, SignedImage, SignedLayer, SignOptions
 
@@ -100,7 +101,7 @@ def add_timestamp_options(parser: argparse.ArgumentParser) -> None:
     add("--timestamp-root-cert", type=Path, metavar="FILE", help="of that authority")
 
 
-def timestamp(args: argparse.Namespace) -> Callable[[bytes], bytes] | None:
+def timestamp(args: argparse.Namespace) -> Timestamper | None:
     """What fetches timestamps, if they are wanted."""
     if bool(args.timestamp_url) != bool(args.timestamp_root_cert):
         raise ParameterError(
@@ -108,12 +109,11 @@ def timestamp(args: argparse.Namespace) -> Callable[[bytes], bytes] | None:
         )
     if not args.timestamp_url:
         return None
-    from dmsign_fast.envelope.timestamp import over_http, request_timestamp
+    from dmsign_fast.envelope.timestamp import Timestamper, over_http
     from dmsign_fast.envelope.trust import load_trust_anchors
 
     anchors = load_trust_anchors(args.timestamp_root_cert)
-    ask = over_http(args.timestamp_url)
-    return lambda signature: request_timestamp(signature, ask, anchors)
+    return Timestamper(over_http(args.timestamp_url), anchors)
 
 
 def _reuse(args: argparse.Namespace) -> Reuse | None:

@@ -165,7 +165,11 @@ def _issuer_problems(issuer: x509.Certificate, below: int, purpose: Purpose) -> 
         if limit is not None and limit < below:
             yield f"{name_of(issuer)} allows {limit} certificates of CAs below it, not {below}"
     yield from _usage_problems(issuer, "key_cert_sign", purpose)
-    key = issuer.public_key()
+    try:
+        key = issuer.public_key()
+    except (ValueError, UnsupportedAlgorithm):
+        yield f"the key of {name_of(issuer)} cannot be read"
+        return
     small = (isinstance(key, rsa.RSAPublicKey) and key.key_size < 2048) or (
         isinstance(key, ec.EllipticCurvePublicKey) and key.key_size < 256
     )

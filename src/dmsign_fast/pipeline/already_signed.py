@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
+from dmsign_fast.envelope.chain import chain_validity_problem
 from dmsign_fast.envelope.notary import check_envelope, parse_envelope
 from dmsign_fast.envelope.pkcs7 import verify_root_hash
 from dmsign_fast.envelope.trust import TrustAnchors
@@ -19,6 +20,8 @@ from dmsign_fast.signing.scheme import pkcs7_scheme
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from dmsign_fast.envelope.notary import Envelope
+    from dmsign_fast.envelope.timestamp import Timestamper
     from dmsign_fast.oci.descriptor import Descriptor, Digest
     from dmsign_fast.oci.store import Store
     from dmsign_fast.pipeline.plan import SignOptions
@@ -87,10 +90,20 @@ def find_notary(
             and root_hashes in (None, bound)
             and (envelope.expiry is None) == (options.expiry is None)
             and (envelope.expiry is None or envelope.expiry > datetime.now(UTC))
-            and (envelope.timestamp_token is None) == (options.timestamp is None)
+            and _is_stamped(envelope, options.timestamp)
         )
 
     return _find(store, subject, known, same)
+
+
+def _is_stamped(envelope: Envelope, wanted: Timestamper | None) -> bool:
+    """Tell whether there is a good timestamp if one is wanted, and none otherwise."""
+    token, chain = envelope.timestamp_token, envelope.certificate_chain
+    if wanted is None or token is None:
+        return wanted is None and token is None
+    found = wanted.verify(token, envelope.signature)
+    times = (found.earliest, found.latest)
+    return all(chain_validity_problem(chain, time) is None for time in times)
 
 
 def _find(

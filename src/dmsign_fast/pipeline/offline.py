@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
     from cryptography import x509
 
+    from dmsign_fast.envelope.timestamp import Timestamper
     from dmsign_fast.oci.store import Store
     from dmsign_fast.pipeline.plan import SignedImage
 
@@ -120,7 +121,7 @@ def attach_image(
     wanted: str,
     signing_request: SigningRequest,
     *,
-    timestamp: Callable[[bytes], bytes] | None = None,
+    timestamp: Timestamper | None = None,
 ) -> list[SignedImage]:
     """Verify the signatures that were made, wrap and push them.
 

@@ -10,11 +10,12 @@ from dmsign_fast.pipeline.binding import digest_of_roots
 from dmsign_fast.pipeline.layers import Conversion
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
     from datetime import datetime
 
     from cryptography import x509
 
+    from dmsign_fast.envelope.timestamp import Timestamper
     from dmsign_fast.erofs.recipe import Recipe
     from dmsign_fast.oci.descriptor import Descriptor, Digest
 
@@ -49,7 +50,7 @@ class SignOptions:
             find.
         expiry: of the Notary Project signature, at a time or after so much.
         user_metadata: signed with the manifest's descriptor.
-        timestamp: gets the signature, returns an RFC 3161 token.
+        timestamp: fetches RFC 3161 tokens, and knows a good one.
         agent: what the envelope says made it.
         dm_verity: whether layers are signed.
         manifest_signature: whether the manifest is signed.
@@ -70,7 +71,7 @@ class SignOptions:
     legacy: bool = True
     expiry: datetime | timedelta | None = None
     user_metadata: Mapping[str, str] = field(default_factory=dict)
-    timestamp: Callable[[bytes], bytes] | None = None
+    timestamp: Timestamper | None = None
     agent: str | None = None
     dm_verity: bool = True
     manifest_signature: bool = True
