@@ -13,6 +13,7 @@ import os
 import re
 import shutil
 import subprocess
+from collections.abc import Callable
 from pathlib import Path
 
 CACHE = Path(
@@ -138,22 +139,36 @@ def unpack(packages: list[Path], root: Path) -> None:
     fresh.rename(root)
 
 
+def kept(root: Path, fetch: Callable[[Path], list[Path]]) -> Path:
+    """Return ``root`` with the packages of ``fetch`` in it: once fetched they stay there.
+
+    ``fetch`` is given a directory for itself, which is removed afterwards. Several processes may
+    call this at a time.
+    """
+    root.parent.mkdir(parents=True, exist_ok=True)
+    with root.with_name(f".{root.name}.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not root.is_dir():
+            home = root.with_name(f".{root.name}")
+            try:
+                unpack(fetch(home), root)
+            finally:
+                shutil.rmtree(home, ignore_errors=True)
+    return root
+
+
 def unpacked(package: str, suite: str, version: str, sha256: str) -> Path:
     """Return the directory in which the amd64 package is unpacked, after fetching it if need be.
 
     Nothing that it depends on is there, which suits a static program.
     """
-    root = CACHE / f"{package}-{version}"
-    CACHE.mkdir(parents=True, exist_ok=True)
-    with (CACHE / f".{package}.lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        if not root.is_dir():
-            home = root.with_name(f".{root.name}")
-            (deb,) = Apt(home, suite, "amd64").download(f"{package}={version}")
-            check(deb, sha256)
-            unpack([deb], root)
-            shutil.rmtree(home)
-    return root
+
+    def fetch(home: Path) -> list[Path]:
+        (deb,) = Apt(home, suite, "amd64").download(f"{package}={version}")
+        check(deb, sha256)
+        return [deb]
+
+    return kept(CACHE / f"{package}-{version}", fetch)
 
 
 def output_of(*command: str, cwd: Path | None = None) -> str:

@@ -18,7 +18,7 @@ from pathlib import Path
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
-from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
+from cryptography.hazmat.primitives.asymmetric import ec, ed25519
 from cryptography.hazmat.primitives.serialization import (
     BestAvailableEncryption,
     Encoding,
@@ -27,39 +27,22 @@ from cryptography.hazmat.primitives.serialization import (
 )
 from cryptography.x509.oid import NameOID
 
+from dmsign_fast.trust.issue import certificate, generate_key
+
 KEY_SPECS = ("RSA-2048", "RSA-3072", "RSA-4096", "EC-256", "EC-384", "EC-521")
 
 NOW = datetime.now(UTC).replace(microsecond=0)
 DAY = timedelta(days=1)
 
-_CURVES = {
-    "EC-256": ec.SECP256R1(),
-    "EC-384": ec.SECP384R1(),
-    "EC-521": ec.SECP521R1(),
-    "EC-256K1": ec.SECP256K1(),
-    "EC-224": ec.SECP224R1(),
-}
-_USAGES = (
-    "digital_signature",
-    "content_commitment",
-    "key_encipherment",
-    "data_encipherment",
-    "key_agreement",
-    "key_cert_sign",
-    "crl_sign",
-    "encipher_only",
-    "decipher_only",
-)
+_OTHER_CURVES = {"EC-256K1": ec.SECP256K1(), "EC-224": ec.SECP224R1()}
 
 
 @cache
 def make_key(kind: str, name: str = ""):
-    """Return the private key of that kind and name: RSA-<bits>, a curve above, or Ed25519."""
-    if kind.startswith("RSA-"):
-        return rsa.generate_private_key(65537, int(kind.removeprefix("RSA-")))
-    if kind == "Ed25519":
-        return ed25519.Ed25519PrivateKey.generate()
-    return ec.generate_private_key(_CURVES[kind])
+    """Return the private key of that kind and name: RSA-<bits>, a curve, or Ed25519."""
+    if kind in _OTHER_CURVES:
+        return ec.generate_private_key(_OTHER_CURVES[kind])
+    return ed25519.Ed25519PrivateKey.generate() if kind == "Ed25519" else generate_key(kind)
 
 
 @dataclass(frozen=True)
@@ -136,34 +119,25 @@ def make_entity(
 ) -> Entity:
     """Make a certificate, self-signed without ``issuer``.
 
-    ``ca`` None leaves basicConstraints out, ``usage`` None leaves keyUsage out; usages are named
-    as in ``x509.KeyUsage``. The key is the one called ``key_name``, by default ``name``.
+    ``ca``, ``path_length`` and ``usage`` go to ``certificate`` of generate-test. The key is the
+    one called ``key_name``, by default ``name``.
     """
     private = make_key(key, key_name or name)
     signing_key = issuer.key if issuer else private
     subject = subject or x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
-    issuer_key = signing_key.public_key()
-    builder = (
-        x509.CertificateBuilder()
-        .subject_name(subject)
-        .issuer_name(issuer.certificate.subject if issuer else subject)
-        .public_key(private.public_key())
-        .serial_number(serial or x509.random_serial_number())
-        .not_valid_before(start)
-        .not_valid_after(end)
-        .add_extension(x509.SubjectKeyIdentifier.from_public_key(private.public_key()), False)
-        .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(issuer_key), False)
+    builder = certificate(
+        *(subject, private, issuer.certificate.subject if issuer else subject, signing_key),
+        validity=(start, end),
+        ca=ca,
+        path_length=path_length,
+        usages=usage,
+        serial=serial,
     )
-    if ca is not None:
-        builder = builder.add_extension(x509.BasicConstraints(ca, path_length), critical=True)
-    if usage is not None:
-        flags = {one: one in usage for one in _USAGES}
-        builder = builder.add_extension(x509.KeyUsage(**flags), critical=True)
     for extension, critical in extensions:
         builder = builder.add_extension(extension, critical)
     digest = None if isinstance(signing_key, ed25519.Ed25519PrivateKey) else hashes.SHA256()
-    certificate = builder.sign(signing_key, digest, rsa_padding=rsa_padding)
-    return Entity(private, certificate, issuer.chain if issuer else ())
+    made = builder.sign(signing_key, digest, rsa_padding=rsa_padding)
+    return Entity(private, made, issuer.chain if issuer else ())
 
 
 def make_root(name: str = "Test Root", **options) -> Entity:

@@ -11,16 +11,14 @@ $DMSIGN_MKFS_BUILT/VERSION/mkfs.erofs is compared as well.
 
 from __future__ import annotations
 
-import fcntl
 import os
-import shutil
 import subprocess
 import sys
 from dataclasses import dataclass
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1]))  # where this is used by itself
-from debian import Apt, UnavailableError, check, output_of, unpack
+from debian import Apt, UnavailableError, check, kept, output_of
 
 CACHE = Path(
     os.environ.get("DMSIGN_MKFS_CACHE", Path(__file__).resolve().parents[2] / ".cache" / "mkfs")
@@ -99,17 +97,12 @@ def mkfs(version: str) -> Mkfs:
     Raises:
         UnavailableError: it cannot be had, and why.
     """
-    home = CACHE / f"erofs-utils-{version}"
     try:
-        CACHE.mkdir(parents=True, exist_ok=True)
-        with (CACHE / f".{version}.lock").open("w") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)
-            if not (home / "root").is_dir():
-                _fetch(home, version)
+        root = kept(CACHE / f"erofs-utils-{version}/root", lambda home: _fetch(home, version))
     except OSError as error:
         message = f"{error}: set DMSIGN_MKFS_CACHE to a directory that can be written"
         raise UnavailableError(message) from error
-    return _runnable(home / "root", version)
+    return _runnable(root, version)
 
 
 def _runnable(root: Path, version: str) -> Mkfs:
@@ -131,24 +124,19 @@ def _first(root: Path, pattern: str) -> Path:
     raise UnavailableError(message)
 
 
-def _fetch(home: Path, version: str) -> None:
+def _fetch(home: Path, version: str) -> list[Path]:
     failures = []
     for suite in SUITES[version]:
-        shutil.rmtree(home, ignore_errors=True)
         try:
             # the rest that is fetched (libc, compressors) does not decide a byte of the image
-            packages = Apt(home / "apt", suite).download_all(f"erofs-utils={version}-*")
-            for package in packages:
-                if package.name in PINNED:
-                    check(package, PINNED[package.name])
-            unpack(packages, home / "root")
-            _runnable(home / "root", version)
+            packages = Apt(home, suite).download_all(f"erofs-utils={version}-*")
         except UnavailableError as error:
             failures.append(f"{suite}: {error}")
-        else:
-            shutil.rmtree(home / "apt")
-            return
-    shutil.rmtree(home, ignore_errors=True)
+            continue
+        for package in packages:
+            if package.name in PINNED:
+                check(package, PINNED[package.name])
+        return packages
     message = "\n".join(
         [
             f"mkfs.erofs {version} cannot be fetched:",

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import fcntl
 import os
 import re
-import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from debian import Apt, UnavailableError, mirror, output_of, unpack
+from debian import Apt, UnavailableError, kept, mirror, output_of
 
 CACHE = Path(
     os.environ.get("DMSIGN_KERNEL_CACHE", Path(__file__).resolve().parents[2] / ".cache" / "kernel")
@@ -71,15 +69,7 @@ def kernel(suite: str) -> Kernel:
 
 
 def _cached(name: str, fetch: Callable[[Path], list[Path]]) -> Kernel:
-    root, home = CACHE / name, CACHE / f".{name}"
-    CACHE.mkdir(parents=True, exist_ok=True)
-    with (CACHE / f".{name}.lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        if not root.exists():
-            try:
-                unpack(fetch(home), root)
-            finally:
-                shutil.rmtree(home, ignore_errors=True)
+    root = kept(CACHE / name, fetch)
     return Kernel(next((root / "usr/lib/modules").iterdir()).name, root)
 
 

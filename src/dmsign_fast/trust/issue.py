@@ -1,0 +1,80 @@
+"""Keys and certificates made here: by ``cert generate-test``, and for the tests of this project."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from datetime import datetime
+
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
+
+from dmsign_fast.signing.scheme import KeySpec
+
+__all__ = ["PrivateKey", "certificate", "generate_key", "signature_digest"]
+
+PrivateKey = rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey
+
+# With the hash of each one's strength, as kernels want it; RSA goes with SHA-256 at any size.
+_CURVES: dict[KeySpec, tuple[ec.EllipticCurve, hashes.SHA256 | hashes.SHA384 | hashes.SHA512]] = {
+    KeySpec.EC_256: (ec.SECP256R1(), hashes.SHA256()),
+    KeySpec.EC_384: (ec.SECP384R1(), hashes.SHA384()),
+    KeySpec.EC_521: (ec.SECP521R1(), hashes.SHA512()),
+}
+_USAGES = (
+    "digital_signature",
+    "content_commitment",
+    "key_encipherment",
+    "data_encipherment",
+    "key_agreement",
+    "key_cert_sign",
+    "crl_sign",
+    "encipher_only",
+    "decipher_only",
+)
+
+
+def generate_key(key_spec: KeySpec) -> PrivateKey:
+    """Make a private key of this kind; RSA has the exponent 65537."""
+    if key_spec in _CURVES:
+        return ec.generate_private_key(_CURVES[key_spec][0])
+    return rsa.generate_private_key(65537, int(key_spec.removeprefix("RSA-")))
+
+
+def signature_digest(key_spec: KeySpec) -> hashes.SHA256 | hashes.SHA384 | hashes.SHA512:
+    """Return the hash with which a key of this kind signs certificates."""
+    return _CURVES[key_spec][1] if key_spec in _CURVES else hashes.SHA256()
+
+
+def certificate(
+    subject: x509.Name,
+    key: PrivateKey,
+    issuer: x509.Name,
+    issuer_key: PrivateKey,
+    *,
+    validity: tuple[datetime, datetime],
+    ca: bool | None = None,
+    path_length: int | None = None,
+    usages: Collection[str] | None = None,
+    serial: int | None = None,
+) -> x509.CertificateBuilder:
+    """Return a certificate (RFC 5280) that its issuer has to sign, with both key identifiers.
+
+    ``ca`` None leaves basicConstraints out, ``usages`` None leaves keyUsage out; usages are named
+    as in ``x509.KeyUsage``. Both extensions are critical. ``serial`` None is a random number.
+    """
+    public, above = key.public_key(), issuer_key.public_key()
+    builder = (
+        x509.CertificateBuilder(issuer, subject, public)
+        .serial_number(x509.random_serial_number() if serial is None else serial)
+        .not_valid_before(validity[0])
+        .not_valid_after(validity[1])
+    )
+    if ca is not None:
+        builder = builder.add_extension(x509.BasicConstraints(ca, path_length), critical=True)
+    if usages is not None:
+        flags = {usage: usage in usages for usage in _USAGES}
+        builder = builder.add_extension(x509.KeyUsage(**flags), critical=True)
+    return builder.add_extension(
+        x509.SubjectKeyIdentifier.from_public_key(public), critical=False
+    ).add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(above), critical=False)
