@@ -5,6 +5,7 @@ import hashlib
 import io
 import os
 import re
+import resource
 import shutil
 import signal
 import subprocess
@@ -162,6 +163,34 @@ def wait_until(true, what: str, seconds: float = 30) -> None:
             message = f"{what} did not happen in {seconds} s"
             raise AssertionError(message)
         time.sleep(0.002)
+
+
+def has_written(process) -> bool:
+    """Whether it has a file open for writing that has no name yet and holds something."""
+    try:
+        for entry in Path(f"/proc/{process.pid}/fd").iterdir():
+            status = entry.stat()
+            if status.st_nlink == 0 and status.st_size >= 64 << 10:
+                return True
+    except FileNotFoundError:
+        pass
+    return process.poll() is not None
+
+
+def limited(size: int) -> dict:
+    """Run with files no larger than that: every write beyond it fails, as on a full disk."""
+    return {"preexec_fn": lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (size, size))}
+
+
+def on_a_small_disk(directory: Path, size: str, *command: object) -> Done:
+    """Run a program with an empty tmpfs at ``directory``; it says at last what is in there."""
+    script = (
+        'mount -t tmpfs -o size="$0" none "$1" || exit 99; cd "$1"; shift; "$@"; status=$?; '
+        "ls -A; exit $status"
+    )
+    unshare = () if os.geteuid() == 0 else ("--map-root-user",)
+    bash = (program("bash"), "-c", script)
+    return run(program("unshare"), *unshare, "--mount", *bash, size, directory, *command)
 
 
 def flip(path: Path, offset: int, bits: int = 1) -> None:

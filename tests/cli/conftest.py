@@ -1,5 +1,10 @@
-"""Registries for the commands that take images."""
+"""Registries for the commands that take images, and layers for those that take layers."""
 
+import gzip
+
+import pytest
+from erofs_layers.twins import END, file, tar_of, typical_tar
+from helpers import noise, write
 from oci.conftest import (  # noqa: F401
     connect,
     docker_registry,
@@ -8,3 +13,18 @@ from oci.conftest import (  # noqa: F401
     real_registry,
     serve,
 )
+
+
+@pytest.fixture(scope="module")
+def tar():
+    return typical_tar()
+
+
+@pytest.fixture
+def layers(tar, tmp_path):
+    """Three layers: plain, by gzip, and nearly empty."""
+    return [
+        write(tmp_path / "a.tar", tar),
+        write(tmp_path / "b.tar.gz", gzip.compress(tar_of(file(b"b", noise(300_000))))),
+        write(tmp_path / "c", END),
+    ]

@@ -1,7 +1,6 @@
 """Signals and full disks in the middle of the work leave nothing behind."""
 
 import os
-import resource
 import signal
 import subprocess
 import sys
@@ -9,7 +8,17 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from helpers import DMSIGN, cli, dmsign, noise, program, run, wait_until, write
+from helpers import (
+    DMSIGN,
+    cli,
+    dmsign,
+    has_written,
+    limited,
+    noise,
+    on_a_small_disk,
+    wait_until,
+    write,
+)
 from pki import make_leaf, make_root
 
 MIB = 1 << 20
@@ -61,18 +70,6 @@ def started(*arguments, **options):
             process.kill()
     finally:
         process.kill()
-
-
-def has_written(process):
-    """Whether it has a file open for writing that has no name yet and holds something."""
-    try:
-        for entry in Path(f"/proc/{process.pid}/fd").iterdir():
-            status = entry.stat()
-            if status.st_nlink == 0 and status.st_size >= 64 << 10:
-                return True
-    except FileNotFoundError:
-        pass
-    return process.poll() is not None
 
 
 def stop(process, number):
@@ -180,11 +177,6 @@ def _hashing_in_threads(process):
     return len(list(Path(f"/proc/{process.pid}/task").iterdir())) > 1
 
 
-def limited(size):
-    """Run with files no larger than that: every write beyond it fails, as on a full disk."""
-    return {"preexec_fn": lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (size, size))}
-
-
 @pytest.mark.parametrize("room", [0, 100, 4096, 8192, 100_000])
 def test_a_file_that_cannot_grow_leaves_nothing(room, tmp_path):
     data = write(tmp_path / "data", noise(4096) * 4096)
@@ -236,13 +228,8 @@ def test_a_full_file_system(tmp_path):
     data = write(tmp_path / "data", noise(4096) * 4096)
     disk = tmp_path / "disk"
     disk.mkdir()
-    script = (
-        'mount -t tmpfs -o size=64k none "$0" || exit 99; "$@"; status=$?; ls -A "$0"; exit $status'
-    )
-    unshare = () if os.geteuid() == 0 else ("--map-root-user",)
-    done = run(
-        *(program("unshare"), *unshare, "--mount", program("bash"), "-c", script, disk),
-        *(*DMSIGN, "verity", "format", data, disk / "hashes", "--quiet"),
+    done = on_a_small_disk(
+        disk, "64k", *DMSIGN, "verity", "format", data, disk / "hashes", "--quiet"
     )
     assert done.exit_code == 4, done
     assert "No space left on device: free some space" in done.err

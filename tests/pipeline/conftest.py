@@ -1,9 +1,10 @@
-"""Registries, and the homes that an image can have."""
+"""Registries, the homes that an image can have, and layers."""
 
 import shutil
 
 import pytest
 from container_images import Home, push_image, tars
+from erofs_layers.twins import typical_tar
 from oci.conftest import (  # noqa: F401
     connect,
     docker_registry,
@@ -62,3 +63,20 @@ def signed(signed_layout, tmp_path):
     path, image = signed_layout
     shutil.copytree(path, tmp_path / "signed")
     return Layout(tmp_path / "signed"), image
+
+
+@pytest.fixture(scope="module")
+def tar():
+    return typical_tar()
+
+
+@pytest.fixture
+def out(tmp_path):
+    (tmp_path / "out").mkdir()
+    return tmp_path / "out" / "layer.erofs"
+
+
+@pytest.fixture
+def directory(tmp_path):
+    """Where what is signed elsewhere is prepared."""
+    return tmp_path / "to-sign"

@@ -43,11 +43,6 @@ EROFS = "application/vnd.erofs.layer.v1"
 LIMIT = 20
 
 
-@pytest.fixture(scope="module")
-def tar():
-    return typical_tar()
-
-
 def digest(data, algorithm="sha256"):
     return f"{algorithm}:{hashlib.new(algorithm, data).hexdigest()}"
 

@@ -24,11 +24,6 @@ from dmsign_fast.pipeline.layers import (
 CONTAINERD, _, _, OSGUARD = RECIPES
 
 
-@pytest.fixture(scope="module")
-def tar():
-    return typical_tar()
-
-
 @pytest.mark.parametrize("version", VERSIONS)
 @pytest.mark.parametrize("name", ["containerd", "osguard"])
 @pytest.mark.parametrize("how", ["mkfs", "both"])
