@@ -1,6 +1,7 @@
 """Programs, images and oracles that several tests use."""
 
 import contextlib
+import fcntl
 import hashlib
 import io
 import os
@@ -10,6 +11,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import termios
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -163,6 +165,12 @@ def wait_until(true, what: str, seconds: float = 30) -> None:
             message = f"{what} did not happen in {seconds} s"
             raise AssertionError(message)
         time.sleep(0.002)
+
+
+def has_read(process) -> bool:
+    """Whether it has taken all that was written to its standard input, a pipe."""
+    waiting = fcntl.ioctl(process.stdin, termios.FIONREAD, bytes(4))
+    return not int.from_bytes(waiting, sys.byteorder)
 
 
 def has_written(process) -> bool:

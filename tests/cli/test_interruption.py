@@ -12,10 +12,12 @@ from helpers import (
     DMSIGN,
     cli,
     dmsign,
+    has_read,
     has_written,
     limited,
     noise,
     on_a_small_disk,
+    program,
     wait_until,
     write,
 )
@@ -29,7 +31,7 @@ SIGNALS = pytest.mark.parametrize("number", EXIT_CODES, ids=lambda number: numbe
 
 @pytest.fixture(scope="module")
 def large(tmp_path_factory):
-    """128 MiB, which the portable implementation needs about half a second for."""
+    """128 MiB, of which the first part is hashed long before the last."""
     path = tmp_path_factory.mktemp("large") / "data"
     piece = noise(MIB)
     with path.open("wb") as file:
@@ -39,43 +41,55 @@ def large(tmp_path_factory):
     path.unlink()
 
 
-# Small steps with a rest after each, so that a signal finds it at work on the fastest machine.
-SMALL_STEPS = """
-import sys, time
+# Stops by itself in the middle of its work: before the given call of a function.
+STOPS = """
+import os, signal, sys
 from dmsign_fast.cli import main
 from dmsign_fast.verity import format
 from dmsign_fast.verity.tree import VerityHasher
 format._SPAN = 8 << 20
-drain = VerityHasher.drain
-def rest(hasher):
-    time.sleep(0.1)
-    return drain(hasher)
-VerityHasher.drain = rest
+steps = {"drain": (VerityHasher, "drain", 2), "fsync": (os, "fsync", 1)}
+holder, name, number = steps[sys.argv.pop(1)]
+function, calls = getattr(holder, name), []
+def stops(*arguments):
+    calls.append(arguments)
+    if len(calls) == number:
+        os.kill(os.getpid(), signal.SIGSTOP)
+    return function(*arguments)
+setattr(holder, name, stops)
 sys.exit(main())
 """
 
 
 @contextmanager
-def started(*arguments, **options):
+def started(*arguments, command=DMSIGN, **options):
     process = subprocess.Popen(
-        [sys.executable, "-c", SMALL_STEPS, *map(str, arguments)],
+        [*command, *map(str, arguments)],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
-        env={**os.environ, "DMSIGN_IMPL": "portable"},
         **options,
     )
-    try:
-        with process:
+    with process:
+        try:
             yield process
+        finally:
             process.kill()
-    finally:
-        process.kill()
+
+
+@contextmanager
+def stopped(*arguments, before="drain", **options):
+    """A process that has written its first hash blocks, or all that goes before its superblock."""
+    command = (sys.executable, "-c", STOPS, before)
+    with started(*arguments, command=command, **options) as process:
+        os.waitid(os.P_PID, process.pid, os.WSTOPPED | os.WEXITED | os.WNOWAIT)
+        yield process
 
 
 def stop(process, number):
     """Send the signal, and return the exit status and what was said."""
     assert process.poll() is None, process.stderr.read()
     process.send_signal(number)
+    process.send_signal(signal.SIGCONT)
     _, err = process.communicate(timeout=60)
     return process.returncode, err.decode()
 
@@ -91,8 +105,8 @@ def assert_stopped(process, number):
 @SIGNALS
 def test_format_of_a_large_file(number, large, tmp_path):
     target = write(tmp_path / "hashes", OLD)
-    with started("verity", "format", large, target, "--threads", "1") as process:
-        wait_until(lambda: has_written(process), "the first hash blocks")
+    with stopped("verity", "format", large, target) as process:
+        assert has_written(process)
         assert_stopped(process, number)
     assert list(tmp_path.iterdir()) == [target]
     assert target.read_bytes() == OLD
@@ -100,9 +114,12 @@ def test_format_of_a_large_file(number, large, tmp_path):
 
 @SIGNALS
 def test_format_of_a_pipe(number, tmp_path):
-    with started("verity", "format", "-", "hashes", stdin=subprocess.PIPE, cwd=tmp_path) as process:
-        process.stdin.write(bytes(130 * MIB))
-        wait_until(lambda: has_written(process), "the first hash blocks")
+    with (
+        subprocess.Popen([program("cat"), "/dev/zero"], stdout=subprocess.PIPE) as cat,
+        stopped("verity", "format", "-", "hashes", stdin=cat.stdout, cwd=tmp_path) as process,
+    ):
+        cat.stdout.close()
+        assert has_written(process)
         assert_stopped(process, number)
     assert not list(tmp_path.iterdir())
 
@@ -112,6 +129,7 @@ def test_format_of_a_pipe_that_says_nothing(number, tmp_path):
     with started("verity", "format", "-", "hashes", stdin=subprocess.PIPE, cwd=tmp_path) as process:
         process.stdin.write(bytes(20 * MIB))
         process.stdin.flush()
+        wait_until(lambda: has_read(process), "the last byte")
         assert_stopped(process, number)
     assert not list(tmp_path.iterdir())
 
@@ -124,40 +142,27 @@ def test_sign(number, large, tmp_path):
     names = ("h", "r", "s")
     for name in names:
         write(out / name, OLD)
-    with started(
+    with stopped(
         *("verity", "sign", large, "h", "--root-hash-file", "r", "--signature", "s"),
-        *("--key", files.key, "--cert", files.chain, "--threads", "1"),
+        *("--key", files.key, "--cert", files.chain),
         cwd=out,
     ) as process:
-        wait_until(lambda: has_written(process), "the first hash blocks")
+        assert has_written(process)
         assert_stopped(process, number)
     assert {path.name: path.read_bytes() for path in out.iterdir()} == dict.fromkeys(names, OLD)
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_format_into_the_data_itself(number, large):
-    size = large.stat().st_size
-    with started(
-        *("verity", "format", large, large, "--hash-offset", size, "--threads", "1")
-    ) as process:
-        wait_until(
-            lambda: large.stat().st_size > size or process.poll() is not None, "the first blocks"
-        )
+@SIGNALS
+def test_format_into_the_data_itself(number, tmp_path):
+    data = write(tmp_path / "data", noise(MIB) * 32)
+    command = ("verity", "format", data, data, "--hash-offset", 32 * MIB)
+    with stopped(*command, before="fsync") as process:
+        assert data.stat().st_size > 32 * MIB
         assert_stopped(process, number)
-    assert large.stat().st_size == size
-
-
-def test_a_tree_that_was_killed_into_the_data_itself_has_no_superblock(large):
-    size = large.stat().st_size
-    with started(
-        *("verity", "format", large, large, "--hash-offset", size, "--threads", "1")
-    ) as process:
-        wait_until(
-            lambda: large.stat().st_size > size or process.poll() is not None, "the first blocks"
-        )
-        assert_stopped(process, signal.SIGKILL)
-    assert cli("verity", "dump", large, "--hash-offset", size).exit_code == 3
-    os.truncate(large, size)
+    if number == signal.SIGKILL:  # the tree is unfinished and has no superblock
+        assert cli("verity", "dump", data, "--hash-offset", 32 * MIB).exit_code == 3
+    else:
+        assert data.stat().st_size == 32 * MIB
 
 
 @SIGNALS

@@ -1,12 +1,10 @@
 """``dmsign-fast layer``: text, JSON, exit statuses and messages."""
 
-import fcntl
 import gzip
 import json
 import os
 import signal
 import subprocess
-import termios
 from pathlib import Path
 from uuid import UUID
 
@@ -14,7 +12,7 @@ import pytest
 from cli.layer_commands import COMMANDS, fails, node, sha256
 from erofs.tar_maker import header
 from erofs_layers.twins import file, filled, image_of, tar_of, tree_of
-from helpers import DMSIGN, cli, dmsign, veritysetup, wait_until, write
+from helpers import DMSIGN, cli, dmsign, has_read, veritysetup, wait_until, write
 from helpers import program as installed
 
 from dmsign_fast.erofs.recipe import RECIPES, Recipe
@@ -167,16 +165,11 @@ def test_an_interruption_while_standard_input_says_nothing(jobs, layers):
     with process:
         process.stdin.write(b"x")
         process.stdin.flush()
-        wait_until(lambda: _has_read(process), "the first byte")
+        wait_until(lambda: has_read(process), "the first byte")
         process.send_signal(signal.SIGINT)
         process.wait(20)
         assert process.returncode == 130
         assert process.stderr.read() == b"dmsign-fast: error: interrupted, nothing was written\n"
-
-
-def _has_read(process):
-    waiting = fcntl.ioctl(process.stdin, termios.FIONREAD, bytes(4))
-    return not int.from_bytes(waiting, "little")
 
 
 def test_a_name_that_is_no_text(tar, tmp_path):
