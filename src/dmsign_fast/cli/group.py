@@ -73,6 +73,7 @@ def _add_command(commands: argparse._SubParsersAction[Any], name: str, command: 
     add = parser.add_argument
     parser.set_defaults(run=command.run)
     command.add_arguments(parser)
-    add("--output", choices=("text", "json"), default="text", help="default: text")
+    outputs = getattr(command, "OUTPUTS", ("text", "json"))
+    add("--output", choices=outputs, default="text", help="default: text")
     add("--quiet", action="store_true", help="no progress and no summary")
     add("--debug", action="store_true", help="tracebacks of errors")

@@ -36,7 +36,7 @@ exit status:
 """
 _COMMANDS = (
     *("sign", "prepare", "attach", "verify", "inspect", "list", "doctor"),
-    *("key", "cert", "policy", "plugin", "layer", "verity"),
+    *("fleet", "key", "cert", "policy", "plugin", "layer", "verity"),
 )
 _INTERNAL = 70
 _INTERRUPTED = 128 + signal.SIGINT

@@ -37,7 +37,9 @@ if TYPE_CHECKING:
     from dmsign_fast.pipeline.plan import SignOptions
     from dmsign_fast.signing.signer import Signer
 
-__all__ = ["FleetOptions", "FleetProgress", "parameters_of", "sign_fleet"]
+__all__ = ["FleetOptions", "FleetProgress", "RunPlan", "parameters_of", "plan_run", "sign_fleet"]
+
+_SPEED = 400 * 10**6  # bytes of a gzip layer in a second
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,6 +71,25 @@ class FleetOptions:
     max_failures: int | None = None
     index: bool = True
     audit: float = 0.0
+
+
+@dataclass(frozen=True)
+class RunPlan:
+    """What a run has to do.
+
+    Attributes:
+        distinct: different layers of the images to sign.
+        layers: of these, that must be read.
+        size: bytes of these, as they are stored.
+        seconds: that one worker would take.
+        basis: what that is by, where it is not by the file's own runs.
+    """
+
+    distinct: int
+    layers: int
+    size: int
+    seconds: float
+    basis: str
 
 
 class FleetProgress:
@@ -105,6 +126,52 @@ def parameters_of(signer: Signer, options: FleetOptions) -> dict[str, Any]:
     }
 
 
+def plan_run(
+    state: FleetState,
+    references: Iterable[str],
+    signer: Signer,
+    options: FleetOptions,
+    *,
+    resume: bool = False,
+    progress: FleetProgress | None = None,
+) -> RunPlan:
+    """Look up all references, and say what sign_fleet would do; it is sign_fleet's first half.
+
+    Raises:
+        As sign_fleet.
+    """
+    if options.sign.dm_verity:
+        pkcs7_scheme(signer.key_spec, options.sign.pkcs7_digest)
+        form_of(options.sign.form)
+    if state.begin(parameters_of(signer, options), resume=resume):
+        state.reset_failures()
+    elif not options.index:
+        state.forget_root_hashes()
+    state.add_sources(references)
+    if not state.has_sources():
+        raise ParameterError("there are no references: name images, or give --from FILE")
+    places = Places(options.access.open)
+    try:
+        plan_fleet(
+            state,
+            places,
+            layout=options.layout,
+            platform=options.sign.platform,
+            done=SignedBefore(signer, options.sign, options.recipes, options.renew_before),
+            dm_verity=options.sign.dm_verity,
+            progress=(progress or FleetProgress()).resolved,
+        )
+    finally:
+        places.close()
+    known = [state.root_hashes(state.recipe(one.fields())) for one in options.recipes]
+    layers = state.layers()
+    todo = [layer for layer in layers if not all(layer.id in roots for roots in known)]
+    size = sum(layer.listed.size for layer in todo)
+    speed = state.speed()
+    basis = "" if speed else f", if it reads {_SPEED // 10**6} MB/s as gzip layers usually are"
+    return RunPlan(len(layers), len(todo), size, size / (speed or _SPEED), basis)
+
+
 def sign_fleet(
     state: FleetState,
     references: Iterable[str],
@@ -136,27 +203,9 @@ def sign_fleet(
         ProgramError: the workers are gone.
     """
     progress = progress or FleetProgress()
-    if options.sign.dm_verity:
-        pkcs7_scheme(signer.key_spec, options.sign.pkcs7_digest)
-        form_of(options.sign.form)
-    if state.begin(parameters_of(signer, options), resume=resume):
-        state.reset_failures()
-    elif not options.index:
-        state.forget_root_hashes()
-    state.add_sources(references)
+    plan_run(state, references, signer, options, resume=resume, progress=progress)
     places = Places(options.access.open)
     try:
-        if not state.has_sources():
-            raise ParameterError("there are no references: name images, or give --from FILE")
-        plan_fleet(
-            state,
-            places,
-            layout=options.layout,
-            platform=options.sign.platform,
-            done=SignedBefore(signer, options.sign, options.recipes, options.renew_before),
-            dm_verity=options.sign.dm_verity,
-            progress=progress.resolved,
-        )
         if _Run(state, signer, options, engine, places, progress).go():
             state.end()
     finally:
