@@ -18,6 +18,7 @@ from dmsign_fast.errors import DmsignError, ParameterError, VerificationError
 from dmsign_fast.fleet.hashing import Hashing, Limits
 from dmsign_fast.fleet.places import Access, Places
 from dmsign_fast.fleet.plan import SignedBefore, plan_fleet
+from dmsign_fast.fleet.progress import FleetProgress
 from dmsign_fast.fleet.state import State
 from dmsign_fast.fleet.task import LayerTask
 from dmsign_fast.oci.descriptor import Descriptor, Digest
@@ -37,7 +38,7 @@ if TYPE_CHECKING:
     from dmsign_fast.pipeline.plan import SignOptions
     from dmsign_fast.signing.signer import Signer
 
-__all__ = ["FleetOptions", "FleetProgress", "RunPlan", "parameters_of", "plan_run", "sign_fleet"]
+__all__ = ["FleetOptions", "RunPlan", "parameters_of", "plan_run", "sign_fleet"]
 
 _SPEED = 400 * 10**6  # bytes of a gzip layer in a second
 
@@ -90,22 +91,6 @@ class RunPlan:
     size: int
     seconds: float
     basis: str
-
-
-class FleetProgress:
-    """Called as a run goes on; a subclass shows it."""
-
-    def resolved(self, references: int) -> None:
-        """So many more references are looked up."""
-
-    def planned(self, images: int, layers: int, size: int) -> None:
-        """So many images are to be signed, with so many layers to hash, of so many bytes."""
-
-    def hashed(self, size: int) -> None:
-        """A layer of so many bytes is done."""
-
-    def finished(self, image: ImageRow, reason: str | None) -> None:
-        """An image is signed, or failed for a reason."""
 
 
 def parameters_of(signer: Signer, options: FleetOptions) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from dmsign_fast.errors import DmsignError, ParameterError
 from dmsign_fast.fleet.hashing import Hashing, Limits
 from dmsign_fast.fleet.places import Access, Places
 from dmsign_fast.fleet.plan import plan_fleet
-from dmsign_fast.fleet.sign import FleetProgress
+from dmsign_fast.fleet.progress import FleetProgress
 from dmsign_fast.fleet.state import State
 from dmsign_fast.fleet.task import LayerTask
 from dmsign_fast.oci.descriptor import Descriptor, Digest

@@ -14,7 +14,7 @@ from dmsign_fast.cli.output import note, print_line
 from dmsign_fast.cli.stores import add_store_options, connection_of, credentials_of
 from dmsign_fast.cli.verity.options import whole_number
 from dmsign_fast.errors import ParameterError
-from dmsign_fast.fleet.sign import FleetProgress
+from dmsign_fast.fleet.progress import FleetProgress
 from dmsign_fast.outputs import storage_errors
 
 if TYPE_CHECKING:
