@@ -183,7 +183,12 @@ def verify_image(
     if options.revocation:
         options = replace(options, revocation=_once(options.revocation))
     manifests = manifests_of(
-        store, reference, platform=options.platform, recursive=options.recursive
+        store,
+        reference,
+        platform=options.platform,
+        recursive=options.recursive,
+        # where nothing at all is verified there is nothing to choose
+        whole=_is_skipped(options) and not options.dm_verity,
     )
     if not options.manifest_signature:
         manifests = [one for one in manifests if isinstance(one, Manifest)]
@@ -201,6 +206,11 @@ def verify_manifest(
     return _verify_one(store, manifest, options, hashes)
 
 
+def _is_skipped(options: VerifyOptions) -> bool:
+    skips = options.trust.actions[Validation.INTEGRITY] is Action.SKIP
+    return options.manifest_signature and skips
+
+
 def _once(check: Checker) -> Checker:
     known = functools.cache(check)
     return lambda chain: known(tuple(chain))
@@ -209,9 +219,7 @@ def _once(check: Checker) -> Checker:
 def _verify_one(
     store: Store, manifest: Manifest | Index, options: VerifyOptions, hashes: RootHashes
 ) -> ImageVerdict:
-    skipped = (
-        options.manifest_signature and options.trust.actions[Validation.INTEGRITY] is Action.SKIP
-    )
+    skipped = _is_skipped(options)
     wanted = []
     if options.manifest_signature and not skipped:
         wanted.append("notary")
