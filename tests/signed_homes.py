@@ -67,13 +67,13 @@ def envelope_of(home, notary, target, media_type="application/jose+json"):
 
 
 def hashed_layers(monkeypatch):
-    seen, hash_one = [], image_module.hash_layer
+    seen, hash_one = [], image_module.hash_layer_by
 
     def watched(*arguments, **options):
         seen.append(arguments[2].digest)
         return hash_one(*arguments, **options)
 
-    monkeypatch.setattr(image_module, "hash_layer", watched)
+    monkeypatch.setattr(image_module, "hash_layer_by", watched)
     return seen
 
 

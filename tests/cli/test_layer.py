@@ -127,7 +127,7 @@ def test_roothash_as_json(layers, tar):
 
 
 def test_json_of_a_native_layer(tar, tmp_path):
-    image = write(tmp_path / "image", image_of(tar, Recipe.parse("osguard"), UUID(int=1)))
+    image = write(tmp_path / "image", image_of(tar, Recipe.parse("containerd"), UUID(int=1)))
     done = cli("layer", "roothash", image, "--recipe", "osguard", "--output", "json")
     (layer,) = json.loads(done.out)["layers"]
     assert set(layer) == LAYER

@@ -165,7 +165,7 @@ def test_names_that_are_no_text_or_long():
 
 
 @pytest.mark.parametrize("version", VERSIONS)
-@pytest.mark.parametrize("size", [1, 512, 9 << 10, 64 << 10])
+@pytest.mark.parametrize("size", [1, 512, 9 << 10, 32 << 10])
 def test_what_follows_the_archive_is_a_part_of_a_tar_index(size, version):
     tar = tar_of(GOOD)
     for behind in (bytes(size), b"x" * size):
@@ -177,9 +177,9 @@ def test_what_follows_the_archive_is_a_part_of_a_tar_index(size, version):
         assert root_hash(tar + behind, index) != root_hash(tar, index)
 
 
-@pytest.mark.parametrize("behind", [bytes((64 << 10) + 1), b"x" * (1 << 20)])
-def test_more_than_a_pipe_holds_behind_the_archive(behind):
-    """A node that pipes the tar to mkfs.erofs appends a part of it, which no one can know."""
+@pytest.mark.parametrize("behind", [bytes((32 << 10) + 1), b"x" * (1 << 20)])
+def test_more_behind_the_archive_than_one_read_of_containerd(behind):
+    """A node appends what it has piped to mkfs.erofs, in pieces of 32 KiB: the rest is a race."""
     tar = tar_of(GOOD)
     recipe = recipe_of("containerd-tar-index", "1.9.4")
     reason = f"{len(behind)} bytes follow the end of the archive at byte {len(tar)} of the tar"

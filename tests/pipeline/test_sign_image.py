@@ -228,7 +228,7 @@ def test_equal_layers_are_hashed_once_and_signed_each(form, home, leaf, monkeypa
 def test_thirty_layers_four_at_a_time(make_home, leaf, monkeypatch):
     home = make_home("api")
     running, most, lock = 0, [], threading.Lock()
-    hash_one = image_module.hash_layer
+    hash_one = image_module.hash_layer_by
     gate = threading.Barrier(4)
 
     def watched(*arguments, **options):
@@ -245,7 +245,7 @@ def test_thirty_layers_four_at_a_time(make_home, leaf, monkeypatch):
             with lock:
                 running -= 1
 
-    monkeypatch.setattr(image_module, "hash_layer", watched)
+    monkeypatch.setattr(image_module, "hash_layer_by", watched)
     image = push_image(home.store, "v1", tars(30))
     (signed,) = sign(home, leaf, jobs=4)
     assert max(most) == 4

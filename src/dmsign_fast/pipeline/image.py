@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from dmsign_fast.erofs.bounds import MAX_READ_TO_EXPLAIN
 from dmsign_fast.errors import FormatError, NotFoundError, ParameterError
 from dmsign_fast.oci.descriptor import Digest
 from dmsign_fast.oci.manifest import Index, Manifest
@@ -43,7 +44,8 @@ class ImageLayer:
     """A layer and what the image says of it.
 
     Attributes:
-        descriptor: of the layer as it is stored.
+        descriptor: of the layer as it is stored: media type, digest and size alone, so that equal
+            layers are equal values.
         diff_id: of its contents, by the image's config.
     """
 
@@ -143,7 +145,7 @@ def image_layers(store: Store, manifest: Manifest) -> tuple[ImageLayer, ...]:
     if not diff_ids:
         raise FormatError(f"{what} has no layers, so there is nothing for a kernel to check")
     pairs = zip(manifest.layers, diff_ids, strict=True)
-    return tuple(ImageLayer(layer, Digest(diff_id)) for layer, diff_id in pairs)
+    return tuple(ImageLayer(layer.plain(), Digest(diff_id)) for layer, diff_id in pairs)
 
 
 def hash_image_layer(
@@ -198,8 +200,10 @@ def hash_image_layer_by(
     except (FormatError, ParameterError) as error:
         if isinstance(error, FormatError):
             # if it is not what its digest stands for, that is the reason: the end will tell
-            for _ in stored:
-                if stop and stop.is_set():
+            read = 0
+            for piece in stored:
+                read += len(piece)
+                if read > MAX_READ_TO_EXPLAIN or (stop and stop.is_set()):
                     break
         error.args = (f"layer {described.digest}: {error}", *error.args[1:])
         raise

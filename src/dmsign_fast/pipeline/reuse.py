@@ -66,7 +66,7 @@ def find_root_hashes(
         StorageError, RegistryError: the store cannot tell.
     """
     search = _Search(store, recipe, anchors)
-    missing = {_plain(layer): layer for layer in layers}
+    missing = set(layers)
     found: dict[ImageLayer, Reused] = {}
     for manifest in search.manifests(images, reference):
         if not missing:
@@ -78,12 +78,9 @@ def find_root_hashes(
             and not wanted.isdisjoint(layer.digest for layer in manifest.layers)
         ):
             known = search.root_hashes(manifest)
-            found |= {missing.pop(one): known[one] for one in known.keys() & missing.keys()}
+            found |= {layer: known[layer] for layer in known.keys() & missing}
+            missing -= known.keys()
     return found
-
-
-def _plain(layer: ImageLayer) -> ImageLayer:
-    return ImageLayer(layer.descriptor.plain(), layer.diff_id)
 
 
 class _Search:
@@ -174,6 +171,6 @@ class _Search:
         for one in signatures:
             verify_root_hash(one.signature, one.root_hash, self._anchors)
         return {
-            _plain(layer): Reused(roots[layer.descriptor.digest], artifact.descriptor.digest)
+            layer: Reused(roots[layer.descriptor.digest], artifact.descriptor.digest)
             for layer in layers
         }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import time
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -24,15 +25,14 @@ from dmsign_fast.signing.signer import EnvelopeSigner
 
 if TYPE_CHECKING:
     import threading
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
     from dmsign_fast.oci.descriptor import Descriptor, Digest
-    from dmsign_fast.oci.manifest import Index
     from dmsign_fast.oci.store import Store
     from dmsign_fast.pipeline.image import ImageLayer
     from dmsign_fast.signing.signer import Signer
 
-    _Layers = dict[Digest, SignedLayer]
+    _Layers = dict[ImageLayer, SignedLayer]
 
 __all__ = [
     "SignOptions",
@@ -106,38 +106,30 @@ def plan_image(
             f"{reference} is no container image, so there are no layers to sign: sign the "
             "manifest alone with --no-dm-verity"
         )
-    hashed = _hash_layers(store, images, signer, options, progress, found)
-
-    def layers(manifest: Manifest | Index) -> tuple[SignedLayer, ...]:
-        if not isinstance(manifest, Manifest) or not is_image(manifest):
-            return ()
-        return tuple(hashed[layer.digest] for layer in manifest.layers)
-
-    return [Plan(manifest.descriptor, layers(manifest)) for manifest in manifests]
+    layers = {image.descriptor.digest: image_layers(store, image) for image in images}
+    different = list(dict.fromkeys(itertools.chain.from_iterable(layers.values())))
+    hashed = _hash_layers(store, images, different, signer, options, progress, found)
+    return [
+        Plan(one.descriptor, tuple(hashed[it] for it in layers.get(one.descriptor.digest, ())))
+        for one in manifests
+    ]
 
 
 def _hash_layers(
     store: Store,
     images: Sequence[Manifest],
+    layers: Sequence[ImageLayer],
     signer: Signer,
     options: SignOptions,
     progress: Callable[[int], object],
     found: Callable[[int], object],
 ) -> _Layers:
-    """Every different layer once."""
-    layers: dict[Digest, ImageLayer] = {}
-    for image in images:
-        for layer in image_layers(store, image):
-            known = layers.setdefault(layer.descriptor.digest, layer)
-            if known.diff_id != layer.diff_id:
-                raise VerificationError(
-                    f"layer {layer.descriptor.digest} should have the diff ID {known.diff_id} and "
-                    f"also the diff ID {layer.diff_id}: push the image again"
-                )
+    """All of the layers; a node converts one digest with two media types by each of them."""
+    _check_same("diff ID", ((layer.descriptor.digest, layer.diff_id) for layer in layers))
     jobs = max(1, options.jobs)
     conversion = replace(options.conversion, memory=options.conversion.memory // jobs)
     hashed = _reused(store, images, layers, signer, options)
-    rest = [layer for digest, layer in layers.items() if digest not in hashed]
+    rest = [layer for layer in layers if layer not in hashed]
     found(sum(layer.descriptor.size for layer in rest))
 
     def task(layer: ImageLayer) -> Callable[[threading.Event], SignedLayer]:
@@ -159,14 +151,26 @@ def _hash_layers(
 
     # the largest first, so that none is alone at the end
     rest.sort(key=lambda layer: layer.descriptor.size, reverse=True)
-    made = run_all([task(layer) for layer in rest], jobs)
-    return hashed | {layer.digest: layer for layer in made}
+    hashed |= zip(rest, run_all([task(layer) for layer in rest], jobs), strict=True)
+    _check_same("root hash", ((one.digest, one.root_hash.hex()) for one in hashed.values()))
+    return hashed
+
+
+def _check_same(what: str, named: Iterable[tuple[Digest, str]]) -> None:
+    """Raise VerificationError where one digest has two values."""
+    known: dict[Digest, str] = {}
+    for digest, value in named:
+        if known.setdefault(digest, value) != value:
+            raise VerificationError(
+                f"layer {digest} should have the {what} {known[digest]} and also the {what} "
+                f"{value}: push the image again"
+            )
 
 
 def _reused(
     store: Store,
     images: Sequence[Manifest],
-    layers: Mapping[Digest, ImageLayer],
+    layers: Sequence[ImageLayer],
     signer: Signer,
     options: SignOptions,
 ) -> _Layers:
@@ -185,10 +189,10 @@ def _reused(
         )
     anchors = TrustAnchors(signers)
     known = find_root_hashes(
-        store, images, layers.values(), options.recipe, anchors, options.reuse.reference
+        store, images, layers, options.recipe, anchors, options.reuse.reference
     )
     return {
-        layer.descriptor.digest: SignedLayer(
+        layer: SignedLayer(
             layer.descriptor.digest,
             layer.diff_id,
             layer.descriptor.size,
