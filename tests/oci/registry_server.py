@@ -103,6 +103,7 @@ class RegistryServer(ThreadingHTTPServer):
         self.host = f"{address}:{self.server_port}"
         self.url = f"{'https' if tls else 'http'}://{self.host}"
         self.has_referrers, self.page, self.ranges, self.login = referrers, page, ranges, login
+        self.says_subject = referrers  # OCI-Subject
         self.users = {"alice": "secret"}
         self.identity_tokens = {"refresh-1"}
         self.realm = f"{self.url}/token"
@@ -380,7 +381,7 @@ class Handler(BaseHTTPRequestHandler):
             self.error(400, "MANIFEST_BLOB_UNKNOWN")
             return
         headers = {"Location": f"/v2/{name}/manifests/{digest}", "Docker-Content-Digest": digest}
-        if "subject" in value and self.server.has_referrers:
+        if "subject" in value and self.server.says_subject:
             headers["OCI-Subject"] = value["subject"]["digest"]
         with self.server.lock:
             repository.manifests[digest] = (kind, data)

@@ -192,7 +192,7 @@ def test_what_is_broken_is_not_taken_for_a_signature_of_the_manifest(what, home,
     bad = make_notary(image.descriptor, data, "application/jose+json", leaf.chain, NOW, legacy=True)
     for descriptor, content in bad.blobs:
         home.store.push(descriptor, content)
-    home.store.attach(image.descriptor, [bad.manifest])
+    home.store.attach([bad.manifest])
     (signed,) = sign(home, leaf)
     assert signed.notary in signed.added
     assert len(referrers(home, image)[NOTARY_TYPE]) == 2

@@ -168,6 +168,8 @@ def _print_image(name: str, verdict: ImageVerdict) -> None:
             _print_referrer(one)
     if refused > _MOST_REFUSED:
         print_line(f"  and {refused - _MOST_REFUSED} more that are refused")
+    for problem in verdict.passed_over:
+        print_line(f"  passed over: {problem}")
     if verdict.unjudged:
         print_line(f"  and {verdict.unjudged} more, not looked at: see --max-signatures")
 

@@ -356,7 +356,7 @@ class _Run:
                 if not image.layers:
                     break
             assert signed is not None  # noqa: S101
-            push_signed(store, signed, artifacts)
+            push_signed(store, [(signed, artifacts)])
             added = [str(one.manifest.descriptor.digest) for one in artifacts]
         return tuple(added)
 

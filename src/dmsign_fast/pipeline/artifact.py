@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 from dmsign_fast.errors import FormatError, ParameterError, VerificationError
 from dmsign_fast.oci.descriptor import Descriptor, Digest
 from dmsign_fast.oci.manifest import EMPTY_CONFIG, EMPTY_JSON, Index, Manifest, make_manifest
-from dmsign_fast.pipeline.forms import LAYER, ROOT_HASH, SIGNATURE, form_of_type
+from dmsign_fast.pipeline.forms import FORMS, LAYER, ROOT_HASH, SIGNATURE, form_of_type
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from cryptography import x509
 
     from dmsign_fast.erofs.recipe import Recipe
-    from dmsign_fast.oci.store import Store
+    from dmsign_fast.oci.store import Referrers, Store
     from dmsign_fast.pipeline.forms import Form
 
 __all__ = [
@@ -40,9 +40,11 @@ __all__ = [
     "make_notary",
     "read_dm_verity",
     "recipe_of",
+    "signatures_of",
 ]
 
 NOTARY_TYPE = "application/vnd.cncf.notary.signature"
+_SIGNATURE_TYPES = (NOTARY_TYPE, *(form.artifact_type for form in FORMS))
 _THUMBPRINTS = "io.cncf.notary.x509chain.thumbprint#S256"
 _CREATED = "org.opencontainers.image.created"
 _OURS = "dmsign-fast.recipe."
@@ -80,6 +82,12 @@ def kind_of_type(artifact_type: str | None) -> str | None:
     if artifact_type == NOTARY_TYPE:
         return "notary"
     return "dm-verity" if form_of_type(artifact_type) else None
+
+
+def signatures_of(store: Store, subject: Descriptor) -> Referrers:
+    """What refers to a manifest; where that is too much, what is listed as a signature."""
+    found = store.referrers(subject)
+    return store.referrers(subject, *_SIGNATURE_TYPES) if found.cut else found
 
 
 def make_dm_verity(

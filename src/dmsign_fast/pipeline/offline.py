@@ -12,6 +12,7 @@ from dmsign_fast.erofs.recipe import Recipe
 from dmsign_fast.errors import ParameterError, VerificationError
 from dmsign_fast.oci.descriptor import Descriptor, Digest
 from dmsign_fast.outputs import Outputs
+from dmsign_fast.pipeline.artifact import signatures_of
 from dmsign_fast.pipeline.plan import Plan, SignedLayer, SignOptions
 from dmsign_fast.pipeline.sign_image import (
     plan_image,
@@ -162,13 +163,13 @@ def attach_image(
     signer = signing_request.answers()
     ready = [sign_planned(store, plan, signer, replace(options, force=True)) for plan in plans]
     signer.check_used()
-    pushed = []
+    missing = []
     for signed, artifacts in ready:
-        known = {one.digest for one in store.referrers(signed.manifest)}
+        known = {one.digest for one in signatures_of(store, signed.manifest)}
         new = [one for one in artifacts if one.manifest.descriptor.digest not in known]
         added = tuple(one.manifest.descriptor for one in new)
-        pushed.append(push_signed(store, replace(signed, added=added), new))
-    return pushed
+        missing.append((replace(signed, added=added), new))
+    return push_signed(store, missing)
 
 
 def _made(signing_request: SigningRequest) -> Members:

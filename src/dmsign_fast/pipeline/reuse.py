@@ -14,7 +14,7 @@ from dmsign_fast.errors import FormatError, NotFoundError, ParameterError, Verif
 from dmsign_fast.oci.descriptor import Descriptor
 from dmsign_fast.oci.manifest import Index, Manifest
 from dmsign_fast.oci.store import refers_to
-from dmsign_fast.pipeline.artifact import fetch_blob, kind_of, read_dm_verity
+from dmsign_fast.pipeline.artifact import fetch_blob, kind_of, read_dm_verity, signatures_of
 from dmsign_fast.pipeline.binding import bound_by, digest_of_roots
 from dmsign_fast.pipeline.image import ImageLayer, image_layers, is_image
 from dmsign_fast.trust.verdict import envelope_verdict, trust_files
@@ -132,7 +132,7 @@ class _Search:
     def root_hashes(self, image: Manifest) -> dict[ImageLayer, Reused]:
         """Those of an image's layers that signatures bind to them."""
         try:
-            referrers = [self._fetch(one) for one in self._store.referrers(image.descriptor)]
+            referrers = [self._fetch(one) for one in signatures_of(self._store, image.descriptor)]
         except _UNUSABLE:
             return {}
         by_kind: dict[str | None, list[Manifest]] = {}

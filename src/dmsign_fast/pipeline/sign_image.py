@@ -14,7 +14,13 @@ from dmsign_fast.envelope.trust import TrustAnchors
 from dmsign_fast.errors import FormatError, ParameterError, VerificationError
 from dmsign_fast.oci.manifest import Manifest
 from dmsign_fast.pipeline.already_signed import find_layers, find_notary
-from dmsign_fast.pipeline.artifact import Artifact, LayerSignature, make_dm_verity, make_notary
+from dmsign_fast.pipeline.artifact import (
+    Artifact,
+    LayerSignature,
+    make_dm_verity,
+    make_notary,
+    signatures_of,
+)
 from dmsign_fast.pipeline.binding import ROOT_HASHES
 from dmsign_fast.pipeline.forms import form_of
 from dmsign_fast.pipeline.image import hash_image_layer, image_layers, is_image, manifests_of
@@ -76,7 +82,7 @@ def sign_image(
     """
     plans = plan_image(store, reference, signer, options, progress=progress, found=found)
     made = [sign_planned(store, plan, signer, options) for plan in plans]
-    return [push_signed(store, signed, artifacts) for signed, artifacts in made]
+    return push_signed(store, made)
 
 
 def plan_image(
@@ -208,7 +214,7 @@ def sign_planned(
 ) -> tuple[SignedImage, list[Artifact]]:
     """Sign one manifest; the artifacts are those that are not there yet."""
     subject = plan.manifest
-    known = [] if options.force else store.referrers(subject)
+    known = [] if options.force else signatures_of(store, subject)
     began = time.monotonic()
     artifacts: list[Artifact] = []
     dm_verity = notary = None
@@ -244,15 +250,19 @@ def sign_planned(
     return SignedImage(subject, layers, dm_verity, notary, added, seconds), artifacts
 
 
-def push_signed(store: Store, signed: SignedImage, artifacts: Sequence[Artifact]) -> SignedImage:
-    """Push the artifacts of one manifest: the blobs, then both together."""
+def push_signed(
+    store: Store, made: Sequence[tuple[SignedImage, Sequence[Artifact]]]
+) -> list[SignedImage]:
+    """Push the artifacts of manifests: all blobs, then those of each manifest together."""
     began = time.monotonic()
-    for artifact in artifacts:
-        for descriptor, content in artifact.blobs:
-            store.push(descriptor, content)
+    artifacts = [artifact for _, some in made for artifact in some]
+    blobs = {descriptor: content for one in artifacts for descriptor, content in one.blobs}
+    for descriptor, content in blobs.items():
+        store.push(descriptor, content)
     if artifacts:
-        store.attach(signed.manifest, [artifact.manifest for artifact in artifacts])
-    return replace(signed, seconds={**signed.seconds, "push": time.monotonic() - began})
+        store.attach([artifact.manifest for artifact in artifacts])
+    seconds = (time.monotonic() - began) / max(1, len(made))
+    return [replace(signed, seconds={**signed.seconds, "push": seconds}) for signed, _ in made]
 
 
 def sign_layer(root_hash: bytes, signer: Signer, options: SignOptions) -> bytes:

@@ -302,6 +302,7 @@ def test_list(home, key):
             {
                 "manifest": digest,
                 "referrers": [dm_verity.to_json(), notary.to_json()],
+                "passed_over": [],
             }
         ],
     }
