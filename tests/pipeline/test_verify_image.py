@@ -306,7 +306,7 @@ def test_revocation_counts_for_layers_too_and_is_asked_for_once(status, layout):
     sign(layout, "v1", leaf)
     asked = []
 
-    def check(chain):
+    def check(chain, _):
         asked.append(chain)
         return (Revocation("CN=revocable", status, "as the list says"),)
 

@@ -216,7 +216,7 @@ def _is_skipped(options: VerifyOptions) -> bool:
 
 def _once(check: Checker) -> Checker:
     known = functools.cache(check)
-    return lambda chain: known(tuple(chain))
+    return lambda chain, count: known(tuple(chain), count)
 
 
 def _verify_one(
