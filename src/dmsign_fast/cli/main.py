@@ -33,6 +33,7 @@ exit status:
   5    a key, certificate or passphrase that cannot sign
   6    a registry that cannot be reached or refuses
   7    nothing to verify: there is no signature
+  8    fleet: some images are not signed; 9: none is
   70   a bug in dmsign-fast
   130  interrupted; 143 terminated; 141 nobody reads the output any more
 """
