@@ -74,6 +74,14 @@ LOSES = {
         "./PaxHeaders/x",
         "sparse file: mkfs.erofs stores its map",
     ),
+    **{
+        f"{key.decode()} of a global header": (
+            [pax([(key, b"7")], b"g"), file(b"f", b"")],
+            "./PaxHeaders/x",
+            "in a global PAX header: mkfs.erofs ignores it for the next entry",
+        )
+        for key in (b"uid", b"gid", b"mtime")
+    },
     "data on a directory": (
         [header(b"d", b"5", 512), padded(b""), header(b"f", b"0"), GOOD],
         "d",
