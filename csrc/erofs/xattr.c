@@ -134,7 +134,8 @@ int erofs_xattr_add(struct erofs_tree *tree, uint32_t node, const void *name, si
     uint32_t kv, at, xattr;
     int ret;
 
-    if (!namespaces[space].len && !(tree->traits & MKFS_ANY_XATTR))
+    /* one without a name: tarerofs_apply_xattrs */
+    if (!name_len || (!namespaces[space].len && !(tree->traits & MKFS_ANY_XATTR)))
         return -ENODATA;
     if (name_len - namespaces[space].len > 255 || value_len > UINT16_MAX)
         return -ERANGE;

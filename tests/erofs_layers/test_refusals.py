@@ -82,6 +82,11 @@ LOSES = {
         )
         for key in (b"uid", b"gid", b"mtime")
     },
+    "attribute without a name": (
+        [pax([(b"SCHILY.xattr.", b"")]) + file(b"f", b"")],
+        "f",
+        "extended attribute without a name: mkfs.erofs drops it",
+    ),
     "data on a directory": (
         [header(b"d", b"5", 512), padded(b""), header(b"f", b"0"), GOOD],
         "d",
