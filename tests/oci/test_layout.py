@@ -350,3 +350,16 @@ def test_content_that_breaks_off_leaves_no_blob(layout):
         layout.push(Descriptor.of(b"1234", TAR), pieces)
     assert not layout.exists(Descriptor.of(b"1234", TAR))
     assert [file for file in (layout.path / "blobs").rglob("*") if file.is_file()] == []
+
+
+@pytest.mark.parametrize("what", ["blobs/sha256", "blob", "index.json"])
+def test_a_link_is_named(layout_path, tmp_path, what):
+    layout = Layout.create(layout_path)
+    image = push_image(layout, "v1")
+    path = layout_path / what
+    if what == "blob":
+        path = layout_path / "blobs/sha256" / image.descriptor.digest.encoded
+    path.rename(tmp_path / "elsewhere")
+    path.symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(StorageError, match=f"{path} is a symbolic link.*cp -rL"):
+        layout.resolve("v1")

@@ -5,20 +5,20 @@ from __future__ import annotations
 import contextlib
 import os
 import stat
-import tarfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
+from dmsign_fast.bounded_tar import tar_members
 from dmsign_fast.errors import FormatError, NotFoundError, StorageError
 from dmsign_fast.outputs import storage_errors
 
 if TYPE_CHECKING:
+    import tarfile
     from collections.abc import Iterator
 
 __all__ = ["Directory", "Files", "Tar"]
 
 _PIECE = 1 << 20
-_MOST_MEMBERS = 1 << 20
 
 
 class Files(Protocol):
@@ -60,6 +60,16 @@ class Directory:
         finally:
             os.close(fd)
 
+    def _refuse_link(self, name: str) -> None:
+        parts = name.split("/")
+        for number in range(1, len(parts) + 1):
+            path = self.path.joinpath(*parts[:number])
+            if path.is_symlink():
+                raise StorageError(
+                    f"{path} is a symbolic link, and links in a layout are not followed: copy it "
+                    "with cp -rL"
+                )
+
     @contextlib.contextmanager
     def _file(self, name: str) -> Iterator[int]:
         path = self.path / name
@@ -68,6 +78,9 @@ class Directory:
                 fd = self._open(name)
             except FileNotFoundError as error:
                 raise NotFoundError(f"there is no {path}") from error
+            except OSError:
+                self._refuse_link(name)
+                raise
             try:
                 if not stat.S_ISREG(os.fstat(fd).st_mode):
                     raise StorageError(f"cannot read {path}: not a regular file")
@@ -110,14 +123,9 @@ class Tar:
 
     def _index(self) -> None:
         try:
-            with tarfile.open(fileobj=self._file, mode="r:") as tar:
-                for count, member in enumerate(tar):
-                    if count == _MOST_MEMBERS:
-                        raise FormatError(f"{self.path} has more than {_MOST_MEMBERS} members")
-                    self._add(member)
-        except (tarfile.TarError, ValueError, OverflowError, EOFError) as error:
-            if isinstance(error, FormatError):
-                raise
+            for member in tar_members(self._file, "it"):
+                self._add(member)
+        except FormatError as error:
             raise FormatError(
                 f"{self.path} is not the tar of a layout: {error}; decompress it if it is "
                 "compressed"
@@ -126,12 +134,12 @@ class Tar:
     def _add(self, member: tarfile.TarInfo) -> None:
         parts = [part for part in member.name.split("/") if part not in ("", ".")]
         if member.name.startswith("/") or ".." in parts:
-            raise FormatError(f"{self.path} has a member {member.name!r}, outside of the layout")
+            raise FormatError(f"it has a member {member.name!r}, outside of the layout")
         if member.isdir():
             return
         name = "/".join(parts)
         if name in self._places:
-            raise FormatError(f"{self.path} has two members {name!r}")
+            raise FormatError(f"it has two members {name!r}")
         plain = member.isreg() and not member.issparse()
         self._places[name] = (member.offset_data, member.size) if plain else None
 

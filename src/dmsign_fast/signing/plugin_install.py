@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import gzip
+import io
+import lzma
 import os
 import re
 import shutil
 import stat
-import tarfile
 import tempfile
 import zipfile
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO
+from typing import IO, Any, cast
 
+from dmsign_fast.bounded_tar import tar_members
 from dmsign_fast.directories import is_name, plugin_directory
 from dmsign_fast.errors import DmsignError, FormatError, ParameterError
 from dmsign_fast.outputs import storage_errors
@@ -24,8 +27,10 @@ from dmsign_fast.signing.plugin_host import METADATA_TIMEOUT, Plugin, find_plugi
 __all__ = ["install_plugin", "uninstall_plugin"]
 
 _LARGEST = 256 << 20  # bytes of all files, as in notation
+_LARGEST_ARCHIVE = 2 * _LARGEST  # decompressed, with what is left aside
+_MOST_ENTRIES = 10_000  # of a zip
 _BROKEN = (
-    *(tarfile.TarError, zipfile.BadZipFile, zlib.error, EOFError),
+    *(zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, ValueError, OverflowError),
     *(NotImplementedError, RuntimeError),  # so zipfile says that it cannot, or has no password
 )
 # https://semver.org, as far as it decides which version is higher
@@ -51,6 +56,8 @@ def install_plugin(source: Path, *, force: bool = False) -> tuple[Metadata | Non
         try:
             with storage_errors("install", source):
                 _gather(source, stage)
+        except FormatError:
+            raise
         except _BROKEN as error:
             raise FormatError(f"{source} cannot be unpacked: {error}") from error
         name = _name_of_only_plugin(source, stage)
@@ -112,6 +119,8 @@ def _gather(source: Path, stage: Path) -> None:
 
 def _files(source: Path) -> Iterator[tuple[str, int, IO[bytes]]]:
     """The regular files at the top of what ``source`` is: name, mode and content."""
+    if not stat.S_ISREG(source.stat().st_mode) and not source.is_dir():
+        raise FormatError(f"{source} is neither a file nor a directory")
     if source.is_dir():
         for path in sorted(source.iterdir()):
             mode = path.lstat().st_mode
@@ -120,17 +129,38 @@ def _files(source: Path) -> Iterator[tuple[str, int, IO[bytes]]]:
         return
     if source.suffix == ".zip":
         with zipfile.ZipFile(source) as archive:
+            if len(archive.infolist()) > _MOST_ENTRIES:
+                raise FormatError(f"{source} has more than {_MOST_ENTRIES} entries")
             for entry in archive.infolist():
                 if not entry.is_dir() and Path(entry.filename).name == entry.filename:
                     yield entry.filename, entry.external_attr >> 16, archive.open(entry)
     elif source.name.endswith((".tar.gz", ".tgz")):
-        with tarfile.open(source, "r:gz") as tar:
-            for member in tar:
+        with cast("IO[bytes]", gzip.open(source)) as tar:
+            for member in tar_members(tar, str(source), _LARGEST_ARCHIVE):
                 path = Path(member.name)
-                if member.isreg() and len(path.parts) == 1 and (file := tar.extractfile(member)):
-                    yield path.name, member.mode, file
+                if member.isreg() and not member.issparse() and len(path.parts) == 1:
+                    tar.seek(member.offset_data)
+                    yield path.name, member.mode, cast("IO[bytes]", _Part(tar, member.size))
     else:
         yield source.name, source.stat().st_mode, source.open("rb")
+
+
+class _Part(io.RawIOBase):
+    """The next ``size`` bytes of a file; closing it closes nothing else."""
+
+    def __init__(self, file: IO[bytes], size: int) -> None:
+        self._file, self._left = file, size
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        piece = self._file.read(min(len(buffer), self._left))
+        if not piece and self._left:
+            raise EOFError("it ends early")
+        self._left -= len(piece)
+        buffer[: len(piece)] = piece
+        return len(piece)
 
 
 def _name_of_only_plugin(source: Path, stage: Path) -> str:
