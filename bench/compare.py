@@ -128,7 +128,7 @@ class Commands:
         return self._ours(words, implementation, threads)
 
     def _ours(self, words: Sequence[str], implementation: str, threads: int) -> Run:
-        command = [self._dmsign_fast, "verity", *words, "--quiet", "--threads", str(threads)]
+        command = [self._dmsign_fast, "verity", *words, "--threads", str(threads)]
         done = run(command, environment={"DMSIGN_IMPL": implementation})
         if root_hash(done.output) != self._root:
             message = f"{implementation}: another root hash than veritysetup's"

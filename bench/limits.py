@@ -39,7 +39,7 @@ class Limit:
 
 def _format(data: Path | str, hash_file: Path, block_size: int = 4096) -> list[str]:
     size = str(block_size)
-    options = ["--data-block-size", size, "--hash-block-size", size, "--quiet"]
+    options = ["--data-block-size", size, "--hash-block-size", size]
     return [dmsign_fast(), "verity", "format", str(data), str(hash_file), *options]
 
 

@@ -258,7 +258,7 @@ static void test_misuse(void)
 
 int main(void)
 {
-    static const size_t salts[] = {0, 1, 16, 31, 32, 33, 55, 63, 64, 65, 127, 128, 255, 256};
+    static const size_t salts[] = {0, 1, 16, 31, 32, 33, 55, 63, 64, 65, 96, 128, 160, 255, 256};
     static const size_t counts[] = {0, 1, 2, 3, 7, 8, 9, 15, 16, 17, 31, 32, 33, 63, 65, 100};
     static const size_t trees[] = {1, 2, 15, 16, 17, 127, 128, 129, 255, 256, 257, 2100, 16385};
 

@@ -225,6 +225,16 @@ static void refuses(struct run *r, int code, const char *reason, const char *nam
     exit(1);
 }
 
+/* So many bytes of which only the first two come before a NUL. */
+static const char *nul_behind(size_t len)
+{
+    static char text[2 * TAR_MAX_NUL_PATH];
+
+    memset(text, 'n', len);
+    text[2] = '\0';
+    return text;
+}
+
 static void test_entry_bounds(enum image_layout layout)
 {
     struct run r = run_of(layout);
@@ -306,6 +316,48 @@ static void test_name_bounds(enum image_layout layout)
         add_pax('g', key, "", 0);
     }
     refuses(&r, -E2BIG, "too many or too large extended attributes", "extension");
+    add_pax('x', "SCHILY.xattr.user.v=", filled('v', TAR_MAX_HEADER - 64), TAR_MAX_HEADER - 64);
+    for (unsigned i = 0; i < 4; i++) /* each value replaces the one before, and all are kept */
+        add_pax('x', "SCHILY.xattr.user.v=", filled('v', TAR_MAX_HEADER - 64), TAR_MAX_HEADER - 64);
+    refuses(&r, -E2BIG, "too many or too large extended attributes", "extension");
+    add_pax('x', "path=", "a\0b", 3);
+    add_entry('0', "cut", "");
+    add_pax('x', "path=", nul_behind(TAR_MAX_NUL_PATH), TAR_MAX_NUL_PATH);
+    add_entry('0', "cut", "");
+    add_pax('x', "path=", nul_behind(TAR_MAX_NUL_PATH + 1), TAR_MAX_NUL_PATH + 1);
+    refuses(&r, -EINVAL, "NUL in a long PAX path", "extension");
+}
+
+/* Each entry walks the path of a global header again: much more than the tar has bytes is refused.
+ */
+static void test_global_path(enum image_layout layout)
+{
+    struct run r = run_of(layout);
+    const size_t len = 32000, most = TAR_MAX_INHERITED / (len - TAR_BLOCK);
+    char name[256] = "same";
+
+    for (int link = 0; link < 2; link++) {
+        for (size_t entries = most; entries <= 2 * most; entries += most) {
+            add_pax('g', link ? "linkpath=" : "path=", deep(len / 2), len);
+            for (size_t i = 0; i < entries; i++)
+                add_entry(link ? '2' : '5', "same", "");
+            if (entries > most)
+                break;
+            add(2 * TAR_BLOCK);
+            CHECK(!convert(&r));
+            tar.len = 0;
+        }
+        if (!link)
+            snprintf(name, sizeof(name), "%s", deep(len / 2));
+        refuses(&r, -E2BIG, "long path of a global PAX header", link ? "same" : name);
+    }
+    /* as long as the headers of its entries, of which there may be any number */
+    add_pax('g', "path=", filled('p', 200), 200);
+    for (size_t i = 0; i < 100000; i++)
+        add_entry('5', "same", "");
+    add(2 * TAR_BLOCK);
+    CHECK(!convert(&r));
+    tar.len = 0;
 }
 
 static void test_size_bounds(enum image_layout layout)
@@ -345,6 +397,7 @@ static void *test_all(void *unused)
         test_depth((enum image_layout)layout);
         test_entry_bounds((enum image_layout)layout);
         test_name_bounds((enum image_layout)layout);
+        test_global_path((enum image_layout)layout);
         test_size_bounds((enum image_layout)layout);
     }
     return unused;

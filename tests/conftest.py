@@ -1,5 +1,7 @@
 """What all tests share: bounded hypothesis, and every SHA-256 that runs here."""
 
+import signal
+
 import pytest
 from hypothesis import HealthCheck, settings
 
@@ -12,6 +14,9 @@ settings.register_profile(
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture],
 )
 settings.load_profile("bounded")
+
+# Shells let what they start in the background ignore SIGINT, and what that starts inherits it.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 RUNS_HERE = [name for name, supported in _core.implementations().items() if supported]
 

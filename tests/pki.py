@@ -18,7 +18,7 @@ from pathlib import Path
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
-from cryptography.hazmat.primitives.asymmetric import ec, ed25519
+from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from cryptography.hazmat.primitives.serialization import (
     BestAvailableEncryption,
     Encoding,
@@ -40,9 +40,13 @@ _OTHER_CURVES = {"EC-256K1": ec.SECP256K1(), "EC-224": ec.SECP224R1()}
 @cache
 def make_key(kind: str, name: str = ""):
     """Return the private key of that kind and name: RSA-<bits>, a curve, or Ed25519."""
+    if kind in KEY_SPECS:
+        return generate_key(kind)
     if kind in _OTHER_CURVES:
         return ec.generate_private_key(_OTHER_CURVES[kind])
-    return ed25519.Ed25519PrivateKey.generate() if kind == "Ed25519" else generate_key(kind)
+    if kind == "Ed25519":
+        return ed25519.Ed25519PrivateKey.generate()
+    return rsa.generate_private_key(65537, int(kind.removeprefix("RSA-")))
 
 
 @dataclass(frozen=True)

@@ -62,7 +62,7 @@ def attach(store, artifact, change=lambda _: None):
     for descriptor, content in artifact.blobs:
         store.push(descriptor, content)
     manifest = altered(artifact.manifest, change)
-    store.attach(manifest.subject, [manifest])
+    store.attach([manifest])
     return manifest
 
 

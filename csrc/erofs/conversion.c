@@ -90,15 +90,16 @@ struct conversion *conversion_new(const struct conversion_options *options,
     conversion->options = *options;
     conversion->sink = *sink;
     if (!conversion->options.max_entries)
-        conversion->options.max_entries = 1u << 24;
+        conversion->options.max_entries = EROFS_MAX_ENTRIES;
     if (!conversion->options.max_metadata)
-        conversion->options.max_metadata = UINT64_C(1) << 32;
+        conversion->options.max_metadata = EROFS_MAX_METADATA;
     const uint32_t max_text = conversion->options.max_metadata < UINT32_MAX
                                   ? (uint32_t)conversion->options.max_metadata
                                   : UINT32_MAX;
     const struct tar_handler handler = {conversion, on_entry, on_data};
 
-    conversion->tar = tar_new(options->group->traits, options->lossy, &handler, &conversion->error);
+    conversion->tar = tar_new(options->group->traits, options->lossy, options->seed, &handler,
+                              &conversion->error);
     if (!conversion->tar || erofs_allocator_init(&conversion->allocator, index ? 9 : 12, index) ||
         erofs_tree_init(&conversion->tree, options->group->traits, options->lossy,
                         conversion->options.max_entries, max_text, options->seed)) {

@@ -27,9 +27,9 @@ struct conversion_options {
     const struct mkfs_group *group;
     bool lossy; /* do what mkfs.erofs does where it silently drops something, instead of failing */
     uint32_t uid, gid; /* of a root directory the tar does not mention: those mkfs.erofs runs as */
-    uint32_t max_entries;  /* inodes, names, and uses of xattrs, each; 0: 16 Mi */
+    uint32_t max_entries;  /* inodes, names, and uses of xattrs, each; 0: EROFS_MAX_ENTRIES */
     uint64_t max_metadata; /* bytes of the image that are not file data, those of replaced entries
-                              included; 0: 4 GiB */
+                              included; 0: EROFS_MAX_METADATA */
     uint64_t seed; /* of hash tables; random where tars may be hostile. The image does not depend on
                       it */
 };

@@ -239,7 +239,7 @@ dmsign_layer *dmsign_layer_new(const char *mkfs_version, int index, int lossy,
     layer->head_fd = head_fd;
     layer->offset = index ? 0 : 4096;
     layer->head_end = index ? UINT64_MAX : 4096;
-    layer->stage_memory = malloc(STAGE + 2 * LINE);
+    layer->stage_memory = malloc(STAGE + LINE);
     if (layer->stage_memory)
         layer->conversion = conversion_new(&options, &sink);
     if (!layer->conversion) {
@@ -248,8 +248,6 @@ dmsign_layer *dmsign_layer_new(const char *mkfs_version, int index, int lossy,
         return NULL;
     }
     layer->stage = layer->stage_memory + LINE - (uintptr_t)layer->stage_memory % LINE;
-    if (hash)
-        layer->stage += block_hash_skew(hash) % LINE;
     return layer;
 }
 

@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "../tar/grow.h"
+#include "../tar/hash.h"
 #include "writer.h"
 
 #define WHITEOUT ".wh."
@@ -72,23 +73,6 @@ int erofs_text_add(struct erofs_tree *tree, const void *bytes, size_t len, uint3
     return 0;
 }
 
-uint64_t erofs_hash(uint64_t seed, const void *bytes, size_t len)
-{
-    const uint8_t *p = bytes;
-    /* small seeds too must give a factor with bits everywhere: 1 or -1 would mix nothing */
-    const uint64_t factor = (seed ^ UINT64_C(0xe7037ed1a0b428db)) | 1;
-    uint64_t h = seed ^ len * UINT64_C(0x9e3779b97f4a7c15), word;
-
-    for (; len; p += len < 8 ? len : 8, len -= len < 8 ? len : 8) {
-        word = 0;
-        memcpy(&word, p, len < 8 ? len : 8);
-        const unsigned __int128 m = (unsigned __int128)(h ^ word) * factor;
-
-        h = (uint64_t)m ^ (uint64_t)(m >> 64) ^ UINT64_C(0xa0761d6478bd642f);
-    }
-    return h ^ h >> 32;
-}
-
 int erofs_tree_node(struct erofs_tree *tree, uint32_t parent, uint32_t *node)
 {
     if (tree->node_count > tree->max_entries)
@@ -109,7 +93,7 @@ int erofs_tree_node(struct erofs_tree *tree, uint32_t parent, uint32_t *node)
 static uint32_t *bucket_of(const struct erofs_tree *tree, uint32_t dir, const char *name,
                            size_t len)
 {
-    return &tree->buckets[erofs_hash(tree->seed ^ (uint64_t)dir << 17, name, len) &
+    return &tree->buckets[seeded_hash(tree->seed ^ (uint64_t)dir << 17, name, len) &
                           tree->bucket_mask];
 }
 

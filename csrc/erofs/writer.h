@@ -168,9 +168,7 @@ int erofs_tree_finish(struct erofs_tree *tree);
 /* Adds bytes to the text; *at is their place. -EFBIG beyond max_text. */
 int erofs_text_add(struct erofs_tree *tree, const void *bytes, size_t len, uint32_t *at);
 
-uint64_t erofs_hash(uint64_t seed, const void *bytes, size_t len);
-
-/* `name` ends in NUL. -ENODATA: the version drops this namespace. */
+/* `name` ends in NUL. -ENODATA: the version drops this namespace or name. */
 int erofs_xattr_add(struct erofs_tree *tree, uint32_t node, const void *name, size_t name_len,
                     const void *value, size_t value_len);
 

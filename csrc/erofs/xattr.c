@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "../tar/grow.h"
+#include "../tar/hash.h"
 #include "../tar/mkfs_group.h"
 #include "writer.h"
 
@@ -66,7 +67,7 @@ static uint32_t xxh32(const uint8_t *p, size_t len, uint32_t seed)
 
 static uint32_t *bucket_of(const struct erofs_tree *tree, const uint8_t *kv, size_t len)
 {
-    return &tree->xattr_buckets[erofs_hash(~tree->seed, kv, len) & tree->xattr_mask];
+    return &tree->xattr_buckets[seeded_hash(~tree->seed, kv, len) & tree->xattr_mask];
 }
 
 static size_t kv_len(const struct erofs_xattr *x)
@@ -133,7 +134,8 @@ int erofs_xattr_add(struct erofs_tree *tree, uint32_t node, const void *name, si
     uint32_t kv, at, xattr;
     int ret;
 
-    if (!namespaces[space].len && !(tree->traits & MKFS_ANY_XATTR))
+    /* one without a name: tarerofs_apply_xattrs */
+    if (!name_len || (!namespaces[space].len && !(tree->traits & MKFS_ANY_XATTR)))
         return -ENODATA;
     if (name_len - namespaces[space].len > 255 || value_len > UINT16_MAX)
         return -ERANGE;

@@ -1,12 +1,16 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * block_hash.c: the choice of implementation, and salted block digests over any of them.
+ * block_hash.c: salted block digests over any implementation.
  *
- * A message is salt | block (hash type 1) or block | salt (type 0), then SHA-256's padding. Seen
- * in 64-byte blocks it is: whole blocks of salt, the same for every message (their state is
- * computed once); a head, the rest of the salt with the first bytes of the data; a body, read in
- * place; a tail, the last bytes of the data with what follows them. Heads and tails are put
- * together beside the data, all but their data bytes once for a whole run.
+ * A message is salt | block (hash type 1) or block | salt (type 0), then SHA-256's padding. Cut
+ * into 64 bytes each, it is: whole pieces of salt, the same for every message (their state is
+ * computed once); a head, the rest of the salt with the first bytes of the block; a body, read in
+ * place; a tail, the last bytes of the block with what follows them. Heads and tails are put
+ * together beside the block, all but their data once for a whole run.
+ *
+ * With 32 bytes of salt, or 96 ..., the body would straddle cache lines. An implementation that
+ * can begin in the middle of a line reads the whole block in place instead, between a line that
+ * ends with the salt and one that begins with the padding.
  */
 #include "block_hash.h"
 
@@ -21,123 +25,99 @@
 #define MAX_TAIL ((MAX_SALT + 1 + 8 + SHA256_BLOCK - 1) / SHA256_BLOCK * SHA256_BLOCK)
 #define BATCH_BYTES ((size_t)256 << 10)
 
-/* The edges of a message: the head, a block for what is copied too much, the tail. */
+/* The edges of a message: the head, 64 bytes for what is copied too much, the tail. */
 #define TAIL (2 * SHA256_BLOCK)
 #define EDGES (TAIL + MAX_TAIL)
 
-/* Best first: measured on Zen 3 (shani before avx2), Zen 4 and Zen 5. */
-static const struct sha256_impl *const impls[] = {
-#if defined(__x86_64__)
-    &sha256_avx512,
-    &sha256_shani,
-    &sha256_avx2,
-#elif defined(__aarch64__)
-    &sha256_armv8,
-#endif
-    &sha256_portable,
-};
-#define IMPLS (sizeof impls / sizeof *impls)
-
-/* `wide` takes what fills its lanes, `narrow` the few messages that are left at the end of a run.
- * An implementation chosen by name does both. */
-static struct choice {
-    const struct sha256_impl *wide, *narrow;
-} chosen;
-
 struct dmsign_block_hash {
-    struct choice impl;
+    struct sha256_choice impl;
     size_t block_size;
-    size_t head_salt;            /* bytes of salt in the head; 0: there is no head */
-    size_t tail_data;            /* bytes of data in the tail */
-    size_t counts[SHA256_PARTS]; /* of 64-byte blocks in head, body and tail */
-    uint32_t start[8];           /* the state after the whole blocks of salt */
-    uint8_t edges[EDGES];        /* all but the data */
+    size_t head_salt;                 /* bytes of salt in the head; 0: there is no head */
+    size_t tail_data;                 /* bytes of the block in the tail */
+    size_t counts[SHA256_PARTS];      /* of 64 bytes, in head, body and tail */
+    uint32_t start[8];                /* the state after the whole pieces of salt */
+    uint8_t edges[EDGES];             /* all but the data */
+    size_t late_counts[SHA256_PARTS]; /* of the lines around and of the block */
+    uint8_t before[SHA256_BLOCK], after[SHA256_BLOCK]; /* those around */
     uint8_t zero_digest[DIGEST_SIZE];
 };
 
-const char *dmsign_impl_name(unsigned index)
+/* Whether the salt takes half a line and the padding fits in the other half. */
+static int is_late(const dmsign_block_hash *hash)
 {
-    return index < IMPLS ? impls[index]->name : NULL;
+    return hash->head_salt == SHA256_BLOCK / 2;
 }
 
-int dmsign_impl_supported(unsigned index)
-{
-    return index < IMPLS && impls[index]->supported();
-}
-
-int dmsign_impl_select(const char *name)
-{
-    struct choice best = {0};
-
-    for (unsigned i = 0; i < IMPLS; i++) {
-        if (name && strcmp(name, impls[i]->name))
-            continue;
-        if (!impls[i]->supported()) {
-            if (name)
-                return -ENOTSUP;
-            continue;
-        }
-        if (!best.wide)
-            best.wide = best.narrow = impls[i];
-        else if (best.narrow == best.wide && impls[i]->lanes < best.wide->lanes &&
-                 impls[i] != &sha256_portable) /* its calls cost more than spare lanes */
-            best.narrow = impls[i];
-    }
-    if (!best.wide)
-        return -EINVAL;
-    chosen = best;
-    return 0;
-}
-
-const char *dmsign_impl(void)
-{
-    if (!chosen.wide)
-        dmsign_impl_select(NULL);
-    return chosen.wide->name;
-}
-
-/* Messages that wait for as many as the implementation hashes together. */
+/* Blocks that wait for as many as the implementation hashes together. */
 struct lanes {
-    _Alignas(SHA256_BLOCK) uint8_t edges[SHA256_MAX_LANES][EDGES];
-    struct sha256_message messages[SHA256_MAX_LANES];
+    const dmsign_block_hash *hash;
+    const uint8_t *blocks[SHA256_MAX_LANES];
+    uint8_t *digests[SHA256_MAX_LANES];
     unsigned used;
+    unsigned ready; /* edges that hold all but the data */
+    _Alignas(SHA256_BLOCK) uint8_t edges[SHA256_MAX_LANES][EDGES];
 };
 
-static void lanes_init(struct lanes *lanes, const dmsign_block_hash *hash)
+static void hash_late(const struct lanes *lanes, const struct sha256_impl *impl, unsigned first)
 {
-    for (unsigned i = 0; i < hash->impl.wide->lanes; i++)
-        memcpy(lanes->edges[i], hash->edges, TAIL + hash->counts[2] * SHA256_BLOCK);
-    lanes->used = 0;
+    const dmsign_block_hash *hash = lanes->hash;
+    struct sha256_message messages[SHA256_MAX_LANES];
+
+    for (unsigned i = 0; i < impl->lanes; i++) {
+        /* Spare lanes repeat a message. */
+        const unsigned lane = first + i < lanes->used ? first + i : first;
+
+        messages[i] = (struct sha256_message){{hash->before, lanes->blocks[lane], hash->after},
+                                              lanes->digests[lane]};
+    }
+    impl->hash_late(hash->start, hash->late_counts, messages);
 }
 
-static void lanes_hash(struct lanes *lanes, const dmsign_block_hash *hash)
+static void hash_in_place(struct lanes *lanes, const struct sha256_impl *impl, unsigned first)
 {
+    const dmsign_block_hash *hash = lanes->hash;
+    struct sha256_message messages[SHA256_MAX_LANES];
+
+    for (; lanes->ready < impl->lanes; lanes->ready++)
+        memcpy(lanes->edges[lanes->ready], hash->edges, TAIL + hash->counts[2] * SHA256_BLOCK);
+    for (unsigned i = 0; i < impl->lanes; i++) {
+        const unsigned lane = first + i < lanes->used ? first + i : first;
+        const uint8_t *block = lanes->blocks[lane];
+        uint8_t *edges = lanes->edges[i];
+
+        /* Always 64 bytes, which takes no call: what is too much is overwritten or never read. */
+        memcpy(edges + hash->head_salt, block, SHA256_BLOCK);
+        memcpy(edges + TAIL + hash->tail_data - SHA256_BLOCK,
+               block + hash->block_size - SHA256_BLOCK, SHA256_BLOCK);
+        messages[i] = (struct sha256_message){
+            {edges, block + hash->counts[0] * SHA256_BLOCK - hash->head_salt, edges + TAIL},
+            lanes->digests[lane]};
+    }
+    impl->hash(hash->start, hash->counts, messages);
+}
+
+static void lanes_hash(struct lanes *lanes)
+{
+    const struct sha256_choice *choice = &lanes->hash->impl;
     /* Half full, a wide call is faster than several narrow ones. */
     const struct sha256_impl *impl =
-        lanes->used > hash->impl.wide->lanes / 2 ? hash->impl.wide : hash->impl.narrow;
+        lanes->used > choice->wide->lanes / 2 ? choice->wide : choice->narrow;
 
     for (unsigned first = 0; first < lanes->used; first += impl->lanes) {
-        /* Spare lanes repeat a message. */
-        for (unsigned i = lanes->used; i < first + impl->lanes; i++)
-            lanes->messages[i] = lanes->messages[first];
-        impl->hash(hash->start, hash->counts, lanes->messages + first);
+        if (impl->hash_late && is_late(lanes->hash))
+            hash_late(lanes, impl, first);
+        else
+            hash_in_place(lanes, impl, first);
     }
     lanes->used = 0;
 }
 
-static void lanes_add(struct lanes *lanes, const dmsign_block_hash *hash, const uint8_t *block,
-                      uint8_t *digest)
+static void lanes_add(struct lanes *lanes, const uint8_t *block, uint8_t *digest)
 {
-    uint8_t *edges = lanes->edges[lanes->used];
-
-    /* Always a whole block, which takes no call: the rest is overwritten or never read. */
-    memcpy(edges + hash->head_salt, block, SHA256_BLOCK);
-    memcpy(edges + TAIL + hash->tail_data - SHA256_BLOCK, block + hash->block_size - SHA256_BLOCK,
-           SHA256_BLOCK);
-    lanes->messages[lanes->used] = (struct sha256_message){
-        {edges, block + hash->counts[0] * SHA256_BLOCK - hash->head_salt, edges + TAIL}, digest};
-    if (++lanes->used == hash->impl.wide->lanes)
-        lanes_hash(lanes, hash);
+    lanes->blocks[lanes->used] = block;
+    lanes->digests[lanes->used] = digest;
+    if (++lanes->used == lanes->hash->impl.wide->lanes)
+        lanes_hash(lanes);
 }
 
 static int is_zero(const uint8_t *block, size_t size)
@@ -159,16 +139,17 @@ static void hash_all(const dmsign_block_hash *hash, struct places places, size_t
 {
     struct lanes lanes;
 
-    lanes_init(&lanes, hash);
+    lanes.hash = hash;
+    lanes.used = lanes.ready = 0;
     for (size_t i = start; i < start + count; i++, digests += DIGEST_SIZE) {
         const uint8_t *block = places.each ? places.each[i] : places.first + i * hash->block_size;
 
         if (!zeros_too && is_zero(block, hash->block_size))
             memcpy(digests, hash->zero_digest, DIGEST_SIZE);
         else
-            lanes_add(&lanes, hash, block, digests);
+            lanes_add(&lanes, block, digests);
     }
-    lanes_hash(&lanes, hash);
+    lanes_hash(&lanes);
 }
 
 dmsign_block_hash *dmsign_block_hash_new(unsigned hash_type, const uint8_t *salt, size_t salt_size,
@@ -196,8 +177,7 @@ dmsign_block_hash *dmsign_block_hash_new(unsigned hash_type, const uint8_t *salt
         free(zeros);
         return NULL;
     }
-    dmsign_impl();
-    hash->impl = chosen;
+    hash->impl = sha256_chosen();
     hash->block_size = block_size;
     if (hash_type == 1) {
         const size_t whole = salt_size / SHA256_BLOCK;
@@ -207,7 +187,7 @@ dmsign_block_hash *dmsign_block_hash_new(unsigned hash_type, const uint8_t *salt
                              &(struct sha256_message){{salt}, state});
         for (unsigned i = 0; i < 8; i++)
             hash->start[i] = load_be32(state + 4 * i);
-        /* A block of data is whole blocks: what the head takes from it, the tail has left. */
+        /* A block is a multiple of 64 bytes: what the head takes from it, the tail has left. */
         hash->head_salt = hash->tail_data = salt_size % SHA256_BLOCK;
         memcpy(hash->edges, salt + whole * SHA256_BLOCK, hash->head_salt);
         used = hash->tail_data;
@@ -221,6 +201,12 @@ dmsign_block_hash *dmsign_block_hash_new(unsigned hash_type, const uint8_t *salt
     hash->counts[2] = (used + 1 + 8 + SHA256_BLOCK - 1) / SHA256_BLOCK;
     hash->edges[TAIL + used] = 0x80;
     store_be32(hash->edges + TAIL + hash->counts[2] * SHA256_BLOCK - 4, (uint32_t)bits);
+    if (is_late(hash)) {
+        hash->late_counts[0] = hash->late_counts[2] = 1;
+        hash->late_counts[1] = block_size / SHA256_BLOCK;
+        memcpy(hash->before + SHA256_BLOCK / 2, hash->edges, SHA256_BLOCK / 2);
+        memcpy(hash->after, hash->edges + TAIL + SHA256_BLOCK / 2, SHA256_BLOCK / 2);
+    }
     hash_all(hash, (struct places){zeros, NULL}, 0, 1, hash->zero_digest, 1);
     free(zeros);
     return hash;
@@ -234,11 +220,6 @@ void dmsign_block_hash_free(dmsign_block_hash *hash)
 size_t block_hash_block_size(const dmsign_block_hash *hash)
 {
     return hash->block_size;
-}
-
-size_t block_hash_skew(const dmsign_block_hash *hash)
-{
-    return hash->head_salt;
 }
 
 const uint8_t *block_hash_zero_digest(const dmsign_block_hash *hash)

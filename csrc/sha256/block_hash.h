@@ -21,8 +21,6 @@ void block_hash_run(const dmsign_block_hash *hash, const uint8_t *blocks, size_t
 /* dmsign_hash_blocks for blocks that do not stand one behind another. */
 int block_hash_scattered(const dmsign_block_hash *hash, const uint8_t *const *blocks, size_t count,
                          uint8_t *digests, unsigned threads);
-/* Where in a cache line to put blocks, so that the 64 bytes of a SHA-256 block are one line. */
-size_t block_hash_skew(const dmsign_block_hash *hash);
 /* Blocks that one thread should be given at a time: enough for every lane, and in the L2 cache. */
 size_t block_hash_batch(const dmsign_block_hash *hash);
 

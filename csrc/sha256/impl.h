@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * impl.h: what one instruction set provides, private to the core.
+ * impl.h: what an instruction set provides and which of them are chosen, private to the core.
  */
 #ifndef DMSIGN_SHA256_IMPL_H
 #define DMSIGN_SHA256_IMPL_H
@@ -26,7 +26,19 @@ struct sha256_impl {
      * caller's. Digests may be the same place if the messages are the same. */
     void (*hash)(const uint32_t *start, const size_t *counts,
                  const struct sha256_message *messages);
+    /* The same for messages that begin in the middle of the first 64 bytes of their parts and end
+     * in the middle of the last: what is aligned stays so behind 32 bytes of salt. NULL: cannot. */
+    void (*hash_late)(const uint32_t *start, const size_t *counts,
+                      const struct sha256_message *messages);
 };
+
+/* `wide` takes what fills its lanes, `narrow` the few messages that are left at the end of a run.
+ * An implementation chosen by name does both. */
+struct sha256_choice {
+    const struct sha256_impl *wide, *narrow;
+};
+
+struct sha256_choice sha256_chosen(void);
 
 static inline uint32_t load_be32(const uint8_t *p)
 {

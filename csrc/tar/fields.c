@@ -6,8 +6,10 @@
 #include <string.h>
 
 #include "grow.h"
+#include "hash.h"
 
-#define POOL_MAX (4 * TAR_MAX_HEADER)
+/* A power of two; twice as many as attributes, so that a search ends soon. */
+#define SLOTS (2 * TAR_MAX_XATTRS)
 
 int tar_text_set(struct tar_text *text, const char *bytes, size_t len)
 {
@@ -40,6 +42,8 @@ int tar_fields_inherit(struct tar_fields *to, const struct tar_fields *from)
     to->uid = from->uid;
     to->has_gid = from->has_gid;
     to->gid = from->gid;
+    if (to->attr_count)
+        memset(to->slots, 0, SLOTS * sizeof(*to->slots));
     to->attr_count = to->pool_len = 0;
     return ret;
 }
@@ -50,6 +54,7 @@ void tar_fields_free(struct tar_fields *f)
     free(f->link.bytes);
     free(f->attrs);
     free(f->pool);
+    free(f->slots);
     memset(f, 0, sizeof(*f));
 }
 
@@ -57,9 +62,10 @@ static int put_pool(struct tar_fields *f, const uint8_t *bytes, size_t len, uint
 {
     int ret;
 
-    if (len > POOL_MAX - f->pool_len)
+    if (len > TAR_MAX_XATTR_BYTES - f->pool_len)
         return -E2BIG;
-    ret = grow(&f->pool, &f->pool_cap, (uint64_t)f->pool_len + len, 1);
+    /* a byte more: nothing at all has an address too */
+    ret = grow(&f->pool, &f->pool_cap, (uint64_t)f->pool_len + len + 1, 1);
     if (ret)
         return ret;
     if (len)
@@ -69,33 +75,57 @@ static int put_pool(struct tar_fields *f, const uint8_t *bytes, size_t len, uint
     return 0;
 }
 
+/* The slot of a name: that of its attribute, or the free one where it would be. */
+static uint16_t *slot_of(const struct tar_fields *f, const uint8_t *name, size_t name_len)
+{
+    uint64_t at = seeded_hash(f->seed, name, name_len);
+
+    for (;; at++) {
+        uint16_t *const slot = &f->slots[at % SLOTS];
+        const struct tar_attr *const a = *slot ? &f->attrs[*slot - 1] : NULL;
+
+        if (!a || (a->name_len == name_len && !memcmp(f->pool + a->name, name, name_len)))
+            return slot;
+    }
+}
+
+const struct tar_attr *tar_fields_find(const struct tar_fields *f, const uint8_t *name,
+                                       size_t name_len)
+{
+    const uint16_t number = f->attr_count ? *slot_of(f, name, name_len) : 0;
+
+    return number ? &f->attrs[number - 1] : NULL;
+}
+
 int tar_fields_xattr(struct tar_fields *f, const uint8_t *name, size_t name_len,
                      const uint8_t *value, size_t value_len, const char **reason)
 {
-    struct tar_attr *a = NULL;
     int ret;
 
     if (memchr(name, '\0', name_len) || memchr(name, '=', name_len)) {
         *reason = "extended attribute name with NUL or '='";
         return -EINVAL;
     }
-    for (uint32_t i = 0; i < f->attr_count && !a; i++) {
-        if (f->attrs[i].name_len == name_len && !memcmp(f->pool + f->attrs[i].name, name, name_len))
-            a = &f->attrs[i];
-    }
-    if (!a) {
+    if (!f->slots && !(f->slots = calloc(SLOTS, sizeof(*f->slots))))
+        return -ENOMEM;
+    uint16_t *const slot = slot_of(f, name, name_len);
+
+    if (!*slot) {
         if (f->attr_count == TAR_MAX_XATTRS)
             return -E2BIG;
         ret = grow(&f->attrs, &f->attr_cap, (uint64_t)f->attr_count + 1, sizeof(*f->attrs));
         if (ret)
             return ret;
-        a = &f->attrs[f->attr_count];
-        ret = put_pool(f, name, name_len, &a->name);
+        struct tar_attr *const made = &f->attrs[f->attr_count];
+
+        ret = put_pool(f, name, name_len, &made->name);
         if (ret)
             return ret;
-        a->name_len = (uint32_t)name_len;
-        f->attr_count++;
+        made->name_len = (uint32_t)name_len;
+        *slot = (uint16_t)++f->attr_count;
     }
+    struct tar_attr *const a = &f->attrs[*slot - 1];
+
     a->value_len = (uint32_t)value_len;
     return put_pool(f, value, value_len, &a->value);
 }

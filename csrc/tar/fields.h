@@ -18,7 +18,7 @@ struct tar_attr {
     uint32_t name, name_len, value, value_len;
 };
 
-/* Of one entry, or of all that follow. Owns its memory; all zero is empty. */
+/* Of one entry, or of all that follow. Owns its memory; all zero but for the seed is empty. */
 struct tar_fields {
     struct tar_text path, link;
     bool has_size, has_mtime, has_uid, has_gid;
@@ -29,6 +29,8 @@ struct tar_fields {
     uint32_t attr_count, attr_cap;
     uint8_t *pool;
     uint32_t pool_len, pool_cap;
+    uint16_t *slots; /* by hash of the name: the attribute's number plus 1, or 0 */
+    uint64_t seed;   /* of that hash */
 };
 
 int tar_text_set(struct tar_text *text, const char *bytes, size_t len);
@@ -36,6 +38,10 @@ int tar_text_set(struct tar_text *text, const char *bytes, size_t len);
 /* The first attribute of a name keeps its place, the last one its value: tarerofs_insert_xattr. */
 int tar_fields_xattr(struct tar_fields *f, const uint8_t *name, size_t name_len,
                      const uint8_t *value, size_t value_len, const char **reason);
+
+/* The attribute of that name, or NULL. */
+const struct tar_attr *tar_fields_find(const struct tar_fields *f, const uint8_t *name,
+                                       size_t name_len);
 
 /* Everything but the attributes: what a new entry inherits from the global header. */
 int tar_fields_inherit(struct tar_fields *to, const struct tar_fields *from);

@@ -24,6 +24,7 @@ struct tar_parser {
     bool zero_block; /* one seen since the last entry */
     uint64_t offset; /* what mkfs.erofs believes to have parsed */
     uint64_t fed;    /* bytes really seen */
+    uint64_t named;  /* bytes of paths and link targets given to the handler */
     uint64_t entry;  /* offset of the current header */
     uint64_t left;   /* of the current state's bytes */
     size_t have;     /* bytes in `header` or `extension` */
@@ -61,8 +62,8 @@ static int fail(struct tar_parser *parser, int code, const char *reason)
     return tar_fail(parser->error, code, parser->entry, name, tar_text_len(name, max), reason);
 }
 
-struct tar_parser *tar_new(uint32_t traits, bool lossy, const struct tar_handler *handler,
-                           struct tar_error *error)
+struct tar_parser *tar_new(uint32_t traits, bool lossy, uint64_t seed,
+                           const struct tar_handler *handler, struct tar_error *error)
 {
     struct tar_parser *parser = calloc(1, sizeof(*parser));
 
@@ -75,6 +76,7 @@ struct tar_parser *tar_new(uint32_t traits, bool lossy, const struct tar_handler
     }
     parser->traits = traits;
     parser->lossy = lossy;
+    parser->local.seed = parser->global.seed = seed;
     parser->handler = *handler;
     parser->error = error;
     parser->state = PAD;
@@ -136,12 +138,8 @@ static uint32_t view_xattrs(struct tar_parser *parser)
             const struct tar_attr *a = &f->attrs[i];
             const struct tar_xattr x = {f->pool + a->name, f->pool + a->value, a->name_len,
                                         a->value_len};
-            bool seen = false;
 
-            for (uint32_t j = 0; global && j < parser->local.attr_count && !seen; j++)
-                seen = parser->view[j].name_len == x.name_len &&
-                       !memcmp(parser->view[j].name, x.name, x.name_len);
-            if (!seen)
+            if (!global || !tar_fields_find(&parser->local, x.name, x.name_len))
                 parser->view[count++] = x;
         }
     }
@@ -211,6 +209,9 @@ static int give_entry(struct tar_parser *parser, uint64_t size)
     e.path_len = parser->local.path.len;
     e.link = parser->local.link.set ? parser->local.link.bytes : "";
     e.link_len = parser->local.link.set ? parser->local.link.len : 0;
+    parser->named += e.path_len + e.link_len;
+    if (parser->named > parser->fed + TAR_MAX_INHERITED)
+        return fail(parser, -E2BIG, "too many entries with a long path of a global PAX header");
     e.xattrs = parser->view;
     e.xattr_count = view_xattrs(parser);
     ret = parser->handler.entry(parser->handler.ctx, &e, &take);
@@ -264,6 +265,12 @@ static int end_extension(struct tar_parser *parser)
 
         ret = tar_pax_parse(f, parser->traits, parser->lossy, bytes, parser->have, &reason);
         /* of a global header only paths reach the entry that follows at once: tarerofs_parse_tar */
+        if (!ret && parser->type == 'g' && !parser->lossy &&
+            (f->has_uid || f->has_gid || f->has_mtime || f->has_size)) {
+            ret = -ENOTSUP;
+            reason = "uid, gid, mtime or size in a global PAX header: mkfs.erofs ignores it for "
+                     "the next entry";
+        }
         if (!ret && parser->type == 'g' && f->path.set)
             ret = tar_text_set(&parser->local.path, f->path.bytes, f->path.len);
         if (!ret && parser->type == 'g' && f->link.set)

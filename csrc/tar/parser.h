@@ -9,13 +9,9 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#define TAR_BLOCK 512
+#include "bounds.h"
 
-/* Bounds on what one header may say; beyond them -E2BIG. */
-#define TAR_MAX_HEADER (1u << 20) /* bytes of one PAX or GNU extension header */
-#define TAR_MAX_PATH 32767u       /* bytes of a path or link target */
-#define TAR_MAX_XATTRS 1024u      /* extended attributes of one header, of the global one too */
-#define TAR_MAX_SIZE ((UINT64_C(1) << 41) - (1 << 20)) /* bytes of one archive and of one file */
+#define TAR_BLOCK 512
 
 /* The file types of `mode`, the same numbers in every tar and in EROFS. */
 enum {
@@ -70,10 +66,10 @@ struct tar_handler {
     int (*data)(void *ctx, const uint8_t *bytes, size_t len);
 };
 
-/* `traits`: MKFS_* bits. `lossy`: go on where mkfs.erofs silently drops something. The error
- * belongs to the caller and outlives the parser. NULL when out of memory. */
-struct tar_parser *tar_new(uint32_t traits, bool lossy, const struct tar_handler *handler,
-                           struct tar_error *error);
+/* `traits`: MKFS_* bits. `lossy`: go on where mkfs.erofs silently drops something. `seed`: of hash
+ * tables. The error belongs to the caller and outlives the parser. NULL when out of memory. */
+struct tar_parser *tar_new(uint32_t traits, bool lossy, uint64_t seed,
+                           const struct tar_handler *handler, struct tar_error *error);
 
 /* Any number of bytes, in any pieces. 0 or negative errno; after an error the parser only repeats
  * it. */

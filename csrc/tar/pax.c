@@ -167,15 +167,20 @@ static int parse_whole(uint32_t traits, const char *value, bool *has, long long 
 static int parse_string(struct tar_text *text, uint32_t traits, const char *value, size_t len,
                         bool path, const char **reason)
 {
-    if (memchr(value, '\0', len)) {
-        *reason = "NUL in a PAX path";
+    const char *const nul = memchr(value, '\0', len);
+
+    if (nul && len > TAR_MAX_NUL_PATH) {
+        *reason = "NUL in a long PAX path: mkfs.erofs reads memory that it does not own";
         return -EINVAL;
     }
+    /* mkfs.erofs takes what stands before a NUL, and looks for slashes to cut at the record's end */
+    if (nul)
+        len = (size_t)(nul - value);
     if (!len && traits & MKFS_PAX_EMPTY) {
         text->set = false;
         return 0;
     }
-    while (path && len && value[len - 1] == '/')
+    while (path && !nul && len && value[len - 1] == '/')
         len--;
     if (len > TAR_MAX_PATH) {
         *reason = "path too long";

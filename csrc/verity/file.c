@@ -84,7 +84,7 @@ int dmsign_hash_file(const dmsign_block_hash *hash, int fd, uint64_t offset, siz
     file.buffer_size = batch * block_size + PAGE;
     if (posix_memalign(&memory, PAGE, threads * file.buffer_size))
         return -ENOMEM;
-    file.buffers = (uint8_t *)memory + block_hash_skew(hash);
+    file.buffers = memory;
     result = parallel_for(threads, pieces, hash_piece, &file);
     free(memory);
     if (result)

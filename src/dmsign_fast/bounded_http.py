@@ -35,8 +35,13 @@ class Budget:
 
     def __init__(self, seconds: float, least_rate: float | None = None) -> None:
         """Allow ``seconds`` in all, and more as bytes pass: a second for each ``least_rate``."""
-        self.left = self._all = seconds
+        self.seconds = self.left = seconds
         self._least_rate = least_rate
+
+    @property
+    def exceeded(self) -> str | None:
+        """Why there can be no answer any more; None if there can."""
+        return f"it took more than {self.seconds:g} s in all" if self.left <= 0 else None
 
     def __enter__(self) -> None:
         self._outer = getattr(_thread, "budget", None)
@@ -49,7 +54,7 @@ class Budget:
     def waiting(self, sock: Any, longest: float | None) -> Iterator[None]:
         """Let a socket wait, ``longest`` seconds or what is left; TimeoutError if that is none."""
         if self.left <= 0:
-            raise TimeoutError(f"it took more than {self._all:g} s in all")
+            raise TimeoutError(self.exceeded)
         sock.settimeout(self.left if longest is None else min(self.left, longest))
         began = time.monotonic()
         try:
@@ -203,8 +208,7 @@ def fetch(
                 url = urljoin(url, location)
             return answer
     except (requests.RequestException, urllib3.exceptions.HTTPError, OSError, ValueError) as error:
-        reason = error if budget.left > 0 else f"it took more than {seconds:g} s in all"
-        raise StorageError(f"no answer from {url}: {reason}") from error
+        raise StorageError(f"no answer from {url}: {budget.exceeded or error}") from error
 
 
 def _exchange(

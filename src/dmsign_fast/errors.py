@@ -13,6 +13,7 @@
     ├── ProgramError        4  another program that is missing, hangs, floods or dies
     ├── SigningError        5  a key, certificate or passphrase that cannot sign
     └── RegistryError       6  a registry that cannot be reached or refuses
+        └── AttachError        the same, for some of several images
 
 A message says what was wrong, where, and what to do.
 """
@@ -22,9 +23,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from dmsign_fast.verity.report import Verified
 
 __all__ = [
+    "AttachError",
     "CorruptionError",
     "DmsignError",
     "FormatError",
@@ -103,3 +107,15 @@ class RegistryError(DmsignError):
     """A registry cannot be reached, or refuses what was asked."""
 
     exit_code = 6
+
+
+class AttachError(RegistryError):
+    """Of several manifests some did not get their referrers; ``failed`` says why, by digest."""
+
+    def __init__(self, failed: Mapping[str, DmsignError], tried: int) -> None:
+        digest, error = next(iter(failed.items()))
+        super().__init__(
+            f"{len(failed)} of {tried} manifests did not get their signatures; the first is "
+            f"{digest}: {error}"
+        )
+        self.failed = failed

@@ -60,8 +60,9 @@ def write_all(fd: int, data: Buffer, offset: int) -> None:
 class _Output:
     """A file that takes the place of its path when it is complete.
 
-    It has no name until then where the file system can do that, so that not even SIGKILL leaves
-    anything behind.
+    It has no name until then where the file system can do that: a process that is killed at work
+    leaves nothing behind. One that is killed while its files take their places, or works where
+    every file has a name, may leave ``.dmsign-*``; with ``.old`` that is what was replaced.
     """
 
     def __init__(self, path: Path) -> None:

@@ -8,51 +8,77 @@ out of range and lone surrogates are refused. As in Go, null is the same as noth
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Any, NoReturn
+import math
+from typing import TYPE_CHECKING, Any
 
 from dmsign_fast.errors import FormatError
 
 if TYPE_CHECKING:
     from collections.abc import Collection
 
-__all__ = ["Members", "dump_json", "read_object"]
+__all__ = ["Members", "check_value", "dump_json", "read_json", "read_object"]
 
 _MAX_INTEGER = (1 << 63) - 1
+_MAX_DIGITS = 20
 _MAX_DEPTH = 64
 
 
-def read_object(data: bytes, what: str) -> dict[str, Any]:
+def read_object(data: bytes, what: str, entries: str | None = None) -> dict[str, Any]:
     """Return the JSON object in ``data``; ``what`` names it in the FormatError for anything else.
 
     Refused are names given twice, NaN and infinities, text that is not UTF-8, surrogates, and
     more than 64 levels, on which a later step could founder.
+
+    Args:
+        data: UTF-8.
+        what: names it in messages.
+        entries: the name of a member that is an array whose elements are not checked yet, since
+            others wrote them: give each to ``check_value``.
+    """
+    value = read_json(data, what)
+    if not isinstance(value, dict):
+        raise FormatError(f"{what} is not a JSON object")
+    checked = value
+    if entries and isinstance(value.get(entries), list) and not isinstance(value, _Repeated):
+        checked = {name: one for name, one in value.items() if name != entries}
+    check_value(checked, what)
+    return value
+
+
+def read_json(data: bytes, what: str) -> Any:
+    """Return the JSON value in ``data``, as lenient as most programs: for what nobody signs.
+
+    FormatError for what is no JSON. Numbers out of range become infinite.
     """
     try:
-        value = json.loads(
-            data.decode(), object_pairs_hook=_no_repetition, parse_constant=_no_constant
-        )
-        dump_json(value)  # fails for half of a surrogate pair and for what is infinite
-    except FormatError as error:
-        raise FormatError(f"{what} {error}") from None
+        return json.loads(data.decode(), object_pairs_hook=_object, parse_int=_integer)
     except UnicodeError:
         raise FormatError(f"{what} is not UTF-8 text") from None
     except RecursionError:
         raise FormatError(f"{what} is nested too deeply") from None
     except ValueError as error:
         raise FormatError(f"{what} is not JSON: {error}") from None
-    if not isinstance(value, dict):
-        raise FormatError(f"{what} is not a JSON object")
-    _check_depth(value, what)
-    return value
 
 
-def _check_depth(value: Any, what: str) -> None:
-    level = [value]
+def check_value(value: Any, what: str) -> None:
+    """FormatError if a value of ``read_json`` is one that not every program would read alike."""
+    level = [value] if isinstance(value, dict | list) else []
     for _ in range(_MAX_DEPTH):
+        for one in level:
+            if isinstance(one, _Repeated):
+                raise FormatError(f"{what} has the name {one.name!r} more than once")
         inner = (one.values() if isinstance(one, dict) else one for one in level)
         level = [one for values in inner for one in values if isinstance(one, dict | list)]
-    if level:
+        if not level:
+            break
+    else:
         raise FormatError(f"{what} is nested too deeply")
+    try:
+        dump_json(value)
+    except UnicodeError:  # half of a surrogate pair
+        raise FormatError(f"{what} is not UTF-8 text") from None
+    except ValueError as error:
+        raise FormatError(f"{what} is not JSON: {error}") from None
 
 
 def dump_json(value: object) -> bytes:
@@ -62,17 +88,26 @@ def dump_json(value: object) -> bytes:
     ).encode()
 
 
-def _no_repetition(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+class _Repeated(dict[str, Any]):
+    """An object that gives ``name`` twice."""
+
+    name: str
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     found = dict(pairs)
-    if len(found) != len(pairs):
-        names = [name for name, _ in pairs]
-        twice = next(name for name in found if names.count(name) > 1)
-        raise FormatError(f"has the name {twice!r} more than once")
-    return found
+    if len(found) == len(pairs):
+        return found
+    repeated, seen = _Repeated(found), set[str]()
+    for repeated.name, _ in pairs:
+        if repeated.name in seen:
+            break
+        seen.add(repeated.name)
+    return repeated
 
 
-def _no_constant(name: str) -> NoReturn:
-    raise FormatError(f"has the value {name}, which is not JSON")
+def _integer(digits: str) -> int | float:
+    return int(digits) if len(digits) <= _MAX_DIGITS else math.inf
 
 
 class Members:

@@ -78,7 +78,7 @@ def test_lines_as_of_sha256sum(name, version, layers):
     total = sum(path.stat().st_size for path in layers)
     assert done.err.startswith(f"hashed {total} bytes in ")
     quiet = cli("layer", "roothash", *layers, "--recipe", f"{name}@{version}", "--quiet")
-    assert (quiet.out, quiet.err) == (done.out, "")
+    assert (quiet.out, quiet.err, quiet.exit_code) == ("", "", 0)
 
 
 def test_the_default_is_containerd_with_the_newest_mkfs_erofs(layers):
@@ -127,7 +127,7 @@ def test_roothash_as_json(layers, tar):
 
 
 def test_json_of_a_native_layer(tar, tmp_path):
-    image = write(tmp_path / "image", image_of(tar, Recipe.parse("osguard"), UUID(int=1)))
+    image = write(tmp_path / "image", image_of(tar, Recipe.parse("containerd"), UUID(int=1)))
     done = cli("layer", "roothash", image, "--recipe", "osguard", "--output", "json")
     (layer,) = json.loads(done.out)["layers"]
     assert set(layer) == LAYER
@@ -148,7 +148,7 @@ def test_standard_input(command, layers, tmp_path):
 
 def test_standard_input_and_files(layers):
     done = dmsign(
-        *("layer", "roothash", layers[0], "-", "--jobs", "2", "--quiet"),
+        *("layer", "roothash", layers[0], "-", "--jobs", "2"),
         input=layers[1].read_bytes(),
     )
     assert done.out.splitlines()[1] == f"{node(layers[1].read_bytes())}  -"
@@ -175,8 +175,9 @@ def test_an_interruption_while_standard_input_says_nothing(jobs, layers):
 def test_a_name_that_is_no_text(tar, tmp_path):
     path = write(Path(os.fsdecode(os.fsencode(tmp_path) + b"/\xff.tar")), tar)
     for output in ("text", "json"):
-        done = dmsign("layer", "roothash", path, "--output", output, "--quiet")
+        done = dmsign("layer", "roothash", path, "--output", output)
         assert done.exit_code == 0, done.err
+        assert f"{path}" in done.out or output == "json"
 
 
 # what a layer should be
@@ -243,7 +244,7 @@ def test_a_convert_of_a_wrong_layer(layers, tmp_path):
         (("--mkfs-erofs", "/bin/true"), "--converter mkfs or both"),
         (("--mkfs-options=-zlz4",), "--converter mkfs or both"),
         (("--converter", "both", "--mkfs-options=-zlz4"), "cannot agree"),
-        (("--no-such-option",), "unrecognized"),
+        (("--no-such-option",), "unknown option --no-such-option"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, tuple) else "",
 )
@@ -335,13 +336,13 @@ def test_convert_refuses_its_input(layers, tmp_path):
 
 
 def test_options_may_stand_anywhere(layers):
-    wanted = cli("layer", "roothash", *layers, "--recipe", "osguard", "--quiet").out
-    done = cli("layer", "roothash", "--recipe", "osguard", layers[0], "--quiet", *layers[1:])
+    wanted = cli("layer", "roothash", *layers, "--recipe", "osguard", "--jobs", "2").out
+    done = cli("layer", "roothash", "--recipe", "osguard", layers[0], "--jobs", "2", *layers[1:])
     assert done.out == wanted
 
 
 def test_the_example_with_a_pipe(layers):
-    script = 'cat "$1" | "${@:3}" layer roothash - --digest "$2" --recipe osguard --quiet'
+    script = 'cat "$1" | "${@:3}" layer roothash - --digest "$2" --recipe osguard'
     packed = layers[1].read_bytes()
     done = subprocess.run(
         [installed("bash"), "-c", script, "_", layers[1], sha256(packed), *DMSIGN],

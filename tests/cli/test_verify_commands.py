@@ -12,6 +12,7 @@ from forge import forge_jws
 from helpers import cli, dmsign, write
 from notation import SCOPE, Notation
 from pki import make_leaf, make_root, pem
+from signed_homes import push_multi
 from signed_images import (
     BAD,
     DM_VERITY,
@@ -216,6 +217,20 @@ def test_what_the_policy_skips_is_not_called_verified(signed, notation):
     assert_fails(done, 1, "no dm-verity artifact")
     assert "level skip, trusts no certificate" in done.out
     assert made.notary.digest not in done.out
+
+
+def test_an_index_that_the_policy_skips_needs_no_choice(layout, notation):
+    """As with notation; layers are of its manifests, and those must be named."""
+    index = push_multi(layout)[0]
+    none = {"trustStores": [], "trustedIdentities": []}
+    notation.trust(policy={"signatureVerification": {"level": "skip"}} | none)
+    reference = f"{layout.path}@{index.descriptor.digest}"
+    theirs = notation("verify", "--oci-layout", reference, "--scope", SCOPE)
+    assert theirs.exit_code == 0, theirs.err
+    done = run("verify", layout, "--scope", SCOPE, "--no-dm-verity")
+    assert (done.exit_code, done.err) == (0, "")
+    assert done.out.count("Not verified, since the trust policy skips it") == 1
+    assert_fails(run("verify", layout, "--scope", SCOPE), 2, "give --platform")
 
 
 def test_revocation_that_is_asked_for_counts(layout, root):

@@ -223,6 +223,21 @@ ENTRIES: dict[str, bytes] = {
     + H(b"f", b"5", mtime=3)
     + pax([(b"path", b"")], b"g")
     + H(b"g", b"5", mtime=4),
+    **{
+        f"NUL in PAX {key} {value!r} of type {kind!r}": H(b"d", b"5")
+        + H(b"d/a", b"0")
+        + pax([(key, value)])
+        + H(b"f", kind, link=b"d/a")
+        + H(b"g", b"0")
+        for key in (b"path", b"linkpath")
+        for value in (b"d/a\0b", b"\0b", b"d/x/\0/", b"e\0//", b"d/.wh.a\0", b"d/e/\0" + b"x" * 300)
+        for kind in (b"0", b"1", b"2", b"5")
+    },
+    "NUL in a long PAX path": pax([(b"path", b"a\0" + b"b" * 40000)]) + H(b"f", b"0"),
+    "NUL in a global path": pax([(b"path", b"a\0b"), (b"linkpath", b"c\0d")], b"g")
+    + H(b"f", b"2")
+    + H(b"g", b"5"),
+    "PAX attribute without a name": pax([(b"SCHILY.xattr.", b"")]) + H(b"f", b"0"),
     "global uid unset": pax([(b"uid", b"8")], b"g")
     + H(b"f", b"0", uid=3)
     + pax([(b"uid", b"")], b"g")

@@ -35,6 +35,9 @@ PINNED = {
     "erofs-utils_1.9.4-1_amd64.deb": "c8bde35cddcf705cad2a8f35752e777c8c8111829d589e6b4c8494ebe1d49ff3",
 }
 
+# From 1.9.1 on it writes its own user and group into images, and on nodes it is root.
+AS_ROOT = () if (os.getuid(), os.getgid()) == (0, 0) else ("unshare", "--user", "--map-root-user")
+
 LAYOUTS = {
     "A": ["--tar=f", "--aufs", "--quiet", "-Enoinline_data", "-b4096", "--sort=none"],
     "D": ["--tar=i", "--aufs", "--quiet"],
@@ -53,6 +56,7 @@ class Mkfs:
     ) -> None:
         """Raises CalledProcessError with mkfs.erofs's own words, TimeoutExpired when it spins."""
         argv = [
+            *AS_ROOT,
             *self.command,
             *LAYOUTS[layout],
             "-T0",

@@ -6,6 +6,8 @@ import os
 import re
 import shlex
 import stat
+import subprocess
+import sys
 import tarfile
 import uuid
 from pathlib import Path
@@ -16,7 +18,9 @@ from helpers import noise, wait_until
 
 from dmsign_fast.erofs import mkfs
 from dmsign_fast.erofs.mkfs import MkfsErofs, check_options
+from dmsign_fast.erofs.recipe import Recipe
 from dmsign_fast.errors import FormatError, ParameterError, ProgramError, StorageError
+from dmsign_fast.pipeline.layers import hash_layer
 
 UUID = uuid.UUID(mkfs_twin.UUID)
 FULL = (*mkfs_twin.LAYOUTS["A"], "-T0", "--mkfs-time")
@@ -106,6 +110,53 @@ def test_options_of_the_user_come_last(twin, real, files, tar_path, tmp_path, ex
     image = convert(real, files, tmp_path, options=options)
     assert image == (tmp_path / "expected").read_bytes()
     assert image != convert(real, files, tmp_path)
+
+
+@pytest.mark.parametrize("order", ["path", "none"])
+def test_the_order_of_files_that_the_user_wants(twin, real, files, tar_path, tmp_path, order):
+    """containerd's own options have no --sort=none, which mkfs.erofs could not undo."""
+    monkey = mkfs_twin.LAYOUTS | {"sorted": mkfs_twin.LAYOUTS["A"][:-1]}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(mkfs_twin, "LAYOUTS", monkey)
+        twin.build(tar_path, tmp_path / "expected", "sorted" if order == "path" else "A")
+    image = convert(real, files, tmp_path, options=[f"--sort={order}"])
+    assert image == (tmp_path / "expected").read_bytes()
+    assert (image == convert(real, files, tmp_path)) == (order == "none")
+
+
+AS_NOBODY = """
+import os, sys
+from dmsign_fast.errors import ProgramError
+from dmsign_fast.erofs import mkfs, mkfs_hasher
+from dmsign_fast.pipeline.layers import Conversion, hash_layer
+from dmsign_fast.erofs.recipe import Recipe
+os.setgroups([]), os.setresgid(65534, 65534, 65534), os.setresuid(65534, 65534, 65534)
+if sys.argv[2]:
+    mkfs._environment = lambda: {"PATH": sys.argv[2], "LC_ALL": "C"}
+tar = os.fdopen(0, "rb").read()  # closes it: the next file has the descriptor 0
+try:
+    how = Conversion(converter="mkfs", mkfs=mkfs.MkfsErofs(tuple(sys.argv[3:]), sys.argv[1]))
+    layer = hash_layer([tar], Recipe.parse(f"osguard@{sys.argv[1]}"), conversion=how)
+    print(layer.image.root_hash.hex())
+except ProgramError as error:
+    print(error)
+"""
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="as a plain user every test is this one")
+@pytest.mark.parametrize("namespaces", [True, False])
+def test_a_plain_user_gets_the_image_of_root_or_none(twin, tar_path, namespaces):
+    """A tar without ./, where mkfs.erofs 1.9 gives the root directory to who calls it."""
+    tar = tar_path.read_bytes()
+    wanted = hash_layer([tar], Recipe.parse(f"osguard@{twin.version}")).image.root_hash.hex()
+    path = "" if namespaces else "/nowhere"
+    command = [sys.executable, "-c", AS_NOBODY, twin.version, path, *twin.command]
+    done = subprocess.run(command, input=tar, capture_output=True, check=True)
+    said = done.stdout.decode().strip()
+    if namespaces:
+        assert said == wanted
+    else:
+        assert said.startswith("mkfs.erofs makes the images of a node only as root")
 
 
 def test_the_version_is_what_the_program_says(twin, real):
@@ -244,14 +295,14 @@ def test_the_network_is_taken_away_where_that_is_possible(files, tmp_path, caplo
     program = pretender(tmp_path, "echo net $(readlink /proc/self/ns/net) >&2; exit 1")
     ours = Path("/proc/self/ns/net").readlink()
     try:
-        mkfs._without_network.cache_clear()
+        mkfs._confined.cache_clear()
         caplog.set_level(logging.INFO, "dmsign_fast.erofs.mkfs")
         with pytest.raises(FormatError, match=r"net net:\[\d+\]") as caught:
             convert(program, files, tmp_path)
         assert (f"net {ours}" in str(caught.value)) == ("keeps its access" in caplog.text)
 
         caplog.clear()
-        mkfs._without_network.cache_clear()
+        mkfs._confined.cache_clear()
         (tmp_path / "without").mkdir()
         for tool in ("sh", "readlink"):
             found = next(p for p in ("/bin", "/usr/bin") if Path(p, tool).exists())
@@ -262,7 +313,7 @@ def test_the_network_is_taken_away_where_that_is_possible(files, tmp_path, caplo
         assert f"net {ours}" in str(caught.value)
         assert "keeps its access to the network: cannot run unshare" in caplog.text
     finally:
-        mkfs._without_network.cache_clear()
+        mkfs._confined.cache_clear()
 
 
 def speaker(tmp_path, says):
@@ -321,9 +372,11 @@ ALLOWED = [
     "--MZ",
     "--MZ=i",
     "--ovlfs-strip=1",
+    "--sort=path",
+    "--sort=none",
 ]
 REFUSED = shlex.split(
-    """- -- image /dev/sda -U -Urandom -V -h -d9 -q --quiet -b -E --sort=none --force-uid
+    """- -- image /dev/sda -U -Urandom -V -h -d9 -q --quiet -b -E --sort --sort=size --force-uid
     --force-uid= --force --all-root2 --version --help --tar --tar=i --oci=f --s3=x --offset=512
     --clean=0 --incremental --incremental=rvsp --exclude-path=a --exclude-regex=. --gzip --ungzip
     --ungzip=log --unxz=log --unlzma --gzinfo=x --vmdk-desc=x --file-contexts=x

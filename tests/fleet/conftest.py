@@ -93,6 +93,12 @@ def catalogue(request, serve, connect):  # noqa: F811
 
 
 @pytest.fixture
+def registry(serve, connect):  # noqa: F811
+    """The same images in a registry with the Referrers API."""
+    return Catalogue(serve(), connect)
+
+
+@pytest.fixture
 def changed(options):
     """The options with others among those of each image."""
     return lambda **values: replace(options, sign=replace(options.sign, **values))

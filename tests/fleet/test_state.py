@@ -7,6 +7,7 @@ import stat
 import pytest
 
 from dmsign_fast.errors import FormatError, ParameterError, StorageError
+from dmsign_fast.fleet.report import html_page
 from dmsign_fast.fleet.state import FleetState, FoundImage, Listed, State
 
 LAYERS = tuple(Listed(f"sha256:{n:064x}", f"sha256:{n + 100:064x}", "a/b", n) for n in range(1, 6))
@@ -162,3 +163,15 @@ def test_what_was_not_committed_is_not_known(path):
             state.resolve([(three, images(), None)])
         state.resolve([(three, [image(9, [new])], None)])
         assert state.layers()[0].listed == new
+
+
+def test_names_of_strangers_do_not_end_the_script_of_a_page(path):
+    evil = "</script><script>alert(1)</script>&<!--"
+    with planned(path) as state:
+        state.add_sources([evil])
+        ((number, _),) = state.unresolved()
+        state.resolve([(number, [image(9, LAYERS[:1], place=evil)], None)])
+        state.image_failed(1, evil)
+        page = "".join(html_page(state))
+    assert page.count("<script>") == page.count("</script>") == 1
+    assert "\\u003c/script\\u003e\\u003cscript\\u003ealert(1)" in page

@@ -70,7 +70,6 @@ def olareg(home: Path) -> Iterator[str]:
         return None
 
     command = [_built(), "serve", "--addr", "127.0.0.1", "--port", port, "--dir", home / "data"]
-    command += ["--api-delete"]
     with _running(command, home / "log", listening) as host:
         yield host
 

@@ -103,6 +103,7 @@ class RegistryServer(ThreadingHTTPServer):
         self.host = f"{address}:{self.server_port}"
         self.url = f"{'https' if tls else 'http'}://{self.host}"
         self.has_referrers, self.page, self.ranges, self.login = referrers, page, ranges, login
+        self.says_subject = referrers  # OCI-Subject
         self.users = {"alice": "secret"}
         self.identity_tokens = {"refresh-1"}
         self.realm = f"{self.url}/token"
@@ -110,7 +111,6 @@ class RegistryServer(ThreadingHTTPServer):
         self.expires_in = 300
         self.denied = ()  # actions that no token gets
         self.tokens = {}  # token: [scopes, uses left]
-        self.deletes = True  # manifests
         self.blobs_at = None  # another server, to which downloads are redirected
         self.uploads_at = None
         self.repositories = {}
@@ -358,9 +358,6 @@ class Handler(BaseHTTPRequestHandler):
         if self.command == "PUT":
             self.put_manifest(repository, name, what)
             return
-        if self.command == "DELETE":
-            self.delete_manifest(repository, what)
-            return
         with self.server.lock:
             digest = repository.tags.get(what, what)
         if digest not in repository.manifests:
@@ -370,14 +367,6 @@ class Handler(BaseHTTPRequestHandler):
         if kind in TYPES and kind not in self.headers.get("Accept", ""):
             self.complain(f"an Accept without {kind}")
         self.answer(200, data, kind, {"Docker-Content-Digest": digest})
-
-    def delete_manifest(self, repository, what):
-        if not self.server.deletes:
-            self.error(405, "UNSUPPORTED")
-            return
-        with self.server.lock:
-            known = repository.manifests.pop(what, None)
-        self.answer(202 if known else 404)
 
     def put_manifest(self, repository, name, what):
         data, kind = self.body(), self.headers.get("Content-Type")
@@ -392,7 +381,7 @@ class Handler(BaseHTTPRequestHandler):
             self.error(400, "MANIFEST_BLOB_UNKNOWN")
             return
         headers = {"Location": f"/v2/{name}/manifests/{digest}", "Docker-Content-Digest": digest}
-        if "subject" in value and self.server.has_referrers:
+        if "subject" in value and self.server.says_subject:
             headers["OCI-Subject"] = value["subject"]["digest"]
         with self.server.lock:
             repository.manifests[digest] = (kind, data)

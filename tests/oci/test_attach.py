@@ -17,7 +17,7 @@ from dmsign_fast.errors import RegistryError
 from dmsign_fast.oci.descriptor import Descriptor
 from dmsign_fast.oci.layout import Layout
 from dmsign_fast.oci.manifest import OCI_MANIFEST, make_index
-from dmsign_fast.oci.tag_schema import update_index
+from dmsign_fast.oci.tag_schema import update_indexes
 
 # WRITERS processes, each of which attaches COUNT times two manifests to an image that is there.
 ATTACHER = """
@@ -41,7 +41,7 @@ def attach(first):
         subject = store.resolve("v1").descriptor
         for number in range(first, first + 2 * count, 2):
             pair = [push_signature(store, subject, one) for one in (number, number + 1)]
-            store.attach(subject, pair)
+            store.attach(pair)
             print(number, flush=True)
 
 if writers == 1:
@@ -106,7 +106,7 @@ def test_eight_threads_make_one_layout(layout_path):
     def attach(number):
         layout = Layout.create(layout_path)
         image = push_image(layout, "v1")
-        layout.attach(image.descriptor, [push_signature(layout, image.descriptor, number)])
+        layout.attach([push_signature(layout, image.descriptor, number)])
 
     with ThreadPoolExecutor(8) as pool:
         list(pool.map(attach, range(16)))
@@ -127,7 +127,7 @@ def test_a_layout_outlives_sigkill(layout_path, delay):
     assert {str(number + one) for number in told for one in (0, 1)} <= there
     assert len(there) % 2 == 0  # both of a pair or neither
     after = push_signature(layout, image.descriptor, -1)
-    layout.attach(image.descriptor, [after])  # the lock is free
+    layout.attach([after])  # the lock is free
     assert numbers(layout, image) == there | {"-1"}
     assert layout.resolve("v1") == image
 
@@ -140,7 +140,7 @@ def test_what_is_in_a_registry_outlives_sigkill(name, real_registry, connect):
         wait_until(lambda: numbers(registry, image), "the first pair")
         killed.send_signal(signal.SIGKILL)
     there = numbers(registry, image)
-    registry.attach(image.descriptor, [push_signature(registry, image.descriptor, -1)])
+    registry.attach([push_signature(registry, image.descriptor, -1)])
     assert numbers(registry, image) == there | {"-1"}
 
 
@@ -149,7 +149,7 @@ def test_two_manifests_are_one_write_of_the_index(serve, connect):
     registry = connect(server)
     image = push_image(registry, "v1")
     pair = [push_signature(registry, image.descriptor, number) for number in (1, 2)]
-    registry.attach(image.descriptor, pair)
+    registry.attach(pair)
     tag = image.descriptor.digest.referrers_tag
     assert [path for path in server.paths("PUT") if path.endswith(tag)] == [
         f"/v2/app/web/manifests/{tag}"
@@ -171,7 +171,7 @@ def test_entries_of_others_stay_as_they_were(serve, connect):
     repository = server.repository("app/web")
     repository.manifests[digest], repository.tags[tag] = (kind, raw), digest
     mine = push_signature(registry, image.descriptor, 2)
-    registry.attach(image.descriptor, [mine])
+    registry.attach([mine])
     now = json.loads(repository.manifests[repository.tags[tag]][1])
     assert now == value | {"manifests": [entry, mine.referrer.to_json()]}
 
@@ -188,12 +188,12 @@ def test_a_referrer_that_the_registry_loses_is_pushed_again(serve, connect):
         del manifests[signature.descriptor.digest]
 
     server.fail("PUT", "/manifests/", loses)
-    registry.attach(image.descriptor, [signature])
+    registry.attach([signature])
     assert registry.referrers(image.descriptor) == [signature.referrer]
     del server.repository("app/web").manifests[signature.descriptor.digest]
     server.fail("PUT", "/manifests/", loses, times=99)
     with pytest.raises(RegistryError, match="does not list it as a referrer"):
-        registry.attach(image.descriptor, [signature])
+        registry.attach([signature])
 
 
 # a registry in memory whose other writers are as bad as can be
@@ -215,13 +215,22 @@ class Shelf:
             self.index = make_index([other])
 
 
+def update(shelf, mine, settle, read=None):
+    read = read or shelf.read
+    failed = update_indexes(
+        {"tag": mine}, lambda _: read(), lambda index, _: shelf.write(index), settle, "shelf"
+    )
+    if failed:
+        raise failed["tag"]
+
+
 MINE = [Descriptor.of(b"mine %d" % number, OCI_MANIFEST) for number in (1, 2)]
 
 
 @pytest.mark.parametrize("undo", [0, 1, 5])
 def test_what_others_undo_is_done_again(undo):
     shelf = Shelf(undo)
-    update_index(MINE, shelf.read, shelf.write, 0.01, "shelf")
+    update(shelf, MINE, 0.01)
     assert shelf.index.manifests[-2:] == tuple(MINE)
     assert len(shelf.index.manifests) == 2 + (undo > 0)
     assert shelf.writes == undo + 1
@@ -229,14 +238,14 @@ def test_what_others_undo_is_done_again(undo):
 
 def test_what_others_undo_for_ever_is_an_error():
     shelf = Shelf(10_000)
-    with pytest.raises(RegistryError, match="shelf: other programs removed our referrers"):
-        update_index(MINE, shelf.read, shelf.write, 0.001, "shelf")
+    with pytest.raises(RegistryError, match="shelf:tag: other programs removed our referrers"):
+        update(shelf, MINE, 0.001)
 
 
 def test_what_is_listed_is_not_written():
     shelf = Shelf()
     shelf.index = make_index(MINE)
-    update_index(MINE[:1], shelf.read, shelf.write, 0.01, "shelf")
+    update(shelf, MINE[:1], 0.01)
     assert shelf.writes == 0
 
 
@@ -253,7 +262,7 @@ def test_writers_that_all_read_first_lose_nothing():
 
     def attach(number):
         mine = [Descriptor.of(b"%d" % number, OCI_MANIFEST)]
-        update_index(mine, read, shelf.write, 0.05, "shelf")
+        update(shelf, mine, 0.05, read)
 
     with ThreadPoolExecutor(8) as pool:
         list(pool.map(attach, range(8)))

@@ -69,7 +69,7 @@ def test_null_lists_of_go_are_empty():
         (IMAGE | {"layer\u017f": [BLOB, BLOB]}, OCI_MANIFEST),
         (IMAGE | {"layers": {}}, OCI_MANIFEST),
         (IMAGE | {"layers": [BLOB, {}]}, OCI_MANIFEST),
-        (IMAGE | {"artifactType": "?"}, OCI_MANIFEST),
+        (IMAGE | {"artifactType": ["a/b"]}, OCI_MANIFEST),
         (IMAGE | {"subject": {}}, OCI_MANIFEST),
         (IMAGE, "application/vnd.docker.distribution.manifest.v1+prettyjws"),
     ],
@@ -126,7 +126,7 @@ def test_what_we_make_is_compact_and_always_the_same():
 def test_an_index_keeps_what_we_do_not_know():
     odd = {"x-entry": [1]} | BLOB
     index = parse(LIST | {"manifests": [odd], "annotations": {"a": "b"}, "x-own": 1}, OCI_INDEX)
-    more = index.with_manifests([*index.manifests, EMPTY_CONFIG])
+    more = index.with_more([EMPTY_CONFIG])
     assert json.loads(more.raw) == json.loads(index.raw) | {
         "manifests": [odd, EMPTY_CONFIG.to_json()]
     }

@@ -42,11 +42,11 @@ def test_an_image_and_its_referrers(registry):
         push_signature(registry, image.descriptor),
         push_signature(registry, image.descriptor, artifact_type="application/vnd.other"),
     ]
-    registry.attach(image.descriptor, signatures)
+    registry.attach(signatures)
     assert registry.referrers(image.descriptor) == [one.referrer for one in signatures]
     assert registry.referrers(image.descriptor, SIGNATURE) == [signatures[0].referrer]
     assert registry.referrers(signatures[0].descriptor) == []
-    registry.attach(image.descriptor, signatures)
+    registry.attach(signatures)
     assert len(registry.referrers(image.descriptor)) == 2
 
 
@@ -200,7 +200,7 @@ def test_all_pages_of_referrers_are_read(serve, connect, count):
     registry = connect(server)
     image = push_image(registry, "v1")
     signatures = [push_signature(registry, image.descriptor, number) for number in range(count)]
-    registry.attach(image.descriptor, signatures)
+    registry.attach(signatures)
     assert registry.referrers(image.descriptor) == [one.referrer for one in signatures]
     assert registry.referrers(image.descriptor, SIGNATURE) == [one.referrer for one in signatures]
     assert registry.referrers(image.descriptor, "a/b") == []
@@ -223,7 +223,7 @@ def test_tags_of_referrers_stand_for_their_subjects(serve, connect, referrers):
     assert registry.references() == []
     image = push_image(registry, "v1")
     signature = push_signature(registry, image.descriptor)
-    registry.attach(image.descriptor, [signature])
+    registry.attach([signature])
     registry.tag(image, "sha256-00")
     expected = ["sha256-00", *([] if referrers else [image.descriptor.digest]), "v1"]
     assert registry.references() == expected
@@ -246,7 +246,7 @@ def test_a_list_of_tags_that_is_none(serve, connect):
         server.fail("GET", "/tags/list", status(404))
 
     server.fail("GET", "/tags/list", second_is_missing)
-    with pytest.raises(RegistryError, match="a further page of tags is missing"):
+    with pytest.raises(RegistryError, match=r"tags of .*: a further page is missing"):
         registry.references()
 
 
@@ -254,7 +254,7 @@ def test_a_filter_that_the_registry_does_not_know_is_ours(serve, connect):
     server = serve()
     registry = connect(server)
     image = push_image(registry, "v1")
-    registry.attach(image.descriptor, [push_signature(registry, image.descriptor)])
+    registry.attach([push_signature(registry, image.descriptor)])
 
     def ignores_the_filter(handler):
         handler.query.clear()
@@ -275,7 +275,7 @@ def test_referrers_do_not_go_on_at_another_host(serve, connect):
         handler.answer(200, body, "application/vnd.oci.image.index.v1+json", link)
 
     server.fail("GET", "/referrers/", points_away)
-    with pytest.raises(RegistryError, match="go on at another host"):
+    with pytest.raises(RegistryError, match="goes on at another host"):
         registry.referrers(image.descriptor)
     assert other.requests == []
 
@@ -290,8 +290,8 @@ def test_a_page_of_a_registry_without_the_api_is_not_taken_for_a_list(serve, con
 
     server.fail("GET", "/referrers/", home_page)
     assert registry.referrers(image.descriptor) == []
-    server.fail("GET", "/referrers/", status(403))
-    with pytest.raises(RegistryError, match="403"):
+    server.fail("GET", "/referrers/", status(418))
+    with pytest.raises(RegistryError, match="418"):
         registry.referrers(image.descriptor)
 
 
@@ -302,7 +302,7 @@ def test_a_tag_of_referrers_that_is_an_image_is_in_the_way(serve, connect):
     signature = push_signature(registry, image.descriptor)
     for act in (
         lambda: registry.referrers(image.descriptor),
-        lambda: registry.attach(image.descriptor, [signature]),
+        lambda: registry.attach([signature]),
     ):
         with pytest.raises(FormatError, match="in the way"):
             act()

@@ -209,7 +209,7 @@ def test_tokens(serve, connect, credentials):
     server = serve(login="token")
     registry = connect(server, credentials=credentials)
     image = push_image(registry, "v1")
-    registry.attach(image.descriptor, [push_signature(registry, image.descriptor)])
+    registry.attach([push_signature(registry, image.descriptor)])
     assert len(registry.referrers(image.descriptor)) == 1
     assert len(server.tokens) == 2  # one to pull, one to push
     assert {tuple(scopes) for scopes, _ in server.tokens.values()} == {
@@ -312,10 +312,25 @@ def test_a_login_that_another_host_wants_is_not_given(serve, connect):
     server.blobs_at = storage.url
     registry = connect(server, credentials=ALICE)
     registry.push(BLOB, DATA)
-    with pytest.raises(RegistryError, match="401") as caught:
+    advice = f"use {storage.host} itself instead of {server.host}"
+    with pytest.raises(RegistryError, match=advice) as caught:
         list(registry.fetch(BLOB))
     assert "hidden" not in str(caught.value)
     assert [seen.authorization for seen in storage.requests] == [None]
+
+
+def test_a_token_that_another_host_gives_to_anybody(serve, connect):
+    server, storage = serve(login="basic"), serve(login="token")
+    storage.users = {}
+    storage.repositories = server.repositories
+    server.blobs_at = storage.url
+    registry = connect(server, credentials=ALICE)
+    registry.push(BLOB, DATA)
+    for _ in range(2):
+        assert b"".join(registry.fetch(BLOB)) == DATA
+    sent = [seen.authorization for seen in storage.requests]
+    assert not any(one and one.startswith("Basic") for one in sent)
+    assert storage.paths("GET").count("/token") == 1
 
 
 def test_a_login_of_netrc_is_not_sent(serve, connect, tmp_path, monkeypatch):
@@ -339,14 +354,18 @@ def test_redirects_have_an_end_and_stay_with_http(serve, connect):
     server.blobs_at = server.url
     with pytest.raises(RegistryError, match="more than 5 redirects"):
         list(registry.fetch(BLOB))
-    for place in ("ftp://127.0.0.1", "file:///etc/passwd?", "http://example.com"):
+    server.blobs_at = "http://example.com"
+    with pytest.raises(RegistryError, match="not HTTPS"):
+        list(registry.fetch(BLOB))
+    for place in (
+        *("ftp://127.0.0.1", "file:///etc/passwd?", "http://[::1", "http://127.0.0.1:port"),
+        *("//a:99999", "http://127.0.0.1%00.a", "http://127.0.0.1\\@a", "http://u:p@127.0.0.1"),
+        *("http://127.0.0.1\x7f", "http://127.0.0.1 ", "http://a@b@c"),
+    ):
         server.blobs_at = place
-        with pytest.raises(RegistryError, match="not HTTPS"):
+        with pytest.raises(RegistryError, match="no URL") as refused:
             list(registry.fetch(BLOB))
-    for place in ("http://[::1", "http://127.0.0.1:port", "//a:99999"):
-        server.blobs_at = place
-        with pytest.raises(RegistryError, match="no URL"):
-            list(registry.fetch(BLOB))
+        assert "hidden" not in str(refused.value)
     server.fail("PUT", "/manifests/", status(307, Location=f"{server.url}/elsewhere"))
     with pytest.raises(RegistryError, match="will not be sent to"):
         push_image(registry, "v1")

@@ -49,7 +49,6 @@ def failures(tar):
         "cut tar": (tar[:100_000], None, None, 3),
         "refused entry": (sparse, None, None, 3),
         "too large": (packed, None, Conversion(max_layer_size=10_000), 2),
-        "nothing": (b"", None, None, 3),
         "media type": (tar, Expected(media_type="text/plain"), None, 3),
         "threads": (tar, None, Conversion(threads=999), 2),
     }

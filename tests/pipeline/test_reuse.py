@@ -90,7 +90,7 @@ def test_an_image_whose_tag_has_moved(kind, make_home, leaf, hashed):
     "options",
     [
         {"force": True},
-        {"forms": ("osguard",)},
+        {"form": "osguard"},
         {"pkcs7_digest": "sha512"},
         {"certificates": False},
         {"media_type": "application/cose"},
@@ -168,7 +168,7 @@ def test_a_forged_artifact_with_two_root_hashes_exchanged(home, leaf, hashed):
     forged = attach_layers(home.store, image.descriptor, exchanged)
     assert again(home, leaf, hashed, "v1", force=True)[0] == digests(image)  # from the good one
     remove(home.store, *home.store.referrers(image.descriptor))
-    home.store.attach(image.descriptor, [forged])
+    home.store.attach([forged])
     attach_notary(home.store, image.descriptor, entity=leaf)  # ours too, and it binds nothing
     (signed,) = sign(home, leaf, dm_verity=False)
     assert signed.added == ()

@@ -25,7 +25,6 @@ from dmsign_fast.signing.certificates import (
     load_certificates,
     moment,
     name_of,
-    named_as_issuer,
     order_chain,
     parse_certificate,
 )
@@ -157,10 +156,3 @@ def test_check_chain():
         check_chain(make_leaf(make_not_a_ca(root)).chain, NOW)
     with pytest.raises(SigningError, match="CN=Test Intermediate expired"):
         check_chain(make_leaf(make_intermediate(root, end=NOW - DAY / 2)).chain, NOW)
-
-
-def test_named_as_issuer():
-    root = make_root()
-    leaf = make_leaf(root).certificate
-    assert named_as_issuer(leaf, root.certificate)
-    assert not named_as_issuer(leaf, make_root(key_name="other").certificate)

@@ -1,16 +1,19 @@
 import pytest
+from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import dsa, ec, padding
 from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature
-from pki import KEY_SPECS, make_entity, make_key
+from pki import KEY_SPECS, make_entity, make_key, openssl
 
 from dmsign_fast.errors import ParameterError, SigningError
 from dmsign_fast.signing.scheme import (
+    KEYS,
     SCHEMES,
     Family,
     KeySpec,
     certificate_key_spec,
     key_spec_of,
+    notary_scheme,
     pkcs7_scheme,
     signature_matches,
 )
@@ -47,6 +50,46 @@ def test_the_table_row_by_row():
     names = [one.name for one in SCHEMES]
     assert len(set(names)) == len(names)
     assert all(one.hash_algorithm.name == one.digest for one in SCHEMES)
+
+
+def test_every_key_kind_is_in_the_tables():
+    assert set(KEYS) == set(KeySpec)
+    assert {spec for one in SCHEMES for spec in one.key_specs} == set(KeySpec)
+    for spec, kind in KEYS.items():
+        assert kind.has(make_key(spec).public_key())
+        assert [other for other in KEYS.values() if other.has(make_key(spec).public_key())] == [
+            kind
+        ]
+        scheme = notary_scheme(spec)
+        signature = make_key(spec).sign(b"message", *scheme.arguments)
+        assert signature_matches(
+            make_entity("x", key=spec, key_name="").certificate, *(b"message", signature, scheme)
+        )
+    for scheme in SCHEMES:
+        assert scheme.arguments
+
+
+def test_a_key_kind_that_the_tables_lack_is_an_error(monkeypatch):
+    monkeypatch.setattr("dmsign_fast.signing.scheme.SCHEMES", ())
+    with pytest.raises(SigningError, match="the Notary Project has no signatures by a key EC-256"):
+        notary_scheme(KeySpec.EC_256)
+    with pytest.raises(ParameterError, match="no digest"):
+        pkcs7_scheme(KeySpec.EC_256)
+
+
+@pytest.mark.parametrize("form", ["pss", "explicit", "compressed", "hybrid"])
+def test_a_key_in_a_form_that_others_cannot_read_is_refused(form, tmp_path):
+    make = {
+        "pss": ("genpkey", "-algorithm", "RSA-PSS", "-pkeyopt", "rsa_keygen_bits:2048"),
+        "explicit": ("ecparam", "-name", "prime256v1", "-genkey", "-param_enc", "explicit"),
+    }.get(form, ("ecparam", "-name", "prime256v1", "-genkey"))
+    openssl(*make, *(() if form == "pss" else ("-noout",)), "-out", "key", cwd=tmp_path)
+    if form in ("compressed", "hybrid"):
+        openssl("ec", "-in", "key", "-conv_form", form, "-out", "key", cwd=tmp_path)
+    openssl("req", "-x509", "-new", "-key", "key", "-subj", "/CN=Odd", "-out", "made", cwd=tmp_path)
+    (certificate,) = x509.load_pem_x509_certificates((tmp_path / "made").read_bytes())
+    with pytest.raises(SigningError, match="in a form that Linux or notation cannot read"):
+        certificate_key_spec(certificate)
 
 
 @pytest.mark.parametrize(

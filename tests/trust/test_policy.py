@@ -91,6 +91,11 @@ BAD = [
     (document(statement(trustStores=["test"])), "ca:NAME", False),
     (document(statement(trustStores=["CA:test"])), "ca:NAME", False),
     (document(statement(trustStores=["ca:"])), "ca:NAME", False),
+    *(
+        (document(statement(trustStores=[f"ca:{name}"])), "ca:NAME", False)
+        for name in ("a/b", "*", "a b", " a", "é", "a\n", "a:b", "\u0661")
+    ),
+    (document(statement(trustStores=["ca:test", "ca:.."])), "ca:NAME", False),
     (document(statement(trustedIdentities=["*", A])), "stands alone", False),
     (document(statement(trustedIdentities=[A, A + ", OU=x"])), "overlaps", False),
     (document(statement(trustedIdentities=["x509.subject: O=a"])), "lacks C, ST", False),

@@ -288,10 +288,14 @@ class TestAFileThatChanges:
         with pytest.raises(StorageError, match="was changed while it was read"):
             format_file(data, None, PARAMS, progress=progress)
 
-    def test_in_its_content(self, tmp_path):
+    @pytest.mark.parametrize("mtime", ["new", "restored"])
+    def test_in_its_content(self, mtime, tmp_path):
         def change(path):
+            before = path.stat()
             with path.open("r+b") as file:
                 file.write(b"changed")
+            if mtime == "restored":
+                os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
 
         data = write(tmp_path / "data", self.CONTENT)
         with pytest.raises(StorageError, match="was changed while it was read"):

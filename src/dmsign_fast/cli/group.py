@@ -3,30 +3,118 @@
 from __future__ import annotations
 
 import argparse
+import difflib
+import re
+import sys
 from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
+
+from dmsign_fast.errors import ParameterError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Mapping, Sequence
     from types import ModuleType
 
-__all__ = ["Parser", "add_commands"]
+__all__ = ["Parser", "UsageError", "add_commands", "add_short_options"]
+
+_OPTION = re.compile(r"-[a-zA-Z?]$|--[^ ]+$")
+_ALIASES = {"list": "ls", "cert": "certificate"}
+# Those of notation, in every command that has the long option and no other use for the short one.
+# A password has none: it is never on the command line.
+_SHORT = {
+    "-d": "--debug",
+    "-e": "--expiry",
+    "-h": "--help",
+    "-k": "--key",
+    "-m": "--user-metadata",
+    "-o": "--output",
+    "-u": "--username",
+    "-v": "--verbose",
+}
+
+
+class UsageError(ParameterError):
+    """A command line that cannot be parsed; ``command`` and ``usage`` say of which command."""
+
+    def __init__(self, message: str, command: str, usage: str) -> None:
+        """Keep what the user is told; ``usage`` is one line."""
+        super().__init__(message)
+        self.command = command
+        self.usage = usage
 
 
 class Parser(argparse.ArgumentParser):
-    """Options may stand between the arguments, before an optional one too, as in veritysetup."""
+    """Options may stand between the arguments, before an optional one too, as in veritysetup.
 
-    _inside = False
+    Names of options are never abbreviated, and values of options that are not known are not
+    repeated in messages: they may be secret.
+    """
+
+    def __init__(self, **options: Any) -> None:
+        """As the base class, with ``--help``."""
+        super().__init__(
+            allow_abbrev=False,
+            add_help=False,
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+            **options,
+        )
+        self.add_argument("--help", action="help", help="show this help and exit")
+        self._usage_line: str | None = None
 
     def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
-        """As the base class, which cannot do that for a parser of commands."""
-        if self._inside or self._subparsers:
+        """As the base class, which cannot parse intermixed arguments of a parser of commands."""
+        if self._usage_line:  # from below
             return super().parse_known_args(args, namespace)
-        self._inside = True
-        try:
-            return self.parse_known_intermixed_args(args, namespace)
-        finally:
-            self._inside = False
+        usage = argparse.HelpFormatter(f"{self.prog} [OPTION...]", width=1000)
+        usage.add_usage(None, self._get_positional_actions(), [])
+        self._usage_line = usage.format_help().strip()
+        self._refuse_unknown(args)
+        if self._subparsers:
+            namespace, rest = super().parse_known_args(args, namespace)
+            if not hasattr(namespace, "run"):
+                (commands,) = self._get_positional_actions()
+                names = [name for name in commands.choices or () if name not in _ALIASES.values()]
+                self.error(f"which command? {', '.join(names)}")
+            return namespace, rest
+        namespace, rest = self.parse_known_intermixed_args(args, namespace)
+        if rest:
+            self.error(f"one argument too many: {rest[0]!r}")
+        return namespace, rest
+
+    def _refuse_unknown(self, words: Iterable[str]) -> None:
+        known = self._option_string_actions
+        for word in words:
+            if word == "--" or (self._subparsers and not word.startswith("-")):
+                return
+            name = word.partition("=")[0] if word.startswith("--") else word[:2]
+            if _OPTION.match(name) and name not in known:
+                self._unknown("option", name, known)
+
+    def _check_value(self, action: argparse.Action, value: Any) -> None:
+        if isinstance(action, argparse._SubParsersAction) and value not in action.choices:
+            self._unknown("command", value, action.choices)
+        super()._check_value(action, value)
+
+    def _unknown(self, kind: str, name: str, known: Iterable[str]) -> NoReturn:
+        near = difflib.get_close_matches(name, known, 3)
+        hint = f"did you mean {' or '.join(near)}?" if near else "--help lists them all"
+        self.error(f"unknown {kind} {name}; {hint}")
+
+    def _print_message(self, message: str, file: Any = None) -> None:
+        (file or sys.stderr).write(message)  # the base class would say nothing of a full disk
+
+    def error(self, message: str) -> NoReturn:
+        """Raise a UsageError."""
+        raise UsageError(message, self.prog, self._usage_line or "")
+
+
+def add_short_options(parser: argparse.ArgumentParser, short: Mapping[str, str] = _SHORT) -> None:
+    """Give options their short names, as far as the parser has the one and not the other."""
+    known = parser._option_string_actions
+    for name, option in short.items():
+        if name not in known and (action := known.get(option)):
+            action.option_strings = [name, *action.option_strings]
+            known[name] = action
 
 
 def add_commands(
@@ -34,45 +122,61 @@ def add_commands(
     package: str,
     names: Sequence[str],
     words: Sequence[str],
+    short: Mapping[str, str] = _SHORT,
 ) -> None:
     """Add the command that the words begin with, or all: a command is imported when it is used.
 
     Args:
         commands: where to add them.
         package: that has the modules. A package among them is a command of several commands, with
-            HELP and COMMANDS.
+            HELP and COMMANDS, and SHORT if its commands have short options of their own.
         names: of the modules. ``import_`` is the command import, ``generate_test`` generate-test.
         words: of the command line, without options.
+        short: names of options by their short names.
     """
     by_command = {name.rstrip("_").replace("_", "-"): name for name in names}
-    for command in words[:1] if words and words[0] in by_command else by_command:
+    chosen = [
+        command for command in by_command if words and words[0] in (command, _ALIASES.get(command))
+    ]
+    for command in chosen or by_command:
         module = import_module(f"{package}.{by_command[command]}")
+        aliases = [_ALIASES[command]] if command in _ALIASES else []
         if not hasattr(module, "COMMANDS"):
-            _add_command(commands, command, module)
+            _add_command(commands, command, aliases, module, short)
             continue
-        group = commands.add_parser(command, help=module.HELP)
+        group = commands.add_parser(command, aliases=aliases, help=module.HELP)
         actions = group.add_subparsers(
             title="commands",
             metavar="COMMAND",
-            required=True,
             parser_class=Parser,
             prog=group.prog,
         )
-        add_commands(actions, module.__name__, module.COMMANDS, words[1:])
+        own = {**short, **getattr(module, "SHORT", {})}
+        add_short_options(group, own)
+        add_commands(actions, module.__name__, module.COMMANDS, words[1:], own)
 
 
-def _add_command(commands: argparse._SubParsersAction[Any], name: str, command: ModuleType) -> None:
+def _add_command(
+    commands: argparse._SubParsersAction[Any],
+    name: str,
+    aliases: Sequence[str],
+    command: ModuleType,
+    short: Mapping[str, str],
+) -> None:
     """Add a module with HELP, EXAMPLES, add_arguments() and run()."""
     parser = commands.add_parser(
         name,
+        aliases=aliases,
         help=command.HELP,
         description=f"{command.HELP[0].upper()}{command.HELP[1:]}.",
         epilog=command.EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     add = parser.add_argument
     parser.set_defaults(run=command.run)
     command.add_arguments(parser)
-    add("--output", choices=("text", "json"), default="text", help="default: text")
-    add("--quiet", action="store_true", help="no progress and no summary")
+    outputs = getattr(command, "OUTPUTS", ("text", "json"))
+    add("--output", choices=outputs, default="text", help="default: text")
+    add("--quiet", action="store_true", help="print nothing but errors, and JSON if asked for")
+    add("--verbose", action="store_true", help="say what is done: requests, programs, steps")
     add("--debug", action="store_true", help="tracebacks of errors")
+    add_short_options(parser, short)

@@ -37,7 +37,11 @@ def run(args: argparse.Namespace) -> int:
         found = [(one.descriptor, store.referrers(one.descriptor)) for one in manifests]
     if args.output == "json":
         images = [
-            {"manifest": manifest.digest, "referrers": [one.to_json() for one in referrers]}
+            {
+                "manifest": manifest.digest,
+                "referrers": [one.to_json() for one in referrers],
+                "passed_over": referrers.problems,
+            }
             for manifest, referrers in found
         ]
         print_json({"reference": args.reference, "images": images})
@@ -49,4 +53,6 @@ def run(args: argparse.Namespace) -> int:
             print_line(f"{branch} {one.digest} {one.artifact_type or one.media_type}")
         if not referrers:
             print_line("└── nothing refers to it")
+        for problem in referrers.problems:
+            print_line(f"passed over: {problem}")
     return 0

@@ -3,23 +3,25 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import io
 import os
 import signal
 import sys
 import traceback
 import warnings
+from itertools import pairwise
+from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
-from dmsign_fast import __version__
-from dmsign_fast.cli.group import Parser, add_commands
-from dmsign_fast.cli.output import print_json, print_line
+from dmsign_fast.cli.group import Parser, UsageError, add_commands, add_short_options
+from dmsign_fast.cli.output import SHOWN, logging_to_stderr, print_json, print_line
 from dmsign_fast.errors import DmsignError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-__all__ = ["main"]
+__all__ = ["COMMANDS", "main", "parser_of"]
 
 _EXIT_CODES = """\
 exit status:
@@ -31,15 +33,18 @@ exit status:
   5    a key, certificate or passphrase that cannot sign
   6    a registry that cannot be reached or refuses
   7    nothing to verify: there is no signature
+  8    fleet: some images are not signed; 9: none is
   70   a bug in dmsign-fast
-  130  interrupted; 143 terminated
+  130  interrupted; 143 terminated; 141 nobody reads the output any more
 """
-_COMMANDS = (
+COMMANDS = (
     *("sign", "prepare", "attach", "verify", "inspect", "list", "doctor"),
-    *("key", "cert", "policy", "plugin", "layer", "verity"),
+    *("fleet", "key", "cert", "policy", "plugin", "layer", "verity", "version"),
 )
+_JSON = (("--output", "json"), ("-o", "json"))
 _INTERNAL = 70
 _INTERRUPTED = 128 + signal.SIGINT
+_NOBODY_READS = 128 + signal.SIGPIPE
 
 
 def _terminated(number: int, _: object) -> NoReturn:
@@ -47,85 +52,106 @@ def _terminated(number: int, _: object) -> NoReturn:
     raise SystemExit(128 + number)
 
 
-def _parser(argv: Sequence[str]) -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+def parser_of(words: Sequence[str]) -> Parser:
+    """Return the parser with the command that ``words`` begin with, or else with all commands."""
+    parser = Parser(
         prog="dmsign-fast",
         description="container images and dm-verity devices, signed for the Linux kernel",
         epilog=_EXIT_CODES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--version", action="store_true", help="print the version and exit")
     parser.add_argument(
-        "--verbose", action="store_true", help="with --version: what runs here, and which SHA-256"
+        "-V", "--version", action="store_true", help="as the command version, and its options"
     )
+    add_short_options(parser)
     commands = parser.add_subparsers(
         title="commands",
         metavar="COMMAND",
         parser_class=Parser,
         prog=parser.prog,  # given, it need not be made from a help text
     )
-    words = [word for word in argv if not word.startswith("-")]
-    add_commands(commands, "dmsign_fast.cli", _COMMANDS, words)
+    add_commands(commands, "dmsign_fast.cli", COMMANDS, words)
     return parser
 
 
-def _print_version(*, verbose: bool) -> None:
-    print(f"dmsign-fast {__version__}")
-    if not verbose:
-        return
-    import platform
-    from importlib.metadata import version
+def _parse(argv: Sequence[str], args: argparse.Namespace) -> None:
+    words = [word for word in argv if not word.startswith("-")]
+    options = [word for word in argv if word in ("-V", "--version")]
+    if options and argv[0].startswith("-"):
+        argv = ["version", *(word for word in argv if word not in options)]
+        words = argv[:1]
+    parser_of(words).parse_args(argv, args)
 
-    from dmsign_fast import _core
 
-    print(f"SHA-256: {_core.implementation()}")
-    for name, supported in _core.implementations().items():
-        print(f"  {name}: {'runs here' if supported else 'needs another processor'}")
-    print(f"threads: {_core.thread_count(None)}")
-    print(f"Python {platform.python_version()} on {platform.machine()}")
-    for package in ("asn1crypto", "cffi", "cryptography", "numpy"):
-        print(f"{package} {version(package)}")
+def _asks_for_json(argv: Sequence[str]) -> bool:
+    """Whether a command line that cannot be parsed asks for JSON."""
+    return "--output=json" in argv or any(pair in _JSON for pair in pairwise(argv))
 
 
 def _fail(args: argparse.Namespace, kind: str, message: str, exit_code: int) -> int:
-    print_line(f"dmsign-fast: error: {message}", sys.stderr)
-    if getattr(args, "debug", False):
+    print_line(f"{args.command}: error: {message}", sys.stderr)
+    if args.debug:
         traceback.print_exc()
-    if getattr(args, "output", "text") == "json" and not getattr(args, "printed", False):
+    if args.output == "json" and not args.printed:
         print_json({"error": {"type": kind, "message": message, "exit_code": exit_code}})
     return exit_code
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Run one command; the exit status."""
-    if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(errors="surrogateescape")  # file names need not be text
-    # by cryptography, of the number 0 that one in 200 of notation's test certificates has
-    warnings.filterwarnings("ignore", "Parsed a serial number")
-    argv = sys.argv[1:] if argv is None else argv
-    parser = _parser(argv)
-    args = parser.parse_args(argv)
-    signal.signal(signal.SIGTERM, _terminated)
+def _run(argv: Sequence[str]) -> int:
+    output = "json" if _asks_for_json(argv) else "text"
+    args = argparse.Namespace(command="dmsign-fast", output=output, debug=False, printed=False)
     try:
-        if args.version:
-            _print_version(verbose=args.verbose)
-            return 0
-        if not hasattr(args, "run"):
-            parser.error("which command? see --help")
-        status = int(args.run(args))
-        if sys.stdout:
-            sys.stdout.flush()
+        _parse(argv, args)
+        with contextlib.ExitStack() as stack:
+            if args.verbose:
+                stack.enter_context(logging_to_stderr())
+            if args.quiet and args.output == "text":
+                nowhere = stack.enter_context(Path(os.devnull).open("w"))
+                stack.enter_context(contextlib.redirect_stdout(nowhere))
+            return int(args.run(args))
+    except UsageError as error:
+        print_line(error.usage, sys.stderr)
+        args.command = error.command
+        return _fail(args, "ParameterError", str(error), error.exit_code)
     except DmsignError as error:
         return _fail(args, type(error).__name__, str(error), error.exit_code)
     except KeyboardInterrupt:
         return _fail(args, "Interrupted", "interrupted, nothing was written", _INTERRUPTED)
     except MemoryError:
         return _fail(args, "StorageError", "out of memory: use fewer --threads", 4)
-    except OSError as error:
-        # standard output, since files have their own errors; Python is not to try again at exit
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return _fail(args, "StorageError", f"cannot write the output: {error.strerror}", 4)
+    except OSError:
+        raise  # of the output, since files have their own errors
     except Exception as error:  # noqa: BLE001
         message = f"a bug, please report it with the output of --debug: {error!r}"
         return _fail(args, "InternalError", message, _INTERNAL)
-    return status
+
+
+def _drop_output() -> None:
+    """Let go of output that cannot be written, which Python would try again at its end."""
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except OSError:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command; the exit status."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors=SHOWN)
+    # by cryptography, of the number 0 that one in 200 of notation's test certificates has
+    warnings.filterwarnings("ignore", "Parsed a serial number")
+    signal.signal(signal.SIGTERM, _terminated)
+    try:
+        try:
+            return _run(sys.argv[1:] if argv is None else argv)
+        finally:  # after --help and a signal too
+            if sys.stdout:
+                sys.stdout.flush()
+    except BrokenPipeError:
+        _drop_output()
+        return _NOBODY_READS
+    except OSError as error:
+        _drop_output()
+        print_line(f"dmsign-fast: error: cannot write the output: {error.strerror}", sys.stderr)
+        return 4

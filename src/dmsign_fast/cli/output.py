@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import sys
 import time
 import unicodedata
@@ -13,12 +14,37 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
     from typing import TextIO
 
-__all__ = ["Work", "note", "print_json", "print_line", "print_summary", "work"]
+__all__ = [
+    "SHOWN",
+    "Work",
+    "logging_to_stderr",
+    "note",
+    "print_json",
+    "print_line",
+    "print_summary",
+    "work",
+]
 
 _LONG = 256 << 20
 # Control characters, those that change the order of what is shown, and line separators. Bytes of
 # file names that are not text (surrogates) stay as they are.
 _NOT_SHOWN = ("Cc", "Cf", "Zl", "Zp")
+
+SHOWN = "dmsign-fast.shown"  # the name of what text becomes that the locale has no bytes for
+
+
+def _encode_anyway(error: UnicodeError) -> tuple[bytes, int]:
+    """Bytes of file names as they are, and escapes of the rest."""
+    if not isinstance(error, UnicodeEncodeError):
+        raise error
+    text = error.object[error.start : error.end]
+    try:
+        return text.encode("ascii", "surrogateescape"), error.end
+    except UnicodeEncodeError:
+        return text[:1].encode("ascii", "backslashreplace"), error.start + 1
+
+
+codecs.register_error(SHOWN, _encode_anyway)
 
 
 def print_line(text: str, file: TextIO | None = None) -> None:
@@ -60,7 +86,8 @@ class Work:
 
     def __str__(self) -> str:
         speed = self.bytes / max(self.seconds, 1e-9) / 1e9
-        return f"{self.bytes} bytes in {self.seconds:.2f} s, {speed:.2f} GB/s"
+        shown = f", {speed:.2f} GB/s" if speed >= 0.01 else ""
+        return f"{self.bytes} bytes in {self.seconds:.2f} s{shown}"
 
 
 @contextmanager
@@ -80,6 +107,26 @@ def work(args: argparse.Namespace, doing: str, total: int | None) -> Iterator[Wo
     else:
         yield done
     done.seconds = time.monotonic() - began
+
+
+@contextmanager
+def logging_to_stderr() -> Iterator[None]:
+    """Show what the package logs, for ``--verbose``."""
+    import logging
+
+    class Lines(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            print_line(f"{time.monotonic() - began:.3f} s: {record.getMessage()}", sys.stderr)
+
+    began = time.monotonic()
+    logger, handler, level = logging.getLogger("dmsign_fast"), Lines(), logging.NOTSET
+    logger.addHandler(handler)
+    level, logger.level = logger.level, logging.DEBUG
+    try:
+        yield
+    finally:
+        logger.removeHandler(handler)
+        logger.setLevel(level)
 
 
 def note(args: argparse.Namespace, text: str) -> None:

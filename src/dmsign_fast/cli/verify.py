@@ -16,10 +16,20 @@ from dmsign_fast.errors import ParameterError, UnsignedError, VerificationError
 from dmsign_fast.pipeline.strangers import MAX_SIGNATURES
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from dmsign_fast.pipeline.verify_image import ImageVerdict, ReferrerVerdict, VerifyOptions
     from dmsign_fast.trust.verdict import Trust
 
-__all__ = ["EXAMPLES", "HELP", "add_arguments", "run"]
+__all__ = [
+    "EXAMPLES",
+    "HELP",
+    "add_arguments",
+    "add_trust_options",
+    "add_verification_options",
+    "run",
+    "verify_options",
+]
 
 _MOST_REFUSED = 20
 
@@ -37,6 +47,16 @@ exit status:
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of the command."""
     add_image_options(parser)
+    add_trust_options(parser)
+    what = parser.add_argument_group("verification").add_argument
+    add_verification_options(what)
+    what("--deep", action="store_true", help="make the root hashes again from the layers")
+    what("--jobs", type=whole_number, default=2, metavar="N", help="layers at a time; default: 2")
+    add_layer_options(parser)
+
+
+def add_trust_options(parser: argparse.ArgumentParser) -> None:
+    """Whom to believe."""
     trust = parser.add_argument_group("trust").add_argument
     trust(
         "--trust",
@@ -49,9 +69,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     trust("--timestamp-root-cert", type=Path, metavar="FILE", help="with --trust: of timestamps")
     trust("--scope", help="of the trust policy, where REF is in a layout: such as local/app")
     trust("--revocation", action="store_true", help="fetch CRLs and OCSP answers")
-    what = parser.add_argument_group("verification").add_argument
+
+
+def add_verification_options(what: Callable[..., object]) -> None:
+    """What an image needs."""
     add_user_metadata(what, "that must be among what was signed")
-    what("--deep", action="store_true", help="make the root hashes again from the layers")
     what("--no-dm-verity", action="store_true", help="the layers need no signatures")
     what("--no-manifest-signature", action="store_true", help="the manifest needs none")
     what(
@@ -66,8 +88,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="N",
         help=f"referrers of a manifest to judge; default: {MAX_SIGNATURES}",
     )
-    what("--jobs", type=whole_number, default=2, metavar="N", help="layers at a time; default: 2")
-    add_layer_options(parser)
 
 
 def _trust(args: argparse.Namespace) -> Trust:
@@ -94,7 +114,8 @@ def _trust(args: argparse.Namespace) -> Trust:
     )
 
 
-def _options(args: argparse.Namespace) -> VerifyOptions:
+def verify_options(args: argparse.Namespace) -> VerifyOptions:
+    """What the options want of an image."""
     from dmsign_fast.pipeline.verify_image import VerifyOptions
     from dmsign_fast.trust.revocation import fetch_revocation
 
@@ -147,6 +168,8 @@ def _print_image(name: str, verdict: ImageVerdict) -> None:
             _print_referrer(one)
     if refused > _MOST_REFUSED:
         print_line(f"  and {refused - _MOST_REFUSED} more that are refused")
+    for problem in verdict.passed_over:
+        print_line(f"  passed over: {problem}")
     if verdict.unjudged:
         print_line(f"  and {verdict.unjudged} more, not looked at: see --max-signatures")
 
@@ -155,7 +178,7 @@ def run(args: argparse.Namespace) -> int:
     """Run the command; its exit status."""
     from dmsign_fast.pipeline.verify_image import verify_image
 
-    options = _options(args)
+    options = verify_options(args)
     with work(args, "verifying", None) as done, open_image(args) as (store, wanted):
         verdicts = verify_image(store, wanted, options, progress=done)
     verified = all(verdict.verified for verdict in verdicts)

@@ -11,7 +11,6 @@ import contextlib
 import hashlib
 import hmac
 import secrets
-import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -24,6 +23,7 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa
 from cryptography.hazmat.primitives.serialization import Encoding
 
+from dmsign_fast.bounded_http import fetch
 from dmsign_fast.envelope.chain import Purpose, chain_problem, chain_validity_problem
 from dmsign_fast.envelope.der import check_der
 from dmsign_fast.envelope.trust import TrustAnchors, build_path
@@ -116,30 +116,23 @@ def over_http(url: str, *, timeout: float = 30) -> Callable[[bytes], bytes]:
     ``timeout``, in seconds, bounds the whole exchange. ParameterError for a URL of another scheme;
     the function raises StorageError when there is no answer, or a strange one.
     """
-    from urllib.error import URLError
-    from urllib.request import Request, urlopen
-
-    if not url.startswith(("http://", "https://")):
+    if not url.casefold().startswith(("http://", "https://")):
         raise ParameterError(f"the timestamp authority {url!r} is not an http or https URL")
 
     def ask(request: bytes) -> bytes:
         headers = {"Content-Type": "application/timestamp-query"}
-        end = time.monotonic() + timeout
-        answer = b""
         try:
-            with urlopen(Request(url, request, headers), timeout=timeout) as response:  # noqa: S310
-                kind = response.headers.get_content_type()
-                while piece := response.read1(1 << 16):
-                    answer += piece
-                    if time.monotonic() > end:
-                        raise TimeoutError("timed out")
-                    if len(answer) > MAX_RESPONSE:
-                        raise StorageError(f"{url} answers with more than {MAX_RESPONSE} bytes")
-        except (URLError, OSError, ValueError) as error:
+            answer = fetch(
+                url, content=request, headers=headers, seconds=timeout, limit=MAX_RESPONSE
+            )
+        except StorageError as error:
             raise StorageError(f"no timestamp from {url}: {error}") from error
-        if kind != "application/timestamp-reply":
+        if answer.status != 200:
+            raise StorageError(f"no timestamp from {url}: it answers with {answer.status}")
+        kind = answer.headers.get("Content-Type", "nothing").partition(";")[0].strip()
+        if kind.casefold() != "application/timestamp-reply":
             raise StorageError(f"{url} answers with {kind}, so it is no timestamp authority")
-        return answer
+        return answer.body
 
     return ask
 

@@ -15,6 +15,12 @@ import enum
 import sys
 from typing import TYPE_CHECKING, Any
 
+from dmsign_fast.erofs.bounds import (
+    MAX_GZIP_HEADER,
+    MAX_MEMBERS_FREE,
+    MAX_ZSTD_WINDOW_LOG,
+    MIN_BYTES_PER_MEMBER,
+)
 from dmsign_fast.errors import FormatError, ParameterError
 
 if TYPE_CHECKING:
@@ -26,20 +32,17 @@ __all__ = ["Compression", "compression_of", "decompress"]
 
 # Measured (bench/decompression.py): flat from 64 KiB to 1 MiB.
 _PIECE = 512 << 10
-# The window that the zstd program takes without being asked; containerd stops at 512 MiB.
-_MAX_WINDOW_LOG = 27
-# isal loses the flags of a gzip header that is cut, so it gets all of it: 10 bytes, the extra
-# field, name and comment (Go stops at 512 bytes of each) and a checksum.
-_GZIP_HEADER = 10 + 2 + 65535 + 512 + 512 + 2
 
 _PLAIN = {
     "application/vnd.oci.image.layer.v1.tar",
     "application/vnd.erofs.layer.v1",
 }
+# containerd's differ looks at the bytes of this type; its converter takes them for plain.
+_DOCKER_PLAIN = "application/vnd.docker.image.rootfs.diff.tar"
 _BY_MAGIC = {
     "application/vnd.oci.image.layer.v1.tar+gzip",
     "application/vnd.oci.image.layer.v1.tar+zstd",
-    "application/vnd.docker.image.rootfs.diff.tar",
+    _DOCKER_PLAIN,
     "application/vnd.docker.image.rootfs.diff.tar.gzip",
     "application/vnd.docker.image.rootfs.diff.tar.zstd",
     "application/vnd.erofs.layer.v1+zstd",
@@ -61,7 +64,8 @@ class Compression(enum.Enum):
 # Bytes that a decoder gets at once, and the least at the start of a member or frame. A decoder
 # hands back what it has not used, so zstd:chunked, with a frame for each file, wants small slices.
 _SLICE = {Compression.GZIP: 128 << 10, Compression.ZSTD: 32 << 10}
-_HEAD = {Compression.GZIP: _GZIP_HEADER, Compression.ZSTD: 8}
+_MEMBER = {Compression.GZIP: "gzip members", Compression.ZSTD: "zstd frames"}
+_HEAD = {Compression.GZIP: MAX_GZIP_HEADER, Compression.ZSTD: 8}
 
 
 def _by_magic(head: bytes) -> Compression:
@@ -74,21 +78,26 @@ def _by_magic(head: bytes) -> Compression:
     return Compression.NONE
 
 
-def compression_of(head: bytes, media_type: str | None = None) -> Compression:
+def compression_of(
+    head: bytes, media_type: str | None = None, *, docker_plain: bool = False
+) -> Compression:
     """What a layer is compressed with.
 
     Args:
         head: its first bytes, 8 or more unless it is smaller.
         media_type: of its descriptor; None to look at the bytes alone.
+        docker_plain: take Docker's type without a suffix for plain, as ``ctr images
+            build-erofs-cache`` does.
 
     Raises:
         FormatError: the media type is not that of a layer that can be hashed, or it says that the
             layer is plain and the bytes are compressed, which a node would not notice.
     """
     found = _by_magic(head)
-    if media_type is None or media_type in _BY_MAGIC:
+    plain = media_type in _PLAIN or (docker_plain and media_type == _DOCKER_PLAIN)
+    if media_type is None or (media_type in _BY_MAGIC and not plain):
         return found
-    if media_type in _PLAIN:
+    if plain:
         if found is not Compression.NONE:
             raise FormatError(
                 f"the media type {media_type} is that of a plain layer, and this one is compressed "
@@ -143,15 +152,15 @@ def _decoders(compression: Compression) -> tuple[Callable[[], Any], Any]:
     else:
         from backports import zstd
 
-    options: dict[int, int] = {zstd.DecompressionParameter.window_log_max: _MAX_WINDOW_LOG}
+    options: dict[int, int] = {zstd.DecompressionParameter.window_log_max: MAX_ZSTD_WINDOW_LOG}
     return lambda: zstd.ZstdDecompressor(options=options), zstd.ZstdError
 
 
 # What the messages of libzstd mean for a layer.
 _ADVICE = {
     "Dictionary mismatch": "it needs a dictionary, which no node has",
-    "too much memory": f"its window is larger than {1 << _MAX_WINDOW_LOG >> 20} MiB: compress it "
-    "without --long or --ultra",
+    "too much memory": f"its window is larger than {1 << MAX_ZSTD_WINDOW_LOG >> 20} MiB: compress "
+    "it without --long or --ultra",
 }
 
 
@@ -162,7 +171,7 @@ def _decompressed(
     new_decoder, decoder_error = _decoders(compression)
     name = compression.value
     slices = _sliced(pieces, _SLICE[compression])
-    taken = made = 0
+    taken = made = members = 0
 
     def take() -> bytes | bytearray | memoryview:
         nonlocal taken
@@ -181,6 +190,12 @@ def _decompressed(
                 f"at byte {taken - len(data)} of the layer, after {made} bytes of its contents, "
                 f"is neither {name} data nor its end: nodes differ in what they make of it, so "
                 "compress the layer again"
+            )
+        members += 1
+        if members > MAX_MEMBERS_FREE + (taken + made) // MIN_BYTES_PER_MEMBER:
+            raise FormatError(
+                f"the layer has {members} {_MEMBER[compression]} in its first {taken} bytes, with "
+                f"{made} bytes of contents: so many empty ones only cost time; compress it again"
             )
         decoder = new_decoder()
         while not decoder.eof:
@@ -225,7 +240,7 @@ def decompress(
 
     Raises:
         FormatError: the data is damaged, cut off, or goes on after its end; zstd data that needs a
-            dictionary or a large window; no contents at all.
+            dictionary or a large window, or has too many frames.
         ParameterError: the contents are larger than ``limit``.
     """
     total = 0
@@ -245,8 +260,3 @@ def decompress(
             )
         total += len(part)
         yield part
-    if not total:
-        raise FormatError(
-            "the layer has no contents, which mkfs.erofs refuses before 1.9: a layer without files "
-            "is a tar of two blocks of zeros"
-        )

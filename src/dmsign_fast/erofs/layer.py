@@ -7,6 +7,7 @@ import tempfile
 from typing import TYPE_CHECKING
 
 from dmsign_fast import _core
+from dmsign_fast.erofs.bounds import MAX_TRAILING
 from dmsign_fast.erofs.image_hasher import HashedImage, ImageHasher, grow_tree, hash_image
 from dmsign_fast.erofs.recipe import ImageLayout
 from dmsign_fast.errors import FormatError
@@ -26,8 +27,6 @@ __all__ = ["LayerHasher"]
 
 _PIECE = 1 << 20
 _TAKEN = 4 << 20
-# What the node's converter reads of a tar behind its end: the buffer of a pipe (Linux: pipe(7)).
-_TRAILING = 64 << 10
 
 
 class _Spool:
@@ -162,14 +161,12 @@ class LayerHasher(ImageHasher):
         return HashedImage(self.recipe, uuid, image_size, inodes, tree)
 
     def _check_trailing(self, parsed: int) -> None:
-        # containerd pipes the tar to mkfs.erofs and appends what it could pipe: mkfs.erofs stops
-        # reading at the archive's end, so what no pipe holds is cut off at a random place
         trailing = self._tar_size - parsed
-        if trailing > _TRAILING and not self._lossy:
+        if trailing > MAX_TRAILING and not self._lossy:
             raise FormatError(
                 f"{trailing} bytes follow the end of the archive at byte {parsed} of the tar, and "
-                "a node appends only a part of them to the image: make the layer again without "
-                "them"
+                f"a node may append no more than {MAX_TRAILING} of them to the image: make the "
+                "layer again without them"
             )
 
     def _write_image(self, fd: int, image_size: int) -> None:

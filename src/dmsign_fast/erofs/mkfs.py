@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import functools
 import logging
 import os
@@ -20,7 +21,7 @@ from dmsign_fast.errors import FormatError, ParameterError, ProgramError, Storag
 from dmsign_fast.processes import Finished, Limits, run_program
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
 __all__ = ["MkfsErofs", "check_options"]
 
@@ -31,6 +32,7 @@ _VERSION = re.compile(rb"mkfs\.erofs \(erofs-utils\) ([0-9]+(?:\.[0-9]+){1,2})\n
 
 _ALLOWED = re.compile(
     r"""-[bCELTmxz].+
+    | --sort=(none|path)
     | --(async-queue-limit|chunksize|dsunit|force-gid|force-uid|fsalignblks|gid-offset|
          max-extent-bytes|root-xattr-isize|uid-offset|workers|xattr-prefix|zfeature-bits)=.+
     | --(MZ|all-root|all-time|aufs|hard-dereference|ignore-mtime|mkfs-time|ovlfs-strip|
@@ -134,16 +136,23 @@ class MkfsErofs:
         check_options(options)
         if not stat.S_ISREG(os.fstat(tar).st_mode):
             raise ParameterError("mkfs.erofs needs the tar in a regular file: spool it")
-        argv = [*_without_network(), *self.command, *arguments, "-U", str(uuid), *options]
+        # mkfs.erofs has no way to undo --sort=none
+        if any(word.startswith("--sort=") for word in options):
+            arguments = [word for word in arguments if not word.startswith("--sort=")]
+        argv = [*_confined(), *self.command, *arguments, "-U", str(uuid), *options]
         try:
             os.ftruncate(image, 0)
-            with tempfile.TemporaryDirectory(prefix=".dmsign-", dir=scratch) as directory:
+            with (
+                tempfile.TemporaryDirectory(prefix=".dmsign-", dir=scratch) as directory,
+                _for_a_child(image) as target,
+                _for_a_child(tar) as source,
+            ):
                 done = run_program(
-                    [*argv, f"/proc/self/fd/{image}", f"/proc/self/fd/{tar}"],
+                    [*argv, f"/proc/self/fd/{target}", f"/proc/self/fd/{source}"],
                     timeout=timeout,
                     environment={**_environment(), "TMPDIR": directory},
                     limits=Limits(file_size=_LARGEST_FILE),
-                    pass_fds=(tar, image),
+                    pass_fds=(target, source),
                     name=f"mkfs.erofs {self.version}",
                 )
             self._check(done, image, uuid)
@@ -176,16 +185,28 @@ class MkfsErofs:
             )
 
 
+@contextlib.contextmanager
+def _for_a_child(fd: int) -> Iterator[int]:
+    """A copy of a descriptor above those of standard input, output and error.
+
+    Where this process has none of those, ``fd`` can be 0, and the child would see /dev/null there.
+    """
+    copy = fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, 3)
+    try:
+        yield copy
+    finally:
+        os.close(copy)
+
+
 def check_options(options: Sequence[str]) -> None:
     """Let only those options of mkfs.erofs pass that shape the image of one given tar.
 
-    Allowed are the ones for blocks, compression, labels, times, owners, extended attributes,
-    alignment and threads. Not allowed, and so is all that is not known here:
+    Allowed are the options for blocks, compression, labels, times, owners, extended attributes,
+    alignment, order and threads. Refused are all others, and why:
 
     - what names the source, the target, or another of either: words that are no options,
       ``--tar``, ``--oci``, ``--s3``, ``--offset``, ``--incremental``, ``--clean``;
-    - ``-U`` and ``--sort``: the recipe decides them, and no other order can be asked for after
-      ``--sort=none``;
+    - ``-U``: the recipe decides it;
     - what leaves files of the tar out: ``--exclude-path``, ``--exclude-regex``;
     - what reads or writes other files: ``--file-contexts``, ``--compress-hints``,
       ``--mount-point`` (only of use with these), ``--blobdev``, ``--ungzip``, ``--unxz``,
@@ -211,10 +232,22 @@ def _environment() -> dict[str, str]:
 
 
 @functools.cache
-def _without_network() -> tuple[str, ...]:
-    """What to put before a command to take the network from it, if this machine allows that."""
+def _confined() -> tuple[str, ...]:
+    """What to put before a command so that it is root without a network.
+
+    From 1.9.1 on mkfs.erofs gives its own user and group to a root directory that the tar does not
+    mention. On nodes it is root, so others become root in a user namespace. The network is taken
+    away where this machine allows that.
+
+    Raises:
+        ProgramError: neither this process nor a user namespace of its own is root.
+    """
+    root = (os.getuid(), os.getgid()) == (0, 0)
+    namespaces = ("unshare", *(() if root else ("--user", "--map-root-user")))
     reason = ""
-    for command in (("unshare", "--net"), ("unshare", "--user", "--map-current-user", "--net")):
+    for command in ((*namespaces, "--net"), namespaces):
+        if command == ("unshare",):
+            break
         try:
             done = run_program((*command, "true"), timeout=60, environment=_environment())
         except ProgramError as error:
@@ -223,5 +256,10 @@ def _without_network() -> tuple[str, ...]:
             if not done.exit_code:
                 return command
             reason = done.last_words
+    if not root:
+        raise ProgramError(
+            "mkfs.erofs makes the images of a node only as root, and this user cannot become root "
+            f"in a user namespace of its own ({reason}): run as root, or allow user namespaces"
+        )
     _log.info("mkfs.erofs keeps its access to the network: %s", reason)
     return ()

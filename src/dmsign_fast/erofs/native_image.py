@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import struct
 from typing import TYPE_CHECKING
 
 from dmsign_fast.erofs.image_hasher import HashedImage, ImageHasher, grow_tree
@@ -18,9 +19,12 @@ if TYPE_CHECKING:
 
 __all__ = ["NativeImageHasher", "is_erofs"]
 
-_SUPERBLOCK = 1024
+# struct erofs_super_block: magic, log2 of the block size, incompatible features, extra devices
+_SUPERBLOCK_OFFSET = 1024
+_SUPERBLOCK = struct.Struct("<I8xB67xI2xH40x")
 _MAGIC = 0xE0F5E1E2
-_BLOCK_BITS = _SUPERBLOCK + 12
+_DEVICE_TABLE = 8
+_HEAD = _SUPERBLOCK_OFFSET + _SUPERBLOCK.size
 _TAR_MAGIC = 257
 
 
@@ -36,7 +40,26 @@ def is_erofs(media_type: str | None, head: bytes) -> bool:
 
 
 def _has_magic(head: bytes) -> bool:
-    return int.from_bytes(head[_SUPERBLOCK : _SUPERBLOCK + 4], "little") == _MAGIC
+    return head.startswith(_MAGIC.to_bytes(4, "little"), _SUPERBLOCK_OFFSET)
+
+
+def _check_superblock(head: bytes, block_size: int) -> None:
+    """Raise FormatError unless a device of such blocks shows the image, and nothing but it."""
+    if not _has_magic(head) or len(head) < _HEAD:
+        raise FormatError("the layer is not an EROFS image: its superblock is missing")
+    _, log2_block_size, features, devices = _SUPERBLOCK.unpack_from(head, _SUPERBLOCK_OFFSET)
+    image_block = 1 << min(log2_block_size, 63)
+    if image_block < block_size:
+        raise FormatError(
+            f"the image has blocks of {image_block} bytes and cannot be mounted from a device "
+            f"of {block_size}: use a recipe or --data-block-size of at most {image_block}"
+        )
+    if features & _DEVICE_TABLE or devices:
+        raise FormatError(
+            f"the image keeps data on other devices ({devices} are named): whoever mounts it can "
+            "choose them, and no signature of this image covers them; make an image that holds "
+            "all its data"
+        )
 
 
 class NativeImageHasher(ImageHasher):
@@ -59,8 +82,8 @@ class NativeImageHasher(ImageHasher):
         del self._hasher
 
     def _append(self, data: memoryview) -> None:
-        if len(self._head) <= _BLOCK_BITS:
-            self._head += bytes(data[: _BLOCK_BITS + 1])
+        if len(self._head) < _HEAD:
+            self._head += bytes(data[: _HEAD - len(self._head)])
         self._hasher.update(data)
         if self._image is not None:
             with storage_errors("write", "the image"):
@@ -69,14 +92,7 @@ class NativeImageHasher(ImageHasher):
 
     def _finish(self, uuid: UUID | None, hash_area: HashArea | None) -> HashedImage:
         block = self.recipe.params.data_block_size
-        if not _has_magic(self._head) or len(self._head) <= _BLOCK_BITS:
-            raise FormatError("the layer is not an EROFS image: its superblock is missing")
-        image_block = 1 << min(self._head[_BLOCK_BITS], 63)
-        if image_block < block:
-            raise FormatError(
-                f"the image has blocks of {image_block} bytes and cannot be mounted from a device "
-                f"of {block}: use a recipe or --data-block-size of at most {image_block}"
-            )
+        _check_superblock(self._head, block)
         if self._image is not None:
             with storage_errors("write", "the image"):
                 os.ftruncate(self._image, self._size)

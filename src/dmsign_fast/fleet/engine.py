@@ -38,6 +38,7 @@ class Engine:
         executor: runs functions on them.
         workers: tasks at a time.
         name: for people.
+        hosts: that the workers are on.
         dashboard: the address of Dask's, if there is one.
         elsewhere: an executor of the workers that are not on a host; None where all are on it.
         everywhere: calls a function once on each worker; its results by the worker's address.
@@ -46,6 +47,7 @@ class Engine:
     executor: Executor
     workers: int
     name: str
+    hosts: frozenset[str] = frozenset({"this machine"})
     dashboard: str | None = None
     elsewhere: Callable[[str], Executor | None] = field(default=lambda _: None)
     everywhere: Callable[..., dict[str, Any]] = field(default=lambda _: {})
@@ -225,11 +227,29 @@ def _dask(client: Client) -> Engine:
         )
         return executor
 
+    def everywhere(function: Callable[..., Any], *arguments: Any) -> dict[str, Any]:
+        begun = {
+            address: client.submit(
+                function, *arguments, pure=False, workers=[address], allow_other_workers=False
+            )
+            for address in workers()
+        }
+        return {address: _result(future) for address, future in begun.items()}
+
     return Engine(
         client.get_executor(pure=False),
         sum(facts["nthreads"] for facts in known.values()),
         f"{len(known)} Dask worker(s) of {client.scheduler.address}",
+        frozenset(facts["host"] for facts in known.values()),
         client.dashboard_link or None,
         elsewhere,
-        lambda function, *arguments: dict(client.run(function, *arguments, on_error="return")),
+        everywhere,
     )
+
+
+def _result(future: Any) -> Any:
+    """What a worker gave, or the error that it gave instead."""
+    try:
+        return future.result()
+    except Exception as error:  # noqa: BLE001
+        return error

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections import Counter, deque
 from concurrent.futures import FIRST_COMPLETED, CancelledError, wait
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from dmsign_fast import __version__
@@ -48,10 +48,10 @@ class _Job:
     waited: float = 0
     tries: int = 0
     first: LayerOutcome | None = None
-    places: tuple[str, ...] = field(init=False)
 
-    def __post_init__(self) -> None:
-        self.registry = registry_of(self.task.places[0]) if self.task.places else ""
+    @property
+    def registry(self) -> str:
+        return registry_of(self.task.places[0]) if self.task.places else ""
 
 
 class Hashing:
@@ -64,7 +64,7 @@ class Hashing:
         self, engine: Engine, tasks: Iterable[tuple[int, LayerTask]], limits: Limits
     ) -> None:
         """Begin with tasks by a key of the caller's, in the order in which they should run."""
-        if limits.confirm > 1 and engine.elsewhere("") is None:
+        if limits.confirm > 1 and len(engine.hosts) < 2:
             raise ParameterError(
                 "--confirm 2 needs workers on two hosts: give the --scheduler of a Dask cluster"
             )

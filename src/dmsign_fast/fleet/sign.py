@@ -18,6 +18,7 @@ from dmsign_fast.errors import DmsignError, ParameterError, VerificationError
 from dmsign_fast.fleet.hashing import Hashing, Limits
 from dmsign_fast.fleet.places import Access, Places
 from dmsign_fast.fleet.plan import SignedBefore, plan_fleet
+from dmsign_fast.fleet.progress import FleetProgress
 from dmsign_fast.fleet.state import State
 from dmsign_fast.fleet.task import LayerTask
 from dmsign_fast.oci.descriptor import Descriptor, Digest
@@ -37,7 +38,9 @@ if TYPE_CHECKING:
     from dmsign_fast.pipeline.plan import SignOptions
     from dmsign_fast.signing.signer import Signer
 
-__all__ = ["FleetOptions", "FleetProgress", "parameters_of", "sign_fleet"]
+__all__ = ["FleetOptions", "RunPlan", "parameters_of", "plan_run", "sign_fleet"]
+
+_SPEED = 400 * 10**6  # bytes of a gzip layer in a second
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,20 +74,23 @@ class FleetOptions:
     audit: float = 0.0
 
 
-class FleetProgress:
-    """Called as a run goes on; a subclass shows it."""
+@dataclass(frozen=True)
+class RunPlan:
+    """What a run has to do.
 
-    def resolved(self, references: int) -> None:
-        """So many more references are looked up."""
+    Attributes:
+        distinct: different layers of the images to sign.
+        layers: of these, that must be read.
+        size: bytes of these, as they are stored.
+        seconds: that one worker would take.
+        basis: what that is by, where it is not by the file's own runs.
+    """
 
-    def planned(self, images: int, layers: int, size: int) -> None:
-        """So many images are to be signed, with so many layers to hash, of so many bytes."""
-
-    def hashed(self, size: int) -> None:
-        """A layer of so many bytes is done."""
-
-    def finished(self, image: ImageRow, reason: str | None) -> None:
-        """An image is signed, or failed for a reason."""
+    distinct: int
+    layers: int
+    size: int
+    seconds: float
+    basis: str
 
 
 def parameters_of(signer: Signer, options: FleetOptions) -> dict[str, Any]:
@@ -95,7 +101,7 @@ def parameters_of(signer: Signer, options: FleetOptions) -> dict[str, Any]:
         "command": "sign",
         "signer": [one.fingerprint(SHA256()).hex() for one in signer.certificate_chain[:1]],
         "recipes": [recipe.fields() for recipe in options.recipes],
-        "artifact": list(options.sign.forms),
+        "artifact": options.sign.form,
         "signature-format": options.sign.media_type,
         "layout": options.layout,
         "dm-verity": options.sign.dm_verity,
@@ -103,6 +109,52 @@ def parameters_of(signer: Signer, options: FleetOptions) -> dict[str, Any]:
         "user-metadata": dict(options.sign.user_metadata),
         "platform": options.sign.platform,
     }
+
+
+def plan_run(
+    state: FleetState,
+    references: Iterable[str],
+    signer: Signer,
+    options: FleetOptions,
+    *,
+    resume: bool = False,
+    progress: FleetProgress | None = None,
+) -> RunPlan:
+    """Look up all references, and say what sign_fleet would do; it is sign_fleet's first half.
+
+    Raises:
+        As sign_fleet.
+    """
+    if options.sign.dm_verity:
+        pkcs7_scheme(signer.key_spec, options.sign.pkcs7_digest)
+        form_of(options.sign.form)
+    if state.begin(parameters_of(signer, options), resume=resume):
+        state.reset_failures()
+    elif not options.index:
+        state.forget_root_hashes()
+    state.add_sources(references)
+    if not state.has_sources():
+        raise ParameterError("there are no references: name images, or give --from FILE")
+    places = Places(options.access.open)
+    try:
+        plan_fleet(
+            state,
+            places,
+            layout=options.layout,
+            platform=options.sign.platform,
+            done=SignedBefore(signer, options.sign, options.recipes, options.renew_before),
+            dm_verity=options.sign.dm_verity,
+            progress=(progress or FleetProgress()).resolved,
+        )
+    finally:
+        places.close()
+    known = [state.root_hashes(state.recipe(one.fields())) for one in options.recipes]
+    layers = state.layers()
+    todo = [layer for layer in layers if not all(layer.id in roots for roots in known)]
+    size = sum(layer.listed.size for layer in todo)
+    speed = state.speed()
+    basis = "" if speed else f", if it reads {_SPEED // 10**6} MB/s as gzip layers usually are"
+    return RunPlan(len(layers), len(todo), size, size / (speed or _SPEED), basis)
 
 
 def sign_fleet(
@@ -136,32 +188,9 @@ def sign_fleet(
         ProgramError: the workers are gone.
     """
     progress = progress or FleetProgress()
-    if options.sign.dm_verity:
-        pkcs7_scheme(signer.key_spec, options.sign.pkcs7_digest)
-        for form in map(form_of, options.sign.forms):
-            if form.parts:
-                raise ParameterError(
-                    f"the form {form.name} has more of each layer than its signature, which "
-                    "workers do not send: sign such images one by one, with sign"
-                )
-    if state.begin(parameters_of(signer, options), resume=resume):
-        state.reset_failures()
-    elif not options.index:
-        state.forget_root_hashes()
-    state.add_sources(references)
+    plan_run(state, references, signer, options, resume=resume, progress=progress)
     places = Places(options.access.open)
     try:
-        if not state.has_sources():
-            raise ParameterError("there are no references: name images, or give --from FILE")
-        plan_fleet(
-            state,
-            places,
-            layout=options.layout,
-            platform=options.sign.platform,
-            done=SignedBefore(signer, options.sign, options.recipes, options.renew_before),
-            dm_verity=options.sign.dm_verity,
-            progress=progress.resolved,
-        )
         if _Run(state, signer, options, engine, places, progress).go():
             state.end()
     finally:
@@ -327,7 +356,7 @@ class _Run:
                 if not image.layers:
                     break
             assert signed is not None  # noqa: S101
-            push_signed(store, signed, artifacts)
+            push_signed(store, [(signed, artifacts)])
             added = [str(one.manifest.descriptor.digest) for one in artifacts]
         return tuple(added)
 

@@ -330,6 +330,21 @@ class FleetState:
             base.execute("INSERT INTO run VALUES (1, ?, ?, NULL)", (wanted, time.time()))
         return False
 
+    def copy_index(self, path: Path) -> None:
+        """Write the file's root hashes, and no run, to a new one."""
+        with self._errors(), contextlib.closing(sqlite3.connect(path)) as copy:
+            self._base.backup(copy)
+            copy.execute("DELETE FROM run")
+            copy.commit()
+
+    def speed(self) -> float | None:
+        """Bytes of layers that a worker reads in a second, by what the file has; None if none."""
+        ((size, seconds),) = self._rows(
+            "SELECT sum(size), sum(seconds) FROM root_hash JOIN layer ON layer.id = layer "
+            "WHERE seconds > 0"
+        )
+        return size / seconds if seconds else None
+
     def end(self) -> None:
         """Say that nothing is left to do."""
         with self._transaction() as base:

@@ -12,7 +12,7 @@ from dmsign_fast.errors import DmsignError, ParameterError
 from dmsign_fast.fleet.hashing import Hashing, Limits
 from dmsign_fast.fleet.places import Access, Places
 from dmsign_fast.fleet.plan import plan_fleet
-from dmsign_fast.fleet.sign import FleetProgress
+from dmsign_fast.fleet.progress import FleetProgress
 from dmsign_fast.fleet.state import State
 from dmsign_fast.fleet.task import LayerTask
 from dmsign_fast.oci.descriptor import Descriptor, Digest
@@ -22,6 +22,7 @@ from dmsign_fast.pipeline.verify_image import verify_manifest
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
 
+    from dmsign_fast.erofs.recipe import Recipe
     from dmsign_fast.fleet.engine import Engine
     from dmsign_fast.fleet.state import FleetState, ImageRow
     from dmsign_fast.pipeline.verify_image import ImageVerdict, VerifyOptions
@@ -37,6 +38,7 @@ class FleetVerifyOptions:
 
     Attributes:
         verify: gives what an image of a place needs; without ``deep``, which is this run's own.
+        recipe: for artifacts that record none.
         deep: the part of the images, 0 to 1, whose root hashes are made again; chosen by chance.
         platform: of an index, this manifest alone.
         dm_verity: whether layers must be signed.
@@ -50,6 +52,7 @@ class FleetVerifyOptions:
     """
 
     verify: Callable[[str], VerifyOptions]
+    recipe: Recipe
     deep: float = 0.0
     platform: str | None = None
     dm_verity: bool = True
@@ -172,10 +175,11 @@ class _Check:
         """Note what the image's good signatures say of its layers; whether they say anything."""
         claims = False
         for one in verdict.referrers:
-            if not (one.accepted and one.kind == "dm-verity" and one.recipe):
+            if not (one.accepted and one.kind == "dm-verity"):
                 continue
-            name = repr(sorted(one.recipe.items()))
-            self._recipes[name] = one.recipe
+            recipe = one.recipe or self._options.recipe.fields()
+            name = repr(sorted(recipe.items()))
+            self._recipes[name] = recipe
             for layer in one.layers:
                 of_layer = self._claims.setdefault(layer.layer, {})
                 of_layer.setdefault(name, []).append((image, layer.root_hash))

@@ -6,7 +6,6 @@ https://distribution.github.io/distribution/spec/auth/token/ and, for identity t
 from __future__ import annotations
 
 import base64
-import json
 import re
 import threading
 import time
@@ -14,8 +13,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlencode, urlunsplit
 
-from dmsign_fast.errors import RegistryError
+from dmsign_fast.errors import FormatError, RegistryError
 from dmsign_fast.oci.urls import keeps_secrets, split
+from dmsign_fast.strict_json import read_json
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -29,6 +29,7 @@ Scope = tuple[str, ...]
 
 _TOKEN = r"[!#$%&'*+.^_`|~0-9A-Za-z-]+"  # noqa: S105  RFC 9110, section 5.6.2
 _PART = re.compile(rf'({_TOKEN})(?:\s*=\s*(?:"((?:[^"\\]|\\.)*)"|({_TOKEN})))?')
+_LONGEST_CHALLENGE = 8192
 _DEFAULT_LIFE = 60.0  # seconds, where the answer does not say
 _LONGEST_LIFE = 3600.0
 
@@ -46,17 +47,23 @@ def parse_challenges(header: str) -> list[Challenge]:
 
     >>> parse_challenges('Bearer realm="https://a/token",service=a, Basic realm="a"')[1].scheme
     'basic'
+
+    Raises:
+        RegistryError: it has more than 8192 characters.
     """
-    found: list[Challenge] = []
+    if len(header) > _LONGEST_CHALLENGE:
+        raise RegistryError(
+            f"a WWW-Authenticate header of {len(header)} characters, more than {_LONGEST_CHALLENGE}"
+        )
+    found: list[tuple[str, dict[str, str]]] = []
     for match in _PART.finditer(header):
         name, quoted, bare = match.groups()
         if quoted is None and bare is None:
-            found.append(Challenge(name.lower(), {}))
+            found.append((name.lower(), {}))
         elif found:
             value = re.sub(r"\\(.)", r"\1", quoted) if quoted is not None else bare
-            last = found[-1]
-            found[-1] = Challenge(last.scheme, {**last.parameters, name.lower(): value})
-    return found
+            found[-1][1][name.lower()] = value
+    return [Challenge(scheme, parameters) for scheme, parameters in found]
 
 
 def merge_scopes(*scopes: str) -> Scope:
@@ -93,6 +100,7 @@ class Authenticator:
         url: str,
         find: Callable[[], Credentials | None],
         fetch: Callable[[str, str, Mapping[str, str], bytes | None], bytes],
+        advice: str | None = None,
     ) -> None:
         """Take the means: nothing is asked before a registry wants a login.
 
@@ -101,7 +109,9 @@ class Authenticator:
             url: where it is.
             find: finds the login; called once.
             fetch: asks the server of tokens: method, URL, headers, body to answer.
+            advice: what to do where there is no login; by default ``docker login``.
         """
+        self._advice = advice or f"docker login {registry}"
         self._registry = registry
         self._url = url
         self._find = find
@@ -133,6 +143,7 @@ class Authenticator:
             RegistryError: there is no login, or not of the kind that is asked for, or sending it
                 would give it away.
         """
+        self._check_safe(self._url)
         challenges = parse_challenges(header)
         with self._lock:
             for challenge in challenges:
@@ -158,7 +169,7 @@ class Authenticator:
         if found is None or not found.username:
             raise RegistryError(
                 f"{self._registry} wants a user name and password, and there are none: "
-                f"docker login {self._registry}"
+                f"{self._advice}"
             )
         return _basic(found)
 
@@ -166,7 +177,6 @@ class Authenticator:
         header = self._basic_header()
         if header == refused:
             raise self._refusal()
-        self._check_safe(self._url)
         self._basic = True
         return header
 
@@ -178,9 +188,7 @@ class Authenticator:
             )
 
     def _refusal(self) -> RegistryError:
-        return RegistryError(
-            f"{self._registry} refuses the login: check it, or docker login {self._registry}"
-        )
+        return RegistryError(f"{self._registry} refuses the login: check it, or {self._advice}")
 
     def _bearer(self, scope: Scope) -> str:
         token = self._tokens.get(scope)
@@ -191,7 +199,6 @@ class Authenticator:
     def _new_token(self, scope: Scope, challenge: Challenge) -> _Bearer:
         found = self._credentials()
         if found is not None and found.registry_token:
-            self._check_safe(self._url)
             return _Bearer(f"Bearer {found.registry_token}", time.monotonic() + _LONGEST_LIFE)
         realm = challenge.parameters["realm"]
         if found is not None:
@@ -201,13 +208,14 @@ class Authenticator:
         service = challenge.parameters.get("service")
         begin = time.monotonic()
         raw = self._ask(realm, found, wanted, service)
+        where = f"the answer of {split(realm).netloc}"
         try:
-            answer = json.loads(raw)
+            answer = read_json(raw, where)
             token = answer.get("token") or answer.get("access_token")
-        except (ValueError, AttributeError):
+        except (FormatError, AttributeError):
             answer, token = {}, None
         if not isinstance(token, str) or not re.fullmatch(r"[!-~]+", token):
-            raise RegistryError(f"the answer of {split(realm).netloc} holds no token")
+            raise RegistryError(f"{where} holds no token")
         return _Bearer(f"Bearer {token}", begin + _life(answer))
 
     def _ask(
@@ -241,6 +249,6 @@ def _basic(found: Credentials) -> str:
 def _life(answer: dict[str, Any]) -> float:
     """Seconds for which to use a token: a tenth less than it lives."""
     seconds = answer.get("expires_in")
-    if not isinstance(seconds, int | float) or seconds <= 0:
+    if not isinstance(seconds, int | float) or not seconds > 0:
         seconds = _DEFAULT_LIFE
     return 0.9 * min(float(seconds), _LONGEST_LIFE)

@@ -69,7 +69,10 @@ class Digest(str):
 
 @dataclass(frozen=True)
 class Platform:
-    """What a manifest in an index runs on, in the words of Go: ``linux/arm64/v8``."""
+    """What a manifest in an index runs on, in the words of Go: ``linux/arm64/v8``.
+
+    Go programs write empty names beside what is no image.
+    """
 
     os: str
     architecture: str
@@ -84,8 +87,8 @@ class Platform:
         known = ("os", "architecture", "variant", "os.version", "os.features")
         members = Members(value, known, what)
         return cls(
-            os=members.text("os"),
-            architecture=members.text("architecture"),
+            os=members.optional_text("os") or "",
+            architecture=members.optional_text("architecture") or "",
             variant=members.optional_text("variant"),
             os_version=members.optional_text("os.version"),
             os_features=members.texts("os.features"),
@@ -116,7 +119,7 @@ class Descriptor:
         digest: of the content.
         size: bytes of the content.
         annotations: any text by name.
-        artifact_type: of the manifest that it describes.
+        artifact_type: of the manifest that it describes; it should be a media type.
         platform: of the image that it describes.
         urls: where else the content may be; never followed.
         data: the content itself, if it came with the descriptor; it has the digest.
@@ -149,9 +152,6 @@ class Descriptor:
         known = ("mediaType", "digest", "size", "annotations", "artifactType", "platform", "urls")
         members = Members(value, (*known, "data"), what)
         media_type = check_media_type(members.text("mediaType"), what)
-        artifact_type = members.optional_text("artifactType")
-        if artifact_type is not None:
-            check_media_type(artifact_type, what)
         try:
             digest = Digest(members.text("digest"))
         except FormatError as error:
@@ -162,8 +162,8 @@ class Descriptor:
             digest=digest,
             size=(size := members.integer("size")),
             annotations=members.annotations(),
-            artifact_type=artifact_type,
-            platform=None if platform is None else Platform.from_json(platform, what),
+            artifact_type=members.optional_text("artifactType"),
+            platform=Platform.from_json(platform, what) if platform else None,
             urls=members.texts("urls"),
             data=_read_data(members, digest, size),
             other=members.other,

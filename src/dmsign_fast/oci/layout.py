@@ -20,17 +20,17 @@ from dmsign_fast.oci.manifest import (
 )
 from dmsign_fast.oci.store import (
     Content,
-    check_subjects,
+    Referrers,
+    by_subject,
     pieces_of,
     read_manifest,
-    refers_to,
     verified,
 )
 from dmsign_fast.outputs import Outputs, locked, storage_errors, write_all
 from dmsign_fast.strict_json import Members, read_object
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator
     from pathlib import Path
 
 __all__ = ["REF_NAME", "Layout"]
@@ -38,6 +38,8 @@ __all__ = ["REF_NAME", "Layout"]
 REF_NAME = "org.opencontainers.image.ref.name"
 _MARKER = "oci-layout"
 _INDEX = "index.json"
+_REFERRERS_LIMIT = 64 << 20  # bytes of all manifests that refer to one
+_SHOWN = 10
 _VERSION = b'{"imageLayoutVersion":"1.0.0"}'
 
 
@@ -60,6 +62,7 @@ class Layout:
             FormatError: its marker ``oci-layout`` is not that of version 1.
         """
         self.path = path
+        self._subjects: dict[Descriptor, Digest | None] = {}
         self._files: Files = Directory(path) if not path.is_file() else Tar(path)
         try:
             self._check_marker()
@@ -120,22 +123,26 @@ class Layout:
         """The manifest that a tag or digest names; see Store."""
         if ":" in reference:
             return self._by_digest(Digest(reference))
+        index = self._index()
         entries = {
-            entry.digest: entry
-            for entry in self._index().manifests
+            entry.plain()
+            for entry in index.manifests
             if entry.annotations.get(REF_NAME) == reference
         }
         if not entries:
-            raise NotFoundError(f"there is no tag {reference} in {self.path}")
+            raise NotFoundError(
+                f"there is no tag {reference} in {self.path}{_what_there_is(index)}"
+            )
         if len(entries) > 1:
             raise FormatError(
                 f"tag {reference} names {len(entries)} manifests in {self.path}: use a digest"
             )
-        return self.fetch_manifest(next(iter(entries.values())))
+        return self.fetch_manifest(entries.pop())
 
     def _by_digest(self, digest: Digest) -> Manifest | Index:
         for entry in self._index().manifests:
-            if entry.digest == digest:
+            # an entry of another size is a mistake, and another entry may have it right
+            if entry.digest == digest and entry.media_type in MANIFEST_TYPES and self.exists(entry):
                 return self.fetch_manifest(entry)
         raw = self._small(_blob(digest))
         return self.fetch_manifest(Descriptor(type_of_manifest(raw), digest, len(raw)))
@@ -151,7 +158,7 @@ class Layout:
 
     def fetch_manifest(self, descriptor: Descriptor) -> Manifest | Index:
         """A manifest, verified; see Store."""
-        return read_manifest(self._files.read(_blob(descriptor.digest)), descriptor, str(self.path))
+        return read_manifest(self.fetch(descriptor), descriptor, str(self.path))
 
     def exists(self, descriptor: Descriptor) -> bool:
         """Whether a blob of that name and size is there."""
@@ -186,10 +193,9 @@ class Layout:
         entry = replace(manifest.descriptor, annotations={REF_NAME: tag})
         self.push(manifest.descriptor, manifest.raw)
         self._update(
-            lambda entries: [
-                *(one for one in entries if one.annotations.get(REF_NAME) != tag),
-                entry,
-            ]
+            lambda index: index.with_more(
+                [entry], without=lambda one: one.annotations.get(REF_NAME) == tag
+            )
         )
 
     def references(self) -> list[str]:
@@ -197,56 +203,74 @@ class Layout:
         manifests = (one for one in self._index().manifests if one.media_type in MANIFEST_TYPES)
         return list(dict.fromkeys(one.digest for one in manifests))
 
-    def referrers(self, subject: Descriptor, artifact_type: str | None = None) -> list[Descriptor]:
+    def referrers(self, subject: Descriptor, *artifact_types: str) -> Referrers:
         """The manifests in the index whose subject this is; see Store."""
-        found = {}
-        for entry in self._index().manifests:
-            if entry.media_type not in MANIFEST_TYPES or entry.digest in found:
-                continue
+        index = self._index()
+        found: list[Descriptor] = []
+        problems = list(index.problems)
+        size, cut = 0, False
+        for entry in Referrers(index.manifests):
             try:
-                manifest = self.fetch_manifest(entry)
+                if self._subject_of(entry) != subject.digest:
+                    continue
+                size += entry.size
+                if cut := size > _REFERRERS_LIMIT:
+                    problems.append(
+                        f"the referrers of {subject.digest} in {self.path} have more than "
+                        f"{_REFERRERS_LIMIT} bytes: those after are not read"
+                    )
+                    break
+                found.append(self.fetch_manifest(entry).referrer)
             except NotFoundError:  # a layout need not hold all that its index lists
                 continue
-            except (FormatError, VerificationError):
+            except (FormatError, VerificationError) as error:
+                problems.append(f"{entry.digest}: {error}")
                 # who fetches it will know what is wrong; an image has no such type
                 if entry.artifact_type is not None:
-                    found[entry.digest] = entry
-                continue
-            if refers_to(manifest, subject):
-                found[entry.digest] = manifest.referrer
-        return [one for one in found.values() if artifact_type in (None, one.artifact_type)]
+                    found.append(entry)
+        return Referrers(found, problems, cut=cut).of_types(artifact_types)
 
-    def attach(
-        self,
-        subject: Descriptor,
-        manifests: Sequence[Manifest],
-        *,
-        instead_of: Sequence[Descriptor] = (),
-    ) -> None:
+    def _subject_of(self, entry: Descriptor) -> Digest | None:
+        """What a manifest refers to, remembered: there may be many, and many images to ask for."""
+        key = entry.plain()
+        if entry.media_type not in MANIFEST_TYPES:
+            return None
+        if key not in self._subjects:
+            subject = self.fetch_manifest(entry).subject
+            self._subjects[key] = subject.digest if subject else None
+        return self._subjects[key]
+
+    def attach(self, manifests: Iterable[Manifest]) -> None:
         """Store manifests and list them in the index, without tags; see Store."""
-        check_subjects(manifests, subject)
-        for manifest in manifests:
+        groups = by_subject(manifests)
+        every = [one for group in groups.values() for one in group]
+        for manifest in every:
             self.push(manifest.descriptor, manifest.raw)
 
-        gone = {one.digest for one in instead_of} - {one.descriptor.digest for one in manifests}
-
-        def changed(entries: Sequence[Descriptor]) -> list[Descriptor]:
-            known = {entry.digest for entry in entries}
-            new = [one.referrer for one in manifests if one.descriptor.digest not in known]
+        def added(index: Index) -> Index:
+            known = {entry.plain() for entry in index.manifests}
+            new = dict.fromkeys(one.descriptor for one in every if one.descriptor not in known)
+            types = {one.descriptor: one.referrer.artifact_type for one in every}
             # annotations would stand in the place of ours: one of them is the tag
-            kept = [entry for entry in entries if entry.digest not in gone]
-            return [*kept, *(replace(one, annotations={}) for one in new)]
+            return index.with_more(replace(one, artifact_type=types[one]) for one in new)
 
-        self._update(changed)
+        self._update(added)
 
     def _check_writable(self) -> None:
         if not isinstance(self._files, Directory):
             raise StorageError(f"cannot write {self.path}: a tar is only read; use a directory")
 
-    def _update(self, change: Callable[[Sequence[Descriptor]], list[Descriptor]]) -> None:
+    def _update(self, change: Callable[[Index], Index]) -> None:
         self._check_writable()
-        with locked(self.path):
-            index = self._index()
-            with Outputs() as outputs:
-                changed = index.with_manifests(change(index.manifests))
-                outputs.write(self.path / _INDEX, changed.raw)
+        with locked(self.path), Outputs() as outputs:
+            outputs.write(self.path / _INDEX, change(self._index()).raw)
+
+
+def _what_there_is(index: Index) -> str:
+    """The end of a message: the tags of a layout, some of them."""
+    tags = dict.fromkeys(one.annotations.get(REF_NAME) for one in index.manifests)
+    names = [repr(tag) for tag in tags if tag is not None]
+    if not names:
+        return ": none of its manifests has one, use a digest"
+    rest = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
+    return f": it has {', '.join(names[:_SHOWN])}{rest}"

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import Any
 
 from dmsign_fast.errors import FormatError
 from dmsign_fast.oci.descriptor import Descriptor, check_media_type
-from dmsign_fast.strict_json import Members, read_object
+from dmsign_fast.strict_json import Members, check_value, read_object
 
 __all__ = [
     "DOCKER_LIST",
@@ -20,11 +21,13 @@ __all__ = [
     "MANIFEST_TYPES",
     "OCI_INDEX",
     "OCI_MANIFEST",
+    "Entry",
     "Index",
     "Manifest",
     "make_index",
     "make_manifest",
     "parse_manifest",
+    "read_entries",
     "type_of_manifest",
 ]
 
@@ -77,15 +80,44 @@ class Manifest:
 
 
 @dataclass(frozen=True)
+class Entry:
+    """What stands at one place of a list that several people write.
+
+    Attributes:
+        value: of the JSON, as it was; None for what is not written again, since programs do not
+            agree on what it says.
+        descriptor: what it says; None if it cannot be read.
+        problem: why not.
+    """
+
+    value: Any = field(hash=False, repr=False)
+    descriptor: Descriptor | None
+    problem: str | None = None
+
+
+@dataclass(frozen=True)
 class Index:
-    """A list of manifests; the attributes are as in Manifest."""
+    """A list of manifests; ``entries`` are all that it lists, the other attributes as in Manifest.
+
+    An entry that cannot be read is passed over: it stands in nobody's way.
+    """
 
     descriptor: Descriptor
     raw: bytes = field(repr=False)
-    manifests: tuple[Descriptor, ...]
+    entries: tuple[Entry, ...]
     subject: Descriptor | None
     annotations: Mapping[str, str] = field(hash=False)
     artifact_type: str | None
+
+    @cached_property
+    def manifests(self) -> tuple[Descriptor, ...]:
+        """The entries that can be read."""
+        return tuple(one.descriptor for one in self.entries if one.descriptor)
+
+    @property
+    def problems(self) -> tuple[str, ...]:
+        """What is wrong with the others."""
+        return tuple(one.problem for one in self.entries if one.problem)
 
     @property
     def referrer(self) -> Descriptor:
@@ -94,10 +126,37 @@ class Index:
             self.descriptor, artifact_type=self.artifact_type, annotations=self.annotations
         )
 
-    def with_manifests(self, manifests: Iterable[Descriptor]) -> Index:
-        """The same with other manifests; what we do not know of it stays as it was."""
-        value = read_object(self.raw, f"manifest {self.descriptor.digest}")
-        return _make_index(value | {"manifests": [one.to_json() for one in manifests]})
+    def with_more(
+        self, added: Iterable[Descriptor], without: Callable[[Descriptor], bool] = lambda _: False
+    ) -> Index:
+        """The same with more manifests, and without some; all else in it stays as it was."""
+        value = read_object(self.raw, f"manifest {self.descriptor.digest}", "manifests")
+        kept = [
+            one.value
+            for one in self.entries
+            if one.value is not None and not (one.descriptor and without(one.descriptor))
+        ]
+        return _make_index(value | {"manifests": [*kept, *(one.to_json() for one in added)]})
+
+
+def read_entries(values: Iterable[Any], what: str) -> tuple[Entry, ...]:
+    """Read descriptors each on its own: no error for what is wrong with one of them.
+
+    ``values`` are as ``read_object`` leaves them; ``what`` names the list.
+    """
+    return tuple(_read_entry(value, f"{what}[{number}]") for number, value in enumerate(values))
+
+
+def _read_entry(value: Any, what: str) -> Entry:
+    kept = None
+    try:
+        check_value(value, what)
+        kept = value
+        return Entry(value, Descriptor.from_json(value, what))
+    except FormatError as error:
+        named = value.get("digest") if isinstance(value, dict) else None
+        which = f" ({named[:140]})" if isinstance(named, str) else ""
+        return Entry(kept, None, f"{error}{which}")
 
 
 def parse_manifest(raw: bytes, descriptor: Descriptor) -> Manifest | Index:
@@ -108,7 +167,9 @@ def parse_manifest(raw: bytes, descriptor: Descriptor) -> Manifest | Index:
             an image and an index.
     """
     what = f"manifest {descriptor.digest}"
-    members = Members(read_object(raw, what), _KNOWN, what)
+    is_index = descriptor.media_type in _INDEX_TYPES
+    value = read_object(raw, what, "manifests" if is_index else None)
+    members = Members(value, _KNOWN, what)
     if descriptor.media_type not in MANIFEST_TYPES:
         raise FormatError(
             f"{what} is of type {descriptor.media_type}, which is not supported: use one of "
@@ -118,37 +179,31 @@ def parse_manifest(raw: bytes, descriptor: Descriptor) -> Manifest | Index:
         raise members.wrong("schemaVersion", "is not 2: push the image again with a newer program")
     if members.optional_text("mediaType") not in (None, descriptor.media_type):
         raise members.wrong("mediaType", f"is not {descriptor.media_type}, as which it came")
-    artifact_type = members.optional_text("artifactType")
-    if artifact_type is not None:
-        check_media_type(artifact_type, what)
     subject = members.value("subject")
     common: dict[str, Any] = {
         "descriptor": descriptor.plain(),
         "raw": raw,
         "subject": None if subject is None else Descriptor.from_json(subject, f"{what}, subject"),
         "annotations": members.annotations(),
-        "artifact_type": artifact_type,
+        "artifact_type": members.optional_text("artifactType"),
     }
-    is_index = descriptor.media_type in _INDEX_TYPES
     for name in ("config", "layers") if is_index else ("manifests",):
         if members.has(name):
             raise members.wrong(name, f"does not belong in a {descriptor.media_type}")
     if is_index:
-        return Index(manifests=_descriptors(members, "manifests"), **common)
+        entries = read_entries(members.array("manifests"), f"{what}, manifests")
+        return Index(entries=entries, **common)
     config = Descriptor.from_json(members.value("config"), f"{what}, config")
-    return Manifest(config=config, layers=_descriptors(members, "layers"), **common)
-
-
-def _descriptors(members: Members, name: str) -> tuple[Descriptor, ...]:
-    return tuple(
-        Descriptor.from_json(value, f"{members.what}, {name}[{number}]")
-        for number, value in enumerate(members.array(name))
+    layers = tuple(
+        Descriptor.from_json(one, f"{what}, layers[{number}]")
+        for number, one in enumerate(members.array("layers"))
     )
+    return Manifest(config=config, layers=layers, **common)
 
 
 def type_of_manifest(raw: bytes) -> str:
     """The media type that a manifest names or, as old ones need not, shows by its members."""
-    members = Members(read_object(raw, "the manifest"), _KNOWN, "the manifest")
+    members = Members(read_object(raw, "the manifest", "manifests"), _KNOWN, "the manifest")
     by_members = OCI_INDEX if members.has("manifests") else OCI_MANIFEST
     return check_media_type(members.optional_text("mediaType") or by_members, "the manifest")
 

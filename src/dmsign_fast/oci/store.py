@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator
 from typing import Protocol
 
 from dmsign_fast.errors import FormatError, ParameterError, VerificationError
@@ -12,8 +12,9 @@ from dmsign_fast.oci.manifest import MANIFEST_LIMIT, Index, Manifest, parse_mani
 
 __all__ = [
     "Content",
+    "Referrers",
     "Store",
-    "check_subjects",
+    "by_subject",
     "pieces_of",
     "read_manifest",
     "refers_to",
@@ -78,31 +79,61 @@ class Store(Protocol):
         """
         ...
 
-    def referrers(self, subject: Descriptor, artifact_type: str | None = None) -> list[Descriptor]:
+    def referrers(self, subject: Descriptor, *artifact_types: str) -> Referrers:
         """What refers to a manifest, by what the store says: fetch it to know.
 
-        The descriptors have the artifact type and annotations of their manifests.
+        The descriptors have the artifact type and annotations of their manifests. With types, only
+        those that have one of them are listed, and those of which the store does not tell.
         """
         ...
 
-    def attach(
+    def attach(self, manifests: Iterable[Manifest]) -> None:
+        """Store manifests, whose blobs are there, as referrers of their subjects.
+
+        Those of one subject become visible together: in one update of the index, where there is
+        one. Where a registry has no lock, one pause serves all subjects: attach as many at once as
+        there are. Referrers that others attach meanwhile stay.
+
+        Raises:
+            ParameterError: a manifest has no subject; nothing is stored.
+            AttachError: of several subjects, some did not get theirs.
+        """
+        ...
+
+
+class Referrers(list[Descriptor]):
+    """Descriptors, each once.
+
+    Attributes:
+        problems: what stands in the list beside them and was passed over.
+        cut: whether there are more, too many to be read.
+    """
+
+    def __init__(
         self,
-        subject: Descriptor,
-        manifests: Sequence[Manifest],
+        descriptors: Iterable[Descriptor] = (),
+        problems: Iterable[str] = (),
         *,
-        instead_of: Sequence[Descriptor] = (),
+        cut: bool = False,
     ) -> None:
-        """Store manifests whose subject this is, whose blobs are there, as its referrers.
+        """Take each descriptor once."""
+        unique: dict[Descriptor, Descriptor] = {}
+        for one in descriptors:
+            unique.setdefault(one.plain(), one)
+        super().__init__(unique.values())
+        self.problems = tuple(dict.fromkeys(problems))
+        self.cut = cut
 
-        They become visible together: in one update of the index, where there is one. Referrers
-        that others attach meanwhile stay.
-
-        Args:
-            subject: what they refer to.
-            manifests: to store; none, to remove others only.
-            instead_of: referrers that are no longer listed once the manifests are.
-        """
-        ...
+    def of_types(self, artifact_types: Collection[str]) -> Referrers:
+        """Those of some types or none; all if no types are given."""
+        wanted = [
+            one
+            for one in self
+            if not artifact_types
+            or one.artifact_type is None
+            or one.artifact_type in artifact_types
+        ]
+        return Referrers(wanted, self.problems, cut=self.cut)
 
 
 def verified(pieces: Iterable[bytes], descriptor: Descriptor, where: str) -> Iterator[bytes]:
@@ -153,10 +184,11 @@ def refers_to(manifest: Manifest | Index, subject: Descriptor) -> bool:
     return manifest.subject is not None and manifest.subject.digest == subject.digest
 
 
-def check_subjects(manifests: Iterable[Manifest], subject: Descriptor) -> None:
-    """ParameterError unless all of them refer to this subject."""
+def by_subject(manifests: Iterable[Manifest]) -> dict[Descriptor, list[Manifest]]:
+    """Manifests by the plain descriptors of their subjects; ParameterError for one without."""
+    groups: dict[Descriptor, list[Manifest]] = {}
     for manifest in manifests:
-        if not refers_to(manifest, subject):
-            raise ParameterError(
-                f"manifest {manifest.descriptor.digest} does not refer to {subject.digest}"
-            )
+        if manifest.subject is None:
+            raise ParameterError(f"manifest {manifest.descriptor.digest} refers to nothing")
+        groups.setdefault(manifest.subject.plain(), []).append(manifest)
+    return groups

@@ -10,59 +10,84 @@ import random
 import time
 from typing import TYPE_CHECKING
 
-from dmsign_fast.errors import RegistryError
+from dmsign_fast.errors import DmsignError, RegistryError
 from dmsign_fast.oci.manifest import Index, make_index
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
-    from dmsign_fast.oci.descriptor import Descriptor, Digest
+    from dmsign_fast.oci.descriptor import Descriptor
 
-__all__ = ["update_index"]
+__all__ = ["update_indexes"]
 
 _MOST_ROUNDS = 50
 
 
-def update_index(
-    referrers: Sequence[Descriptor],
-    read: Callable[[], Index | None],
-    write: Callable[[Index], None],
+def update_indexes(
+    referrers: Mapping[str, Sequence[Descriptor]],
+    read: Callable[[str], Index | None],
+    write: Callable[[Index, str], object],
     settle: float,
     where: str,
-    gone: Collection[Digest] = (),
-) -> None:
-    """Add referrers to an index and take others out in one write, and see that it stays so.
+) -> dict[str, DmsignError]:
+    """Add referrers to indexes, in one write of each, and see that they stay.
 
-    A writer who read the index before our write may write it after, without ours. So we look again
+    A writer who read an index before our write may write it after, without ours. So we look again
     when everybody who began before us is done, and add what is missing. That holds unless somebody
-    takes longer than ``settle``, or four times as long as we did, from reading to writing.
+    takes longer than ``settle``, or four times as long as we did, from reading to writing. All
+    indexes share the pause.
 
     Args:
-        referrers: to add.
-        read: the index, or None if there is none.
-        write: stores an index.
+        referrers: to add, by the tag of their index.
+        read: the index under a tag, or None if there is none.
+        write: stores an index under a tag.
         settle: seconds.
-        where: the tag, for messages.
-        gone: referrers to take out.
+        where: the repository, for messages.
 
-    Raises:
-        RegistryError: others undid every write of ours.
+    Returns:
+        The errors by tag; the others have their referrers.
     """
+    waiting = dict(referrers)
+    failed: dict[str, DmsignError] = {}
     for _ in range(_MOST_ROUNDS):
-        begin = time.monotonic()
-        index = read() or make_index()
-        known = time.monotonic()
-        kept = [one for one in index.manifests if one.digest not in gone]
-        listed = {one.digest for one in kept}
-        missing = [one for one in referrers if one.digest not in listed]
-        if not missing and len(kept) == len(index.manifests):
-            return
-        changed = index.with_manifests([*kept, *missing])
-        if time.monotonic() - known > settle / 2:  # this process was stopped meanwhile
-            continue
-        write(changed)
-        took = time.monotonic() - begin
-        time.sleep(max(settle, 4 * took) * random.uniform(1, 1.5))
-    raise RegistryError(
-        f"{where}: other programs removed our referrers {_MOST_ROUNDS} times: try again later"
-    )
+        settled = 0.0
+        for tag in list(waiting):
+            try:
+                pause = _add(waiting[tag], tag, read, write, settle)
+            except DmsignError as error:
+                failed[tag], pause = error, None
+            if pause is None:
+                del waiting[tag]
+            else:
+                settled = max(settled, time.monotonic() + pause)
+        if not waiting:
+            return failed
+        time.sleep(max(0.0, settled - time.monotonic()))
+    for tag in waiting:
+        failed[tag] = RegistryError(
+            f"{where}:{tag}: other programs removed our referrers {_MOST_ROUNDS} times: try again "
+            "later"
+        )
+    return failed
+
+
+def _add(
+    referrers: Sequence[Descriptor],
+    tag: str,
+    read: Callable[[str], Index | None],
+    write: Callable[[Index, str], object],
+    settle: float,
+) -> float | None:
+    """Add what is missing; the seconds after which to look again, None if nothing was missing."""
+    begin = time.monotonic()
+    index = read(tag) or make_index()
+    known = time.monotonic()
+    listed = {one.plain() for one in index.manifests}
+    missing = [one for one in referrers if one.plain() not in listed]
+    if not missing:
+        return None
+    changed = index.with_more(missing)
+    if time.monotonic() - known > settle / 2:  # this process was stopped meanwhile
+        return 0.0
+    write(changed, tag)
+    return max(settle, 4 * (time.monotonic() - begin)) * random.uniform(1, 1.5)

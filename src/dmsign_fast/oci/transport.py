@@ -8,15 +8,16 @@ token among all scopes (docs/registries.md has the list).
 from __future__ import annotations
 
 import contextlib
-import json
 import threading
 from collections.abc import Collection, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from dmsign_fast.bounded_http import Budget, mount_budgets
 from dmsign_fast.errors import NotFoundError, RegistryError
 from dmsign_fast.oci.auth import Authenticator, Scope
+from dmsign_fast.oci.refusals import trouble_of, words_of
 from dmsign_fast.oci.retry import TRANSIENT, Patience, TransientError, retry_after
 from dmsign_fast.oci.store import Content
 from dmsign_fast.oci.urls import is_loopback, join, origin, shown, split
@@ -28,13 +29,18 @@ if TYPE_CHECKING:
 
     from dmsign_fast.oci.credentials import Credentials
 
-__all__ = ["Answer", "Connection", "Transport"]
+__all__ = ["Answer", "AnswerTooLargeError", "Connection", "Transport"]
 
 _DOCKER_HUB = {"docker.io": "registry-1.docker.io", "index.docker.io": "registry-1.docker.io"}
 _PIECE = 1 << 20
 _ANSWER_LIMIT = 1 << 20
 _REDIRECTS = (301, 302, 303, 307, 308)
 _MOST_REDIRECTS = 5
+_LEAST_RATE = 32 << 10  # bytes a second, of which a blob may take as long as it has
+
+
+class AnswerTooLargeError(RegistryError):
+    """An answer has more bytes than it may have."""
 
 
 @dataclass(frozen=True)
@@ -42,13 +48,16 @@ class Connection:
     """How to reach a registry.
 
     Attributes:
-        plain_http: None is HTTP for a loopback address and HTTPS for all others; False is always
-            HTTPS. True is HTTP; no password goes that way but to a loopback address.
+        plain_http: None is HTTPS, but HTTP for a loopback address without a CA file or client
+            certificate; False is always HTTPS. True is HTTP; there is no login that way but to a
+            loopback address.
         ca_file: PEM certificates to trust instead of the usual ones.
         client_certificate: PEM; the key may stand in the same file.
         client_key: PEM, not encrypted.
         connect_timeout: seconds to connect, or to send one piece.
         read_timeout: seconds of silence from the registry.
+        deadline: seconds to wait for the registry in one operation, over all its tries; by default
+            three times ``read_timeout``. Each 32 KiB that pass allow another second.
         tries: of one operation, as long as its trouble may pass.
         patience: seconds of pauses between them, in all.
         pause: seconds before the second try; each further pause is twice as long.
@@ -61,6 +70,7 @@ class Connection:
     client_key: Path | None = None
     connect_timeout: float = 10.0
     read_timeout: float = 120.0
+    deadline: float | None = None
     tries: int = 6
     patience: float = 120.0
     pause: float = 0.5
@@ -116,15 +126,18 @@ class Transport:
     ) -> None:
         """Connect to nothing yet; ``find`` finds the login when the registry wants one."""
         host = _DOCKER_HUB.get(registry, registry)
-        self._loopback = is_loopback(split(f"//{host}").hostname or "")
-        plain = self._loopback if connection.plain_http is None else connection.plain_http
+        self._loopback = is_loopback(split(f"https://{host}").hostname or "")
+        plain = connection.plain_http
+        if plain is None:
+            plain = self._loopback and not (connection.ca_file or connection.client_certificate)
         self.url = f"{'http' if plain else 'https'}://{host}"
         self.connection = connection
-        self._registry = registry
+        self.registry = registry
         self._origin = origin(self.url)
         self._local = threading.local()
         self._sessions: list[requests.Session] = []
         self._authenticator = Authenticator(registry, self.url, find, self._fetch_token)
+        self._others: dict[tuple[str, str, int], Authenticator] = {}
 
     def close(self) -> None:
         """Close the connections of all threads."""
@@ -134,6 +147,11 @@ class Transport:
     def patience(self) -> Patience:
         """That for one operation."""
         return Patience(self.connection.tries, self.connection.patience, self.connection.pause)
+
+    def budget(self) -> Budget:
+        """The time for one operation."""
+        connection = self.connection
+        return Budget(connection.deadline or 3 * connection.read_timeout, _LEAST_RATE)
 
     def ask(
         self,
@@ -145,6 +163,7 @@ class Transport:
         headers: Mapping[str, str] | None = None,
         content: bytes | None = None,
         limit: int = _ANSWER_LIMIT,
+        budget: Budget | None = None,
     ) -> Answer:
         """One request, repeated as long as its trouble may pass.
 
@@ -155,12 +174,14 @@ class Transport:
             expect: statuses; any other is a RegistryError, or a NotFoundError.
             headers: besides the usual.
             content: to send.
-            limit: bytes of the answer; RegistryError if it is larger.
+            limit: bytes of the answer; AnswerTooLargeError if it is larger.
+            budget: of time, where several requests share one.
         """
         request = _Request(
             method, join(self.url, path), scope, headers or {}, content, len(content or b"")
         )
-        return self.patience().keep_trying(lambda: self._once(request, expect, limit))
+        budget = budget or self.budget()
+        return self.patience().keep_trying(lambda: self._once(request, expect, limit, budget))
 
     def send(self, method: str, path: str, scope: Scope, expect: Collection[int]) -> Answer:
         """One request without content, tried once: a step of an operation that is repeated."""
@@ -177,15 +198,15 @@ class Transport:
 
     def download(self, path: str, scope: Scope, headers: Mapping[str, str]) -> Iterator[bytes]:
         """The pieces of a body; after a break it goes on where it was."""
-        offset, begin, patience = 0, 0, self.patience()
+        offset, begin, patience, budget = 0, 0, self.patience(), self.budget()
         while True:
             span = {"Range": f"bytes={offset}-"} if offset else {}
             request = _Request("GET", join(self.url, path), scope, {**headers, **span})
             try:
-                with self._exchange(request) as response:
-                    self._expect(response, request, (200, 206) if offset else (200,))
+                with contextlib.closing(self._open(request, budget)) as response:
+                    self._expect(response, request, (200, 206) if offset else (200,), budget)
                     skip = offset - _first_byte(response, request)
-                    for piece in self._pieces(response, request):
+                    for piece in self._pieces(response, request, budget):
                         fresh = piece[skip:]
                         skip -= len(piece) - len(fresh)
                         offset += len(fresh)
@@ -196,55 +217,94 @@ class Transport:
                     begin, patience = offset, self.patience()
                 patience.wait(error)
 
-    def _once(self, request: _Request, expect: Collection[int], limit: int) -> Answer:
-        with self._exchange(request) as response:
-            self._expect(response, request, expect)
+    def _once(
+        self,
+        request: _Request,
+        expect: Collection[int],
+        limit: int,
+        budget: Budget | None = None,
+    ) -> Answer:
+        budget = budget or self.budget()
+        with contextlib.closing(self._open(request, budget)) as response:
+            self._expect(response, request, expect, budget)
             body = bytearray()
-            for piece in self._pieces(response, request):
+            for piece in self._pieces(response, request, budget):
                 body += piece
                 if len(body) > limit:
-                    raise RegistryError(f"{request}: the answer has more than {limit} bytes")
+                    raise AnswerTooLargeError(f"{request}: the answer has more than {limit} bytes")
             return Answer(response.status_code, response.url, response.headers, bytes(body))
 
-    @contextlib.contextmanager
-    def _exchange(self, request: _Request) -> Iterator[requests.Response]:
-        """A response whose body is not read yet, after a login if one is wanted."""
+    def _open(self, request: _Request, budget: Budget) -> requests.Response:
+        """A response whose body is not read yet, after a login if one is wanted; close it."""
         scope = request.scope
         authorization = None if scope is None else self._authenticator.header(scope)
-        response = self._send(request, authorization)
-        if response.status_code == 401 and scope is not None and self._is_own(response.url):
+        response = self._send(request, authorization, budget)
+        challenge = response.headers.get("WWW-Authenticate", "")
+        if response.status_code == 401 and scope is not None and challenge:
             response.close()
-            challenge = response.headers.get("WWW-Authenticate", "")
-            authorization = self._authenticator.answer(challenge, scope, authorization)
-            response = self._send(request, authorization)
-        with contextlib.closing(response):
-            if response.status_code in TRANSIENT:
+            if self._is_own(response.url):
+                authorization = self._authenticator.answer(challenge, scope, authorization)
+                response = self._send(request, authorization, budget)
+            else:
+                authorization = self._elsewhere(response.url).answer(challenge, (), None)
+                there = replace(request, url=response.url)
+                response = self._send(there, authorization, budget, origin(there.url))
+        if response.status_code in TRANSIENT:
+            with contextlib.closing(response):
                 after = retry_after(response.headers.get("Retry-After"))
-                raise TransientError(self._refusal(response, request), after)
-            yield response
+                raise TransientError(self._refusal(response, request, budget), after)
+        return response
 
-    def _send(self, request: _Request, authorization: str | None) -> requests.Response:
-        url, at_home = request.url, True
+    def _elsewhere(self, url: str) -> Authenticator:
+        """For another registry, to which this one redirects: it gets no login of ours."""
+        host = split(url).netloc
+        return self._others.setdefault(
+            origin(url),
+            Authenticator(
+                f"{host}, to which {self.registry} redirects,",
+                url,
+                lambda: None,
+                self._fetch_token,
+                f"use {host} itself instead of {self.registry}, with its own login",
+            ),
+        )
+
+    def _send(
+        self,
+        request: _Request,
+        authorization: str | None,
+        budget: Budget,
+        home: tuple[str, str, int] | None = None,
+    ) -> requests.Response:
+        url, at_home, home = request.url, True, home or self._origin
         for _ in range(_MOST_REDIRECTS + 1):
             self._check_scheme(url)
-            at_home = at_home and self._is_own(url)  # what once left gets no Authorization again
+            at_home = at_home and origin(url) == home  # what left gets no Authorization again
             headers = {"Accept-Encoding": "identity", **request.headers}
             if authorization and at_home:
                 headers["Authorization"] = authorization
-            response = self._send_one(request, url, headers, at_home)
+            with budget:
+                certified = at_home and home == self._origin
+                response = self._send_one(request, url, headers, certified, budget)
             location = response.headers.get("Location")
             if response.status_code not in _REDIRECTS or not location:
                 return response
             response.close()
-            if request.method not in ("GET", "HEAD") or request.scope is None:
-                raise RegistryError(f"{request}: will not be sent to {shown(location)} instead")
             url = join(url, location)
+            if request.method not in ("GET", "HEAD") or request.scope is None:
+                raise RegistryError(f"{request}: will not be sent to {shown(url)} instead")
         raise RegistryError(f"{request}: more than {_MOST_REDIRECTS} redirects")
 
     def _send_one(
-        self, request: _Request, url: str, headers: Mapping[str, str], at_home: bool
+        self,
+        request: _Request,
+        url: str,
+        headers: Mapping[str, str],
+        certified: bool,
+        budget: Budget,
     ) -> requests.Response:
         import requests
+        import urllib3
 
         connection, content = self.connection, request.content
         certificate, key = connection.client_certificate, connection.client_key
@@ -254,12 +314,15 @@ class Transport:
             prepared = session.prepare_request(
                 requests.Request(request.method, url, headers, data=data, auth=_unchanged)
             )
+            goes_to = urllib3.util.parse_url(prepared.url or "")  # as the adapter reads it
+            if origin(url) != origin(goes_to.url):
+                raise RegistryError(f"{request}: {shown(url)} could be read as {goes_to.host}")
             settings: Any = session.merge_environment_settings(
                 url,
                 {},
                 True,  # as a stream
                 str(connection.ca_file) if connection.ca_file else True,
-                (str(certificate), str(key or certificate)) if certificate and at_home else None,
+                (str(certificate), str(key or certificate)) if certificate and certified else None,
             )
             # not session.send: that reads redirects whole, and follows what they say to a URL
             return session.get_adapter(url).send(
@@ -268,49 +331,55 @@ class Transport:
                 **settings,
             )
         except (requests.RequestException, OSError) as error:
-            raise _trouble(request, error) from error
+            if budget.exceeded:
+                raise RegistryError(f"{request}: {budget.exceeded}") from error
+            raise trouble_of(error, str(request)) from error
 
     def _session(self) -> requests.Session:
         session: requests.Session | None = getattr(self._local, "session", None)
         if session is None:
             import oras.provider
 
-            session = oras.provider.Registry(hostname=self._registry).session
+            session = oras.provider.Registry(hostname=self.registry).session
             session.trust_env = not self._loopback  # proxies, and a file of certificates
+            mount_budgets(session)
             self._local.session = session
             self._sessions.append(session)
         return session
 
-    def _pieces(self, response: requests.Response, request: _Request) -> Iterator[bytes]:
+    def _pieces(
+        self, response: requests.Response, request: _Request, budget: Budget
+    ) -> Iterator[bytes]:
         import urllib3
 
         while True:
             try:
                 piece = response.raw.read(_PIECE, decode_content=False)
             except (urllib3.exceptions.HTTPError, OSError) as error:
+                if budget.exceeded:
+                    raise RegistryError(f"{request}: {budget.exceeded}") from error
                 raise TransientError(f"{request}: the answer broke off: {error}") from error
             if not piece:
                 return
             yield piece
 
     def _expect(
-        self, response: requests.Response, request: _Request, expect: Collection[int]
+        self,
+        response: requests.Response,
+        request: _Request,
+        expect: Collection[int],
+        budget: Budget,
     ) -> None:
         if response.status_code not in expect:
             absent = request.method == "GET" and response.status_code == 404
             kind = NotFoundError if absent else RegistryError
-            raise kind(self._refusal(response, request))
+            raise kind(self._refusal(response, request, budget))
 
-    def _refusal(self, response: requests.Response, request: _Request) -> str:
-        """Status and, if the answer has them, the errors that the distribution-spec wants."""
-        words = [str(response.status_code), response.reason or ""]
-        with contextlib.suppress(TransientError, ValueError, TypeError, AttributeError, KeyError):
-            for error in json.loads(next(self._pieces(response, request), b""))["errors"][:4]:
-                words += [str(error.get("code", "")), str(error.get("message", ""))]
-        text = " ".join(filter(None, words))[:600]
-        hint = {401: ": log in with docker login", 403: ": this login may not do that"}
-        printable = "".join(letter if letter.isprintable() else "?" for letter in text)
-        return f"{request}: {printable}{hint.get(response.status_code, '')}"
+    def _refusal(self, response: requests.Response, request: _Request, budget: Budget) -> str:
+        body = b""
+        with contextlib.suppress(RegistryError):
+            body = next(self._pieces(response, request, budget), b"")
+        return f"{request}: {words_of(response, body)}"
 
     def _fetch_token(
         self, method: str, url: str, headers: Mapping[str, str], content: bytes | None
@@ -328,7 +397,7 @@ class Transport:
             self.connection.plain_http or is_loopback(parts.hostname or "")
         )
         if parts.scheme != "https" and not (parts.scheme == "http" and plain):
-            raise RegistryError(f"{self._registry} points to {shown(url)}, which is not HTTPS")
+            raise RegistryError(f"{self.registry} points to {shown(url)}, which is not HTTPS")
 
 
 def _body(content: Content | None, size: int) -> Any:
@@ -340,27 +409,6 @@ def _body(content: Content | None, size: int) -> Any:
 def _unchanged(prepared: requests.PreparedRequest) -> requests.PreparedRequest:
     """In the place of a login: without one, requests takes that of ~/.netrc."""
     return prepared
-
-
-def _trouble(request: _Request, error: Exception) -> RegistryError:
-    import requests
-    import urllib3
-
-    reason = error.args[0] if error.args else error
-    reason = getattr(reason, "reason", None) or reason
-    message = f"{request}: {reason}"
-    never_connected = (
-        urllib3.exceptions.NewConnectionError,
-        urllib3.exceptions.ConnectTimeoutError,
-        urllib3.exceptions.ProxyError,
-    )
-    if isinstance(error, requests.exceptions.SSLError):
-        return RegistryError(f"{message}: give its CA's certificates if it has a CA of its own")
-    if isinstance(reason, never_connected):
-        return RegistryError(f"{message}: is the registry's address right, and does it run?")
-    if isinstance(error, requests.ConnectionError | requests.Timeout | OSError):
-        return TransientError(message)
-    return RegistryError(message)
 
 
 def _first_byte(response: requests.Response, request: _Request) -> int:

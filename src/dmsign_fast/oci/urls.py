@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+import re
 from urllib.parse import SplitResult, urljoin, urlsplit
 
 from dmsign_fast.errors import RegistryError
@@ -10,28 +11,43 @@ from dmsign_fast.errors import RegistryError
 __all__ = ["is_loopback", "join", "keeps_secrets", "origin", "shown", "split"]
 
 _PORTS = {"http": 80, "https": 443}
+# What every parser of URLs takes for the same host: neither user nor backslash, escape or zone.
+_AUTHORITY = re.compile(r"(?:[A-Za-z0-9_][A-Za-z0-9._-]*|\[[0-9A-Fa-f:.]+\])(?::[0-9]{1,5})?")
+_NOT_IN_URLS = re.compile(r"[\x00-\x20\x7f\\]")
 
 
 def split(url: str) -> SplitResult:
-    """The parts of a URL; RegistryError if it is none."""
+    """The parts of a URL with a host; RegistryError if it is none, or programs read it differently.
+
+    >>> split("https://r.example:5000/v2/").port
+    5000
+    """
     try:
         parts = urlsplit(url)
         _ = parts.port, parts.hostname
-    except ValueError as error:
-        raise RegistryError(f"the registry points to {url[:200]!r}, which is no URL") from error
+        good = parts.scheme in _PORTS and _AUTHORITY.fullmatch(parts.netloc)
+    except ValueError:
+        good = None
+    if not good or _NOT_IN_URLS.search(url):
+        place = url.partition("?")[0][:200]  # what follows may be a signature
+        raise RegistryError(f"the registry points to {place!r}, which is no URL of HTTP")
     return parts
 
 
 def join(base: str, url: str) -> str:
-    """Where ``url`` leads from ``base``; RegistryError if it is none."""
-    split(url)
-    return urljoin(base, url)
+    """Where ``url`` leads from ``base``; RegistryError as ``split`` has it."""
+    try:
+        joined = urljoin(base, url)
+    except ValueError:
+        joined = url
+    split(joined if not _NOT_IN_URLS.search(url) else url)
+    return joined
 
 
 def shown(url: str) -> str:
-    """A URL for messages: what follows the path may be a signature, what precedes the host too."""
+    """A URL for messages: what follows the path may be a signature."""
     parts = split(url)
-    return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
+    return f"{parts.scheme}://{parts.netloc}{parts.path}"
 
 
 def origin(url: str) -> tuple[str, str, int]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from dmsign_fast.erofs.bounds import MAX_READ_TO_EXPLAIN
 from dmsign_fast.errors import FormatError, NotFoundError, ParameterError
 from dmsign_fast.oci.descriptor import Digest
 from dmsign_fast.oci.manifest import Index, Manifest
@@ -18,7 +19,6 @@ if TYPE_CHECKING:
     from dmsign_fast.erofs.recipe import Recipe
     from dmsign_fast.oci.descriptor import Descriptor
     from dmsign_fast.oci.store import Store
-    from dmsign_fast.pipeline.layer_file import LayerFile
     from dmsign_fast.pipeline.layers import Conversion, HashedLayer
 
 __all__ = [
@@ -44,7 +44,8 @@ class ImageLayer:
     """A layer and what the image says of it.
 
     Attributes:
-        descriptor: of the layer as it is stored.
+        descriptor: of the layer as it is stored: media type, digest and size alone, so that equal
+            layers are equal values.
         diff_id: of its contents, by the image's config.
     """
 
@@ -144,7 +145,7 @@ def image_layers(store: Store, manifest: Manifest) -> tuple[ImageLayer, ...]:
     if not diff_ids:
         raise FormatError(f"{what} has no layers, so there is nothing for a kernel to check")
     pairs = zip(manifest.layers, diff_ids, strict=True)
-    return tuple(ImageLayer(layer, Digest(diff_id)) for layer, diff_id in pairs)
+    return tuple(ImageLayer(layer.plain(), Digest(diff_id)) for layer, diff_id in pairs)
 
 
 def hash_image_layer(
@@ -153,16 +154,12 @@ def hash_image_layer(
     recipe: Recipe,
     conversion: Conversion,
     *,
-    file: LayerFile | None = None,
     progress: Callable[[int], object] = lambda _: None,
     stop: threading.Event | None = None,
 ) -> HashedLayer:
-    """Fetch a layer, check it and hash its EROFS image, all at once; errors as hash_layer.
-
-    ``file`` takes the metadata and the hash area.
-    """
+    """Fetch a layer, check it and hash its EROFS image, all at once; errors as hash_layer."""
     (hashed,) = hash_image_layer_by(
-        store, layer, [recipe], conversion, file=file, progress=progress, stop=stop
+        store, layer, [recipe], conversion, progress=progress, stop=stop
     )
     return hashed
 
@@ -173,7 +170,6 @@ def hash_image_layer_by(
     recipes: Sequence[Recipe],
     conversion: Conversion,
     *,
-    file: LayerFile | None = None,
     progress: Callable[[int], object] = lambda _: None,
     stop: threading.Event | None = None,
 ) -> list[HashedLayer]:
@@ -195,8 +191,7 @@ def hash_image_layer_by(
             recipes,
             expected,
             conversion,
-            image_head=file.head if file else None,
-            hash_area=file.hash_area if file else no_hash_area,
+            hash_area=no_hash_area,
             progress=progress,
             stop=stop,
         )
@@ -205,8 +200,10 @@ def hash_image_layer_by(
     except (FormatError, ParameterError) as error:
         if isinstance(error, FormatError):
             # if it is not what its digest stands for, that is the reason: the end will tell
-            for _ in stored:
-                if stop and stop.is_set():
+            read = 0
+            for piece in stored:
+                read += len(piece)
+                if read > MAX_READ_TO_EXPLAIN or (stop and stop.is_set()):
                     break
         error.args = (f"layer {described.digest}: {error}", *error.args[1:])
         raise

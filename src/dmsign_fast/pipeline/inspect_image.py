@@ -10,7 +10,13 @@ from dmsign_fast.envelope.notary import parse_envelope
 from dmsign_fast.envelope.signed_data import parse_signed_data
 from dmsign_fast.errors import DmsignError, FormatError
 from dmsign_fast.oci.manifest import Manifest
-from dmsign_fast.pipeline.artifact import fetch_blob, kind_of, read_dm_verity, recipe_of
+from dmsign_fast.pipeline.artifact import (
+    fetch_blob,
+    kind_of,
+    read_dm_verity,
+    recipe_of,
+    signatures_of,
+)
 from dmsign_fast.pipeline.image import manifests_of
 
 if TYPE_CHECKING:
@@ -44,7 +50,7 @@ def inspect_image(
 
 def _signatures(store: Store, manifest: Manifest | Index) -> list[dict[str, Any]]:
     found = []
-    for described in store.referrers(manifest.descriptor):
+    for described in signatures_of(store, manifest.descriptor):
         known: dict[str, Any] = {
             "digest": described.digest,
             "artifact_type": described.artifact_type,

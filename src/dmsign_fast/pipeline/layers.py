@@ -14,11 +14,12 @@ from concurrent.futures import CancelledError
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, BinaryIO, cast
 
+from dmsign_fast.erofs.bounds import MAX_LAYER_SIZE, max_stored_size
 from dmsign_fast.erofs.compression import Compression, compression_of, decompress
 from dmsign_fast.erofs.layer import LayerHasher
 from dmsign_fast.erofs.native_image import NativeImageHasher, is_erofs
 from dmsign_fast.erofs.recipe import Recipe, UuidRule
-from dmsign_fast.errors import ParameterError, VerificationError
+from dmsign_fast.errors import DmsignError, ParameterError, VerificationError
 from dmsign_fast.outputs import storage_errors
 from dmsign_fast.pipeline.side_by_side import BUFFERS, side_by_side
 
@@ -88,7 +89,7 @@ class Conversion:
         lossy: do what the node does where it silently loses something, instead of failing.
         threads: of each layer; every core by default.
         memory: bytes of digests of all layers at a time before they go to temporary files.
-        max_layer_size: bytes of an uncompressed layer.
+        max_layer_size: bytes of a layer, stored (and a little more, see bounds) and uncompressed.
         time_limit: seconds for the program.
     """
 
@@ -98,7 +99,7 @@ class Conversion:
     lossy: bool = False
     threads: int | None = None
     memory: int = 1 << 30
-    max_layer_size: int = 256 << 30
+    max_layer_size: int = MAX_LAYER_SIZE
     time_limit: float = 3600
 
 
@@ -140,12 +141,8 @@ class _Digest:
             self._hash = other._hash
             self.consumers = []
 
-    def add(self, size: int, most: int | None) -> None:
+    def add(self, size: int) -> None:
         self.size += size
-        if most is not None and self.size > most:
-            raise VerificationError(
-                f"the layer has more than the {most} bytes that it should have: it is another one"
-            )
 
     def check(self) -> str | None:
         """The digest.
@@ -218,6 +215,17 @@ def _begin(pieces: Iterator[Buffer], size: int) -> tuple[bytes, Iterator[Buffer]
     return head, itertools.chain(taken, pieces)
 
 
+def _too_long(most: int, expected: Expected, limit: int) -> DmsignError:
+    if expected.size is not None:
+        return VerificationError(
+            f"the layer has more than the {most} bytes that it should have: it is another one"
+        )
+    return ParameterError(
+        f"the layer has more than {most} bytes, too many for the {limit} of --max-layer-size: "
+        "raise it if you trust the image"
+    )
+
+
 def _hasher(
     conversion: Conversion,
     recipe: Recipe,
@@ -232,6 +240,12 @@ def _hasher(
         raise ParameterError("only our own converter gives the metadata of a layer by itself")
     if native_image:
         return NativeImageHasher(recipe, threads=conversion.threads, image=image)
+    device_block, image_block = recipe.params.data_block_size, recipe.layout.block_size
+    if device_block > image_block:
+        raise ParameterError(
+            f"the image has blocks of {image_block} bytes and cannot be mounted from a device of "
+            f"{device_block}: give --data-block-size {image_block} or less"
+        )
     mkfs = conversion.converter == "mkfs"
     ours = (
         None
@@ -326,10 +340,18 @@ def hash_layer_by(
     """
     expected = expected or Expected()
     conversion = conversion or Conversion()
+    limit = conversion.max_layer_size
+    most = max_stored_size(limit) if expected.size is None else expected.size
+    if most > max_stored_size(limit):
+        raise ParameterError(
+            f"the layer has {most} bytes, more than the {limit} of --max-layer-size: raise it if "
+            "you trust the image"
+        )
     head, pieces = _begin(_pieces(stream), _HEAD)
-    compression = compression_of(head, expected.media_type)
-    plain = compression is Compression.NONE
     rules = {recipe.uuid for recipe in recipes}
+    by_converter = rules == {UuidRule.DIFF_ID}
+    compression = compression_of(head, expected.media_type, docker_plain=by_converter)
+    plain = compression is Compression.NONE
     wanted = UuidRule.DIGEST in rules and not expected.checked
     blob = _Digest("digest", None if expected.checked else expected.digest, wanted=wanted)
     tar = _Digest("diff ID", expected.diff_id, wanted=UuidRule.DIFF_ID in rules)
@@ -342,7 +364,9 @@ def hash_layer_by(
             if stop and stop.is_set():
                 raise CancelledError
             size = memoryview(piece).nbytes
-            blob.add(size, expected.size)
+            blob.add(size)
+            if blob.size > most:
+                raise _too_long(most, expected, limit)
             put(piece)
             progress(size)
             yield piece
@@ -351,7 +375,6 @@ def hash_layer_by(
         with contextlib.ExitStack() as stages:
             stored = read(stages.enter_context(side_by_side(*blob.consumers)))
             sizes = {"piece_size": _PIECE} if plain else {}
-            limit = conversion.max_layer_size
             head, unpacked = _begin(decompress(stored, compression, limit=limit, **sizes), _HEAD)
             native_image = is_erofs(expected.media_type, head)
             hashers = []
@@ -369,7 +392,7 @@ def hash_layer_by(
             put = stages.enter_context(side_by_side(*updates, *tar.consumers))
             for piece in unpacked:
                 put(piece)
-                tar.add(memoryview(piece).nbytes, None)
+                tar.add(memoryview(piece).nbytes)
         if expected.size not in (None, blob.size):
             raise VerificationError(
                 f"the layer has {blob.size} bytes and should have {expected.size}: it is cut short"

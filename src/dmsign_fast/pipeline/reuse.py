@@ -14,7 +14,7 @@ from dmsign_fast.errors import FormatError, NotFoundError, ParameterError, Verif
 from dmsign_fast.oci.descriptor import Descriptor
 from dmsign_fast.oci.manifest import Index, Manifest
 from dmsign_fast.oci.store import refers_to
-from dmsign_fast.pipeline.artifact import fetch_blob, kind_of, read_dm_verity
+from dmsign_fast.pipeline.artifact import fetch_blob, kind_of, read_dm_verity, signatures_of
 from dmsign_fast.pipeline.binding import bound_by, digest_of_roots
 from dmsign_fast.pipeline.image import ImageLayer, image_layers, is_image
 from dmsign_fast.trust.verdict import envelope_verdict, trust_files
@@ -66,7 +66,7 @@ def find_root_hashes(
         StorageError, RegistryError: the store cannot tell.
     """
     search = _Search(store, recipe, anchors)
-    missing = {_plain(layer): layer for layer in layers}
+    missing = set(layers)
     found: dict[ImageLayer, Reused] = {}
     for manifest in search.manifests(images, reference):
         if not missing:
@@ -78,12 +78,9 @@ def find_root_hashes(
             and not wanted.isdisjoint(layer.digest for layer in manifest.layers)
         ):
             known = search.root_hashes(manifest)
-            found |= {missing.pop(one): known[one] for one in known.keys() & missing.keys()}
+            found |= {layer: known[layer] for layer in known.keys() & missing}
+            missing -= known.keys()
     return found
-
-
-def _plain(layer: ImageLayer) -> ImageLayer:
-    return ImageLayer(layer.descriptor.plain(), layer.diff_id)
 
 
 class _Search:
@@ -135,7 +132,7 @@ class _Search:
     def root_hashes(self, image: Manifest) -> dict[ImageLayer, Reused]:
         """Those of an image's layers that signatures bind to them."""
         try:
-            referrers = [self._fetch(one) for one in self._store.referrers(image.descriptor)]
+            referrers = [self._fetch(one) for one in signatures_of(self._store, image.descriptor)]
         except _UNUSABLE:
             return {}
         by_kind: dict[str | None, list[Manifest]] = {}
@@ -174,6 +171,6 @@ class _Search:
         for one in signatures:
             verify_root_hash(one.signature, one.root_hash, self._anchors)
         return {
-            _plain(layer): Reused(roots[layer.descriptor.digest], artifact.descriptor.digest)
+            layer: Reused(roots[layer.descriptor.digest], artifact.descriptor.digest)
             for layer in layers
         }

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import functools
+import itertools
 import time
 from dataclasses import replace
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from dmsign_fast.envelope.notary import parse_envelope, sign_manifest
@@ -12,29 +13,32 @@ from dmsign_fast.envelope.pkcs7 import sign_root_hash
 from dmsign_fast.envelope.trust import TrustAnchors
 from dmsign_fast.errors import FormatError, ParameterError, VerificationError
 from dmsign_fast.oci.manifest import Manifest
-from dmsign_fast.pipeline.already_signed import find_former, find_layers, find_notary
-from dmsign_fast.pipeline.artifact import Artifact, LayerSignature, make_dm_verity, make_notary
+from dmsign_fast.pipeline.already_signed import find_layers, find_notary
+from dmsign_fast.pipeline.artifact import (
+    Artifact,
+    LayerSignature,
+    make_dm_verity,
+    make_notary,
+    signatures_of,
+)
 from dmsign_fast.pipeline.binding import ROOT_HASHES
-from dmsign_fast.pipeline.forms import Several, form_of
+from dmsign_fast.pipeline.forms import form_of
 from dmsign_fast.pipeline.image import hash_image_layer, image_layers, is_image, manifests_of
 from dmsign_fast.pipeline.jobs import run_all
-from dmsign_fast.pipeline.layer_file import LayerFile
 from dmsign_fast.pipeline.plan import Plan, SignedImage, SignedLayer, SignOptions
 from dmsign_fast.signing.scheme import pkcs7_scheme
 from dmsign_fast.signing.signer import EnvelopeSigner
 
 if TYPE_CHECKING:
     import threading
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
     from dmsign_fast.oci.descriptor import Descriptor, Digest
-    from dmsign_fast.oci.manifest import Index
     from dmsign_fast.oci.store import Store
-    from dmsign_fast.pipeline.forms import Form
     from dmsign_fast.pipeline.image import ImageLayer
     from dmsign_fast.signing.signer import Signer
 
-    _Layers = dict[Digest, SignedLayer]
+    _Layers = dict[ImageLayer, SignedLayer]
 
 __all__ = [
     "SignOptions",
@@ -78,7 +82,7 @@ def sign_image(
     """
     plans = plan_image(store, reference, signer, options, progress=progress, found=found)
     made = [sign_planned(store, plan, signer, options) for plan in plans]
-    return [push_signed(store, signed, artifacts) for signed, artifacts in made]
+    return push_signed(store, made)
 
 
 def plan_image(
@@ -95,9 +99,6 @@ def plan_image(
         raise ParameterError("neither the layers nor the manifest are to be signed")
     if options.dm_verity:
         pkcs7_scheme(signer.key_spec, options.pkcs7_digest)  # raises for a key that cannot
-        for name in options.forms:
-            if misfit := form_of(name).misfit(options.recipe):
-                raise ParameterError(f"{misfit}: use another --recipe, or another --artifact")
     if ROOT_HASHES in options.user_metadata:
         raise ParameterError(f"user metadata {ROOT_HASHES!r} is what sign itself says: rename it")
     manifests = manifests_of(
@@ -111,46 +112,37 @@ def plan_image(
             f"{reference} is no container image, so there are no layers to sign: sign the "
             "manifest alone with --no-dm-verity"
         )
-    hashed = _hash_layers(store, images, signer, options, progress, found)
-
-    def layers(manifest: Manifest | Index) -> tuple[SignedLayer, ...]:
-        if not isinstance(manifest, Manifest) or not is_image(manifest):
-            return ()
-        return tuple(hashed[layer.digest] for layer in manifest.layers)
-
-    return [Plan(manifest.descriptor, layers(manifest)) for manifest in manifests]
+    layers = {image.descriptor.digest: image_layers(store, image) for image in images}
+    different = list(dict.fromkeys(itertools.chain.from_iterable(layers.values())))
+    hashed = _hash_layers(store, images, different, signer, options, progress, found)
+    return [
+        Plan(one.descriptor, tuple(hashed[it] for it in layers.get(one.descriptor.digest, ())))
+        for one in manifests
+    ]
 
 
 def _hash_layers(
     store: Store,
     images: Sequence[Manifest],
+    layers: Sequence[ImageLayer],
     signer: Signer,
     options: SignOptions,
     progress: Callable[[int], object],
     found: Callable[[int], object],
 ) -> _Layers:
-    """Every different layer once."""
-    layers: dict[Digest, ImageLayer] = {}
-    for image in images:
-        for layer in image_layers(store, image):
-            known = layers.setdefault(layer.descriptor.digest, layer)
-            if known.diff_id != layer.diff_id:
-                raise VerificationError(
-                    f"layer {layer.descriptor.digest} should have the diff ID {known.diff_id} and "
-                    f"also the diff ID {layer.diff_id}: push the image again"
-                )
+    """All of the layers; a node converts one digest with two media types by each of them."""
+    _check_same("diff ID", ((layer.descriptor.digest, layer.diff_id) for layer in layers))
     jobs = max(1, options.jobs)
     conversion = replace(options.conversion, memory=options.conversion.memory // jobs)
     hashed = _reused(store, images, layers, signer, options)
-    rest = [layer for digest, layer in layers.items() if digest not in hashed]
+    rest = [layer for layer in layers if layer not in hashed]
     found(sum(layer.descriptor.size for layer in rest))
 
     def task(layer: ImageLayer) -> Callable[[threading.Event], SignedLayer]:
         def run(stop: threading.Event) -> SignedLayer:
             began = time.monotonic()
-            file = LayerFile(options.recipe.params) if options.parts else None
             checked = hash_image_layer(
-                store, layer, options.recipe, conversion, file=file, progress=progress, stop=stop
+                store, layer, options.recipe, conversion, progress=progress, stop=stop
             )
             return SignedLayer(
                 layer.descriptor.digest,
@@ -158,7 +150,6 @@ def _hash_layers(
                 layer.descriptor.size,
                 checked.image.root_hash,
                 uncompressed_size=checked.uncompressed_size,
-                blobs=file.finish(checked.image.tree) if file else {},
                 seconds=time.monotonic() - began,
             )
 
@@ -166,22 +157,31 @@ def _hash_layers(
 
     # the largest first, so that none is alone at the end
     rest.sort(key=lambda layer: layer.descriptor.size, reverse=True)
-    made = run_all([task(layer) for layer in rest], jobs)
-    return hashed | {layer.digest: layer for layer in made}
+    hashed |= zip(rest, run_all([task(layer) for layer in rest], jobs), strict=True)
+    _check_same("root hash", ((one.digest, one.root_hash.hex()) for one in hashed.values()))
+    return hashed
+
+
+def _check_same(what: str, named: Iterable[tuple[Digest, str]]) -> None:
+    """Raise VerificationError where one digest has two values."""
+    known: dict[Digest, str] = {}
+    for digest, value in named:
+        if known.setdefault(digest, value) != value:
+            raise VerificationError(
+                f"layer {digest} should have the {what} {known[digest]} and also the {what} "
+                f"{value}: push the image again"
+            )
 
 
 def _reused(
     store: Store,
     images: Sequence[Manifest],
-    layers: Mapping[Digest, ImageLayer],
+    layers: Sequence[ImageLayer],
     signer: Signer,
     options: SignOptions,
 ) -> _Layers:
-    """The layers whose root hashes are known without a look at them.
-
-    A form that has more of a layer than its signature needs the layer itself.
-    """
-    if not options.reuse or options.parts:
+    """The layers whose root hashes are known without a look at them."""
+    if not options.reuse:
         return {}
     from dmsign_fast.pipeline.reuse import find_root_hashes
 
@@ -195,10 +195,10 @@ def _reused(
         )
     anchors = TrustAnchors(signers)
     known = find_root_hashes(
-        store, images, layers.values(), options.recipe, anchors, options.reuse.reference
+        store, images, layers, options.recipe, anchors, options.reuse.reference
     )
     return {
-        layer.descriptor.digest: SignedLayer(
+        layer: SignedLayer(
             layer.descriptor.digest,
             layer.diff_id,
             layer.descriptor.size,
@@ -213,13 +213,11 @@ def sign_planned(
     store: Store, plan: Plan, signer: Signer, options: SignOptions
 ) -> tuple[SignedImage, list[Artifact]]:
     """Sign one manifest; the artifacts are those that are not there yet."""
-    options = replace(options, signing_time=options.now)  # of all artifacts the same
     subject = plan.manifest
-    known = [] if options.force else store.referrers(subject)
+    known = [] if options.force else signatures_of(store, subject)
     began = time.monotonic()
     artifacts: list[Artifact] = []
-    dm_verity: dict[str, Descriptor] = {}
-    notary = None
+    dm_verity = notary = None
 
     def find_or_add(
         find: Callable[[], Descriptor | None], make: Callable[[], Artifact]
@@ -232,12 +230,10 @@ def sign_planned(
             found = artifacts[-1].manifest.descriptor
         return found
 
-    signatures = functools.cache(lambda: _sign_layers(plan, signer, options))
-    forms = [form_of(name) for name in options.forms] if plan.layers else []
-    for form in forms:
-        dm_verity[form.name] = find_or_add(
-            functools.partial(find_layers, store, plan, known, form, signer, options),
-            functools.partial(_make_layers, plan, form, signatures, options),
+    if plan.layers:
+        dm_verity = find_or_add(
+            lambda: find_layers(store, subject, known, plan.roots, signer, options),
+            lambda: _sign_layers(plan, signer, options),
         )
     if options.manifest_signature:
         bound = plan.root_hashes(options)
@@ -251,40 +247,22 @@ def sign_planned(
         "sign": time.monotonic() - began,
     }
     added = tuple(artifact.manifest.descriptor for artifact in artifacts)
-    removed: list[Descriptor] = []
-    if options.replace:
-        listed = known or store.referrers(subject)
-        for form in forms:
-            former = find_former(store, plan, listed, form, signer.certificate_chain[0])
-            removed += [one for one in former if one.digest != dm_verity[form.name].digest]
-    signed = SignedImage(subject, layers, dm_verity, notary, added, seconds, tuple(removed))
-    return signed, artifacts
+    return SignedImage(subject, layers, dm_verity, notary, added, seconds), artifacts
 
 
-def push_signed(store: Store, signed: SignedImage, artifacts: Sequence[Artifact]) -> SignedImage:
-    """Push the artifacts of one manifest: the blobs, then all together, instead of the former."""
+def push_signed(
+    store: Store, made: Sequence[tuple[SignedImage, Sequence[Artifact]]]
+) -> list[SignedImage]:
+    """Push the artifacts of manifests: all blobs, then those of each manifest together."""
     began = time.monotonic()
-    for artifact in artifacts:
-        for descriptor, content in artifact.blobs:
-            store.push(descriptor, content)
-    if artifacts or signed.removed:
-        manifests = [artifact.manifest for artifact in artifacts]
-        store.attach(signed.manifest, manifests, instead_of=signed.removed)
-    seconds = {**signed.seconds, "push": time.monotonic() - began}
-    return replace(signed, warnings=_warnings(store, signed), seconds=seconds)
-
-
-def _warnings(store: Store, signed: SignedImage) -> tuple[str, ...]:
-    """What nodes will make of several artifacts of a form."""
-    forms = [form_of(name) for name in signed.artifacts]
-    forms = [form for form in forms if form.several is not Several.UNKNOWN]
-    types = [one.artifact_type for one in store.referrers(signed.manifest)] if forms else []
-    return tuple(
-        f"{signed.manifest.digest} has {count} artifacts of the form {form.name}: "
-        f"{form.several.value}; --replace removes former ones of the same key"
-        for form in forms
-        if (count := types.count(form.artifact_type)) > 1
-    )
+    artifacts = [artifact for _, some in made for artifact in some]
+    blobs = {descriptor: content for one in artifacts for descriptor, content in one.blobs}
+    for descriptor, content in blobs.items():
+        store.push(descriptor, content)
+    if artifacts:
+        store.attach([artifact.manifest for artifact in artifacts])
+    seconds = (time.monotonic() - began) / max(1, len(made))
+    return [replace(signed, seconds={**signed.seconds, "push": seconds}) for signed, _ in made]
 
 
 def sign_layer(root_hash: bytes, signer: Signer, options: SignOptions) -> bytes:
@@ -294,32 +272,17 @@ def sign_layer(root_hash: bytes, signer: Signer, options: SignOptions) -> bytes:
     )
 
 
-def _sign_layers(plan: Plan, signer: Signer, options: SignOptions) -> list[LayerSignature]:
+def _sign_layers(plan: Plan, signer: Signer, options: SignOptions) -> Artifact:
     hashes = dict.fromkeys(root_hash for _, root_hash in plan.roots)
     made = {root_hash: sign_layer(root_hash, signer, options) for root_hash in hashes}
-    return [LayerSignature(layer, root, made[root]) for layer, root in plan.roots]
-
-
-def _make_layers(
-    plan: Plan,
-    form: Form,
-    signatures: Callable[[], list[LayerSignature]],
-    options: SignOptions,
-) -> Artifact:
-    return make_dm_verity(
-        form,
-        plan.manifest,
-        signatures(),
-        options.recipe,
-        blobs=plan.blobs,
-        created=options.now,
-    )
+    signatures = [LayerSignature(layer, root, made[root]) for layer, root in plan.roots]
+    return make_dm_verity(form_of(options.form), plan.manifest, signatures, options.recipe)
 
 
 def sign_subject(plan: Plan, signer: Signer, options: SignOptions) -> Artifact:
     """The signature of the manifest, which binds layers to root hashes if there are any."""
     bound = plan.root_hashes(options)
-    now = options.now
+    now = (options.signing_time or datetime.now(UTC)).replace(microsecond=0)
     data = sign_manifest(
         plan.manifest.plain().to_json(),
         signer,

@@ -17,6 +17,7 @@ from dmsign_fast.pipeline.artifact import (
     kind_of_type,
     read_dm_verity,
     recipe_of,
+    signatures_of,
 )
 from dmsign_fast.pipeline.binding import bound_by, digest_of_roots
 from dmsign_fast.pipeline.deep import LayerVerdict, RootHashes
@@ -126,6 +127,7 @@ class ImageVerdict:
         referrers: every signature that was judged.
         skipped: the trust policy wants no verification of the manifest's signature.
         unjudged: how many referrers were not looked at, since there are too many.
+        passed_over: what cannot be read in the list of referrers.
     """
 
     manifest: str
@@ -133,6 +135,7 @@ class ImageVerdict:
     referrers: tuple[ReferrerVerdict, ...]
     skipped: bool = False
     unjudged: int = 0
+    passed_over: tuple[str, ...] = ()
 
     @property
     def bound(self) -> bool:
@@ -183,7 +186,12 @@ def verify_image(
     if options.revocation:
         options = replace(options, revocation=_once(options.revocation))
     manifests = manifests_of(
-        store, reference, platform=options.platform, recursive=options.recursive
+        store,
+        reference,
+        platform=options.platform,
+        recursive=options.recursive,
+        # where nothing at all is verified there is nothing to choose
+        whole=_is_skipped(options) and not options.dm_verity,
     )
     if not options.manifest_signature:
         manifests = [one for one in manifests if isinstance(one, Manifest)]
@@ -201,17 +209,20 @@ def verify_manifest(
     return _verify_one(store, manifest, options, hashes)
 
 
+def _is_skipped(options: VerifyOptions) -> bool:
+    skips = options.trust.actions[Validation.INTEGRITY] is Action.SKIP
+    return options.manifest_signature and skips
+
+
 def _once(check: Checker) -> Checker:
     known = functools.cache(check)
-    return lambda chain: known(tuple(chain))
+    return lambda chain, count: known(tuple(chain), count)
 
 
 def _verify_one(
     store: Store, manifest: Manifest | Index, options: VerifyOptions, hashes: RootHashes
 ) -> ImageVerdict:
-    skipped = (
-        options.manifest_signature and options.trust.actions[Validation.INTEGRITY] is Action.SKIP
-    )
+    skipped = _is_skipped(options)
     wanted = []
     if options.manifest_signature and not skipped:
         wanted.append("notary")
@@ -219,9 +230,10 @@ def _verify_one(
     if options.dm_verity and (is_image(manifest) or not options.manifest_signature):
         wanted.append("dm-verity")
     subject = manifest.descriptor
-    found: dict[str, ReferrerVerdict] = {}
+    found: dict[Descriptor, ReferrerVerdict] = {}
     artifacts = []
-    listed = _in_order(store.referrers(subject), options.trust)
+    known = signatures_of(store, subject)
+    listed = _in_order(known, options.trust)
     judged, unjudged = listed[: options.max_signatures], listed[options.max_signatures :]
     for described in judged:
         kind = kind_of_type(described.artifact_type)  # as the store says, until the manifest does
@@ -233,23 +245,26 @@ def _verify_one(
             if not refers_to(referrer, subject):
                 raise VerificationError(f"it refers to {referrer.subject or 'nothing'}, not here")
             if kind == "notary":
-                found[described.digest] = _judge_notary(store, referrer, subject, options)
+                found[described.plain()] = _judge_notary(store, referrer, subject, options)
             else:
                 artifacts.append(referrer)
         if kind in wanted and judgement.flaw is not None:
-            found[described.digest] = _refused(described, kind, judgement.flaw)
+            found[described.plain()] = _refused(described, kind, judgement.flaw)
     # the root hashes that signers of the manifest stand for; if there are any, only those count
     bound = {one.root_hashes for one in found.values() if one.root_hashes}
-    if unjudged:  # among them may be the signature that binds
+    if unjudged or known.cut:  # among them may be the signature that binds
         options = replace(options, require_bound=True)
     for referrer in artifacts:
-        digest = referrer.descriptor.digest
         with Judgement() as judgement:
-            found[digest] = _judge_layers(store, referrer, manifest, options, hashes, bound)
+            found[referrer.descriptor] = _judge_layers(
+                store, referrer, manifest, options, hashes, bound
+            )
         if judgement.flaw is not None:
-            found[digest] = _refused(referrer.descriptor, "dm-verity", judgement.flaw)
-    in_order = tuple(found[one.digest] for one in judged if one.digest in found)
-    return ImageVerdict(subject.digest, tuple(wanted), in_order, skipped, len(unjudged))
+            found[referrer.descriptor] = _refused(referrer.descriptor, "dm-verity", judgement.flaw)
+    in_order = tuple(found[one.plain()] for one in judged if one.plain() in found)
+    return ImageVerdict(
+        subject.digest, tuple(wanted), in_order, skipped, len(unjudged), known.problems
+    )
 
 
 def _in_order(listed: Sequence[Descriptor], trust: Trust) -> list[Descriptor]:

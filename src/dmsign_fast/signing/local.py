@@ -7,11 +7,11 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
+from typing import cast
 from urllib.parse import parse_qs, unquote
 
 from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
-from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.serialization import (
     load_der_private_key,
     load_pem_private_key,
@@ -25,12 +25,10 @@ from dmsign_fast.signing.certificates import (
     read_file,
 )
 from dmsign_fast.signing.providers import KeyOptions
-from dmsign_fast.signing.scheme import KeySpec, Scheme, key_spec_of
+from dmsign_fast.signing.scheme import KeySpec, PrivateKey, Scheme, key_spec_of
 from dmsign_fast.signing.signer import Signer
 
 __all__ = ["LocalSigner", "load_local_signer", "open_signer"]
-
-_PrivateKey = rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,14 +37,12 @@ class LocalSigner:
 
     key_spec: KeySpec
     certificate_chain: tuple[x509.Certificate, ...]
-    _key: _PrivateKey = field(repr=False)
+    _key: PrivateKey = field(repr=False)
 
     def sign(self, message: bytes, scheme: Scheme) -> bytes:
         """Return the raw signature over ``message``; see ``Signer.sign``."""
         scheme.check_key(self.key_spec)
-        if isinstance(self._key, rsa.RSAPrivateKey):
-            return self._key.sign(message, scheme.rsa_padding, scheme.hash_algorithm)
-        return self._key.sign(message, ec.ECDSA(scheme.hash_algorithm))
+        return self._key.sign(message, *scheme.arguments)
 
 
 def load_local_signer(
@@ -98,7 +94,7 @@ def open_signer(uri: str, options: KeyOptions) -> Signer:
     return load_local_signer(key, chain, ask, at=options.at)
 
 
-def _load_private_key(path: Path, passphrase: Callable[[], bytes] | None) -> _PrivateKey:
+def _load_private_key(path: Path, passphrase: Callable[[], bytes] | None) -> PrivateKey:
     # Every `from None` here keeps the library's exceptions, which saw the key, out of tracebacks.
     data = read_file(path)
     load = load_pem_private_key if b"-----BEGIN " in data else load_der_private_key
@@ -123,13 +119,8 @@ def _load_private_key(path: Path, passphrase: Callable[[], bytes] | None) -> _Pr
                 f"wrong passphrase for {path}, or an encryption without support; if the passphrase "
                 "is right, convert the key with 'openssl pkcs8 -topk8 -v2 aes-256-cbc'"
             ) from None
-    if not isinstance(private_key, rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey):
-        kind = type(private_key).__name__.removesuffix("PrivateKey")
-        raise SigningError(
-            f"{path}: no support for a key of the kind {kind}; use one of {', '.join(KeySpec)}"
-        )
     try:
         key_spec_of(private_key.public_key())
     except SigningError as error:
         raise SigningError(f"{path}: {error}") from None
-    return private_key
+    return cast("PrivateKey", private_key)

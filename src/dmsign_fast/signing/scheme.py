@@ -1,4 +1,4 @@
-"""The one table that relates a key, a signature family, a hash and their names in envelopes.
+"""Two tables: the kinds of keys, and what relates them to a family, a hash and names in envelopes.
 
 Two verifiers decide what is in it. Linux takes for a dm-verity root hash
 (``dm-verity-verify-sig.c``, ``crypto/asymmetric_keys/pkcs7_parser.c``) RSA PKCS#1 v1.5 of any size
@@ -9,8 +9,10 @@ Both take each NIST curve with the hash of its own strength.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import Any
 
 from cryptography import x509
 from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
@@ -20,16 +22,22 @@ from cryptography.hazmat.primitives.asymmetric.utils import (
     decode_dss_signature,
     encode_dss_signature,
 )
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from dmsign_fast.errors import ParameterError, SigningError
 
 __all__ = [
+    "KEYS",
     "SCHEMES",
+    "Digest",
     "Family",
+    "KeyKind",
     "KeySpec",
+    "PrivateKey",
     "Scheme",
     "certificate_key_spec",
     "from_fixed_width",
+    "key_form_problem",
     "key_spec_of",
     "notary_scheme",
     "pkcs7_scheme",
@@ -37,7 +45,11 @@ __all__ = [
     "to_fixed_width",
 ]
 
-_HASHES: dict[str, hashes.HashAlgorithm] = {
+PrivateKey = rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey
+
+Digest = hashes.SHA256 | hashes.SHA384 | hashes.SHA512
+
+_HASHES: dict[str, Digest] = {
     "sha256": hashes.SHA256(),
     "sha384": hashes.SHA384(),
     "sha512": hashes.SHA512(),
@@ -53,6 +65,51 @@ class KeySpec(StrEnum):
     EC_256 = "EC-256"
     EC_384 = "EC-384"
     EC_521 = "EC-521"
+
+
+@dataclass(frozen=True, slots=True)
+class KeyKind:
+    """One row of the table of keys.
+
+    ``size`` is in bits, that of RSA's modulus or of the curve's field; ``curve`` is None for RSA.
+    """
+
+    spec: KeySpec
+    size: int
+    curve: ec.EllipticCurve | None = None
+
+    @property
+    def coordinate(self) -> int:
+        """The bytes of r and of s where they are written at full width."""
+        return (self.size + 7) // 8
+
+    def has(self, public_key: object) -> bool:
+        """Tell whether a public key of ``cryptography`` is of this kind."""
+        if self.curve is None:
+            return isinstance(public_key, rsa.RSAPublicKey) and public_key.key_size == self.size
+        return (
+            isinstance(public_key, ec.EllipticCurvePublicKey)
+            and public_key.curve.name == self.curve.name
+        )
+
+    def generate(self) -> PrivateKey:
+        """Make a private key; RSA has the exponent 65537."""
+        if self.curve is None:
+            return rsa.generate_private_key(65537, self.size)
+        return ec.generate_private_key(self.curve)
+
+
+KEYS = {
+    kind.spec: kind
+    for kind in (
+        KeyKind(KeySpec.RSA_2048, 2048),
+        KeyKind(KeySpec.RSA_3072, 3072),
+        KeyKind(KeySpec.RSA_4096, 4096),
+        KeyKind(KeySpec.EC_256, 256, ec.SECP256R1()),
+        KeyKind(KeySpec.EC_384, 384, ec.SECP384R1()),
+        KeyKind(KeySpec.EC_521, 521, ec.SECP521R1()),
+    )
+}
 
 
 class Family(StrEnum):
@@ -86,17 +143,14 @@ class Scheme:
         return f"{self.family}-{self.digest}"
 
     @property
-    def hash_algorithm(self) -> hashes.HashAlgorithm:
+    def hash_algorithm(self) -> Digest:
         """The digest as ``cryptography`` takes it."""
         return _HASHES[self.digest]
 
     @property
-    def rsa_padding(self) -> padding.AsymmetricPadding:
-        """The padding as ``cryptography`` takes it; the salt of PSS is as long as the digest."""
-        if self.family is Family.RSA_PSS:
-            digest = self.hash_algorithm
-            return padding.PSS(padding.MGF1(digest), digest.digest_size)
-        return padding.PKCS1v15()
+    def arguments(self) -> tuple[Any, ...]:
+        """What ``sign`` and ``verify`` of a key of ``cryptography`` take behind the message."""
+        return _ARGUMENTS[self.family](self.hash_algorithm)
 
     def check_key(self, key_spec: KeySpec) -> None:
         """Raise SigningError unless such a key makes such signatures."""
@@ -107,7 +161,15 @@ class Scheme:
         return self.name
 
 
-_COORDINATE = {KeySpec.EC_256: 32, KeySpec.EC_384: 48, KeySpec.EC_521: 66}  # in bytes
+_ARGUMENTS: dict[Family, Callable[[Digest], tuple[Any, ...]]] = {
+    Family.RSA_PKCS1: lambda digest: (padding.PKCS1v15(), digest),
+    # the salt is as long as the digest
+    Family.RSA_PSS: lambda digest: (
+        padding.PSS(padding.MGF1(digest), digest.digest_size),
+        digest,
+    ),
+    Family.ECDSA: lambda digest: (ec.ECDSA(digest),),
+}
 
 _RSA = (KeySpec.RSA_2048, KeySpec.RSA_3072, KeySpec.RSA_4096)
 
@@ -128,28 +190,49 @@ SCHEMES = (
 
 def key_spec_of(public_key: object) -> KeySpec:
     """Return the key spec of a public key of ``cryptography``, or raise SigningError."""
+    for kind in KEYS.values():
+        if kind.has(public_key):
+            return kind.spec
+    found = type(public_key).__name__.removesuffix("PublicKey")
     if isinstance(public_key, rsa.RSAPublicKey):
         found = f"RSA-{public_key.key_size}"
     elif isinstance(public_key, ec.EllipticCurvePublicKey):
-        found = {"secp256r1": "EC-256", "secp384r1": "EC-384", "secp521r1": "EC-521"}.get(
-            public_key.curve.name, f"the curve {public_key.curve.name}"
-        )
-    else:
-        found = type(public_key).__name__.removesuffix("PublicKey")
-    try:
-        return KeySpec(found)
-    except ValueError:
-        raise SigningError(
-            f"no support for a key of the kind {found}; use one of {', '.join(KeySpec)}"
-        ) from None
+        found = f"the curve {public_key.curve.name}"
+    raise SigningError(f"no support for a key of the kind {found}; use one of {', '.join(KeySpec)}")
 
 
 def certificate_key_spec(certificate: x509.Certificate) -> KeySpec:
-    """Return the key spec of the certificate's public key, or raise SigningError."""
+    """Return the key spec of the certificate's public key, or raise SigningError.
+
+    Also for a key that is not written as others read it; see ``key_form_problem``.
+    """
     try:
-        return key_spec_of(certificate.public_key())
+        key_spec = key_spec_of(certificate.public_key())
     except (ValueError, UnsupportedAlgorithm) as error:
         raise SigningError(f"the public key of the certificate cannot be read: {error}") from None
+    if problem := key_form_problem(certificate):
+        raise SigningError(problem)
+    return key_spec
+
+
+def key_form_problem(certificate: x509.Certificate) -> str | None:
+    """Say that Linux, or Go and so notation, cannot read the certificate's public key, or None.
+
+    They read one encoding alone (RFC 3279, RFC 5480): rsaEncryption with NULL, or a named curve and
+    an uncompressed point. ``cryptography`` and OpenSSL read more.
+    """
+    try:
+        key = certificate.public_key()
+        usual = key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
+    except (ValueError, UnsupportedAlgorithm) as error:
+        return f"the public key of the certificate cannot be read: {error}"
+    if usual in certificate.tbs_certificate_bytes:
+        return None
+    return (
+        "the public key of the certificate is written in a form that Linux or notation cannot read "
+        "(id-RSASSA-PSS, explicit curve parameters, a compressed point): make the key as openssl "
+        "does by default, and have the certificate issued for that"
+    )
 
 
 def pkcs7_scheme(key_spec: KeySpec, digest: str | None = None) -> Scheme:
@@ -163,20 +246,26 @@ def pkcs7_scheme(key_spec: KeySpec, digest: str | None = None) -> Scheme:
     for scheme in possible:
         if digest in (None, scheme.digest):
             return scheme
-    digests = " or ".join(scheme.digest for scheme in possible)
+    digests = " or ".join(scheme.digest for scheme in possible) or "no digest"
     raise ParameterError(f"a key {key_spec} signs a root hash with {digests}, not with {digest}")
 
 
 def notary_scheme(key_spec: KeySpec) -> Scheme:
-    """Return the only scheme in which such a key signs for the Notary Project."""
-    return next(one for one in SCHEMES if key_spec in one.key_specs and one.jose)
+    """Return the only scheme in which such a key signs for the Notary Project.
+
+    Raises SigningError when it has none.
+    """
+    for scheme in SCHEMES:
+        if key_spec in scheme.key_specs and scheme.jose:
+            return scheme
+    raise SigningError(f"the Notary Project has no signatures by a key {key_spec}")
 
 
 def to_fixed_width(signature: bytes, scheme: Scheme) -> bytes:
     """Return the signature as JWS and COSE hold it: that of ECDSA from DER to r‖s."""
     if scheme.family is not Family.ECDSA:
         return signature
-    size = _COORDINATE[scheme.key_specs[0]]
+    size = KEYS[scheme.key_specs[0]].coordinate
     return b"".join(number.to_bytes(size) for number in decode_dss_signature(signature))
 
 
@@ -187,7 +276,7 @@ def from_fixed_width(signature: bytes, scheme: Scheme) -> bytes:
     """
     if scheme.family is not Family.ECDSA:
         return signature
-    size = _COORDINATE[scheme.key_specs[0]]
+    size = KEYS[scheme.key_specs[0]].coordinate
     if len(signature) != 2 * size:
         return b""
     return encode_dss_signature(int.from_bytes(signature[:size]), int.from_bytes(signature[size:]))
@@ -203,13 +292,9 @@ def signature_matches(
     """
     if certificate_key_spec(certificate) not in scheme.key_specs:
         return False
-    key = certificate.public_key()
-    digest = scheme.hash_algorithm
+    key: Any = certificate.public_key()
     try:
-        if isinstance(key, rsa.RSAPublicKey):
-            key.verify(signature, message, scheme.rsa_padding, digest)
-        elif isinstance(key, ec.EllipticCurvePublicKey):
-            key.verify(signature, message, ec.ECDSA(digest))
+        key.verify(signature, message, *scheme.arguments)
     except InvalidSignature:
         return False
     return True

@@ -1,7 +1,8 @@
 """Trusted identities: ``x509.subject: C=US, ST=WA, O=example`` (trust policy specification).
 
-An identity matches a signer whose subject has at least its attributes. Types are case-sensitive and
-S stands for ST, as in notation; C, ST and O must be there.
+Such an identity matches a signer whose subject has at least its attributes. Types are
+case-sensitive and S stands for ST, as in notation; C, ST and O must be there. An identity of
+another kind, ``KIND:VALUE``, means something to a verification plugin, and matches nobody here.
 """
 
 from __future__ import annotations
@@ -22,7 +23,9 @@ ANY = "*"
 
 _PREFIX = "x509.subject"
 _MANDATORY = ("C", "ST", "O")
-_TYPE = re.compile(r"\s*([A-Za-z][A-Za-z0-9-]*|\d+(?:\.\d+)+)\s*=\s*")
+_TYPE = re.compile(r" *([A-Za-z][A-Za-z0-9-]*|\d+(?:\.\d+)+) *= *", re.ASCII)
+# notation looks for it in the whole text, of a signer's subject too
+_ENCODED = "=#"
 # RFC 4514: a special character after a backslash, or two hex digits for a byte of UTF-8.
 _PIECE = re.compile(r"""\\([\\,;+"<>=\#\x20])|\\([0-9A-Fa-f]{2})|([^\\,;+"<>]+)""")
 # The types that Go's crypto/x509/pkix names, which are those that notation can match.
@@ -41,10 +44,14 @@ _TYPES = {
 
 @dataclass(frozen=True, slots=True)
 class Identity:
-    """The attributes that a signer's subject must have, by type."""
+    """The attributes that a signer's subject must have, by type; None of another kind."""
 
     text: str
-    attributes: Mapping[str, str]
+    attributes: Mapping[str, str] | None
+
+    def is_of(self, subject: Mapping[str, str]) -> bool:
+        """Tell whether a subject has at least these attributes."""
+        return self.attributes is not None and self.attributes.items() <= subject.items()
 
 
 def parse_identities(texts: Iterable[str], policy: str) -> tuple[Identity, ...]:
@@ -58,16 +65,17 @@ def parse_identities(texts: Iterable[str], policy: str) -> tuple[Identity, ...]:
         return ()
     identities = []
     for text in texts:
-        prefix, colon, name = text.partition(":")
-        if prefix != _PREFIX or not colon:
+        kind, colon, name = text.partition(":")
+        if not colon:
             raise FormatError(
                 f"{policy}: the trusted identity {text!r} is not of the form '{_PREFIX}: C=..., "
                 f"ST=..., O=...'; {ANY!r}, any signer, stands alone"
             )
-        identities.append(Identity(text, _parse(name, f"{policy}: the trusted identity {text!r}")))
+        what = f"{policy}: the trusted identity {text!r}"
+        identities.append(Identity(text, _parse(name, what) if kind == _PREFIX else None))
     for one in identities:
         for other in identities:
-            if one is not other and one.attributes.items() <= other.attributes.items():
+            if one is not other and other.attributes and one.is_of(other.attributes):
                 raise FormatError(f"{policy}: {one.text!r} overlaps with {other.text!r}")
     return tuple(identities)
 
@@ -75,20 +83,29 @@ def parse_identities(texts: Iterable[str], policy: str) -> tuple[Identity, ...]:
 def identity_problem(signer: x509.Certificate, identities: Iterable[Identity]) -> str | None:
     """Say why the signer is none of the identities, or None."""
     found: dict[str, str] = {}
-    for part in signer.subject.rdns:
-        for attribute in part:
-            name = _TYPES.get(attribute.oid, attribute.oid.dotted_string)
-            if name in found or len(part) > 1:
-                # which of them is meant would be for the reader to choose
-                return (
-                    f"the subject {name_of(signer)} has {name} more than once, or several at once"
-                )
-            found[name] = str(attribute.value)
+    who = f"the subject {name_of(signer)}"
+    for attribute in signer.subject:
+        name = _TYPES.get(attribute.oid)
+        if name is None:
+            return (
+                f"{who} has an attribute {attribute.oid.dotted_string} ({attribute.oid._name}), "
+                f"with which notation compares no subject: trust {ANY!r} and a store of its own"
+            )
+        if name in found:
+            # which of them is meant would be for the reader to choose
+            return f"{who} has {name} more than once"
+        found[name] = str(attribute.value)
+    if any(_ENCODED in f"{name}={_escaped(value)}" for name, value in found.items()):
+        return f"{who} has {_ENCODED!r} in it, which notation compares with nothing"
     identities = list(identities)
-    if any(one.attributes.items() <= found.items() for one in identities):
+    if any(one.is_of(found) for one in identities):
         return None
     trusted = " or ".join(repr(one.text) for one in identities)
     return f"the signer {name_of(signer)} is not {trusted}"
+
+
+def _escaped(value: str) -> str:
+    return f"\\{value}" if value.startswith("#") else value
 
 
 def _parse(name: str, what: str) -> dict[str, str]:
@@ -96,7 +113,7 @@ def _parse(name: str, what: str) -> dict[str, str]:
     at = 0
     while True:
         kind = _TYPE.match(name, at)
-        if kind is None or name.startswith("#", kind.end()):
+        if kind is None or _ENCODED in name:
             raise FormatError(f"{what} is not a name in the form of RFC 4514")
         value, at = _value(name, kind.end(), what)
         key = "ST" if kind[1] == "S" else kind[1]

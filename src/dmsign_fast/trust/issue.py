@@ -6,21 +6,11 @@ from collections.abc import Collection
 from datetime import datetime
 
 from cryptography import x509
-from cryptography.hazmat.primitives import hashes
-from cryptography.hazmat.primitives.asymmetric import ec, rsa
 
-from dmsign_fast.signing.scheme import KeySpec
+from dmsign_fast.signing.scheme import KEYS, Digest, KeySpec, PrivateKey, pkcs7_scheme
 
 __all__ = ["PrivateKey", "certificate", "generate_key", "signature_digest"]
 
-PrivateKey = rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey
-
-# With the hash of each one's strength, as kernels want it; RSA goes with SHA-256 at any size.
-_CURVES: dict[KeySpec, tuple[ec.EllipticCurve, hashes.SHA256 | hashes.SHA384 | hashes.SHA512]] = {
-    KeySpec.EC_256: (ec.SECP256R1(), hashes.SHA256()),
-    KeySpec.EC_384: (ec.SECP384R1(), hashes.SHA384()),
-    KeySpec.EC_521: (ec.SECP521R1(), hashes.SHA512()),
-}
 _USAGES = (
     "digital_signature",
     "content_commitment",
@@ -36,14 +26,12 @@ _USAGES = (
 
 def generate_key(key_spec: KeySpec) -> PrivateKey:
     """Make a private key of this kind; RSA has the exponent 65537."""
-    if key_spec in _CURVES:
-        return ec.generate_private_key(_CURVES[key_spec][0])
-    return rsa.generate_private_key(65537, int(key_spec.removeprefix("RSA-")))
+    return KEYS[key_spec].generate()
 
 
-def signature_digest(key_spec: KeySpec) -> hashes.SHA256 | hashes.SHA384 | hashes.SHA512:
-    """Return the hash with which a key of this kind signs certificates."""
-    return _CURVES[key_spec][1] if key_spec in _CURVES else hashes.SHA256()
+def signature_digest(key_spec: KeySpec) -> Digest:
+    """Return the hash with which a key of this kind signs certificates, as it does root hashes."""
+    return pkcs7_scheme(key_spec).hash_algorithm
 
 
 def certificate(

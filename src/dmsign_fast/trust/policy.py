@@ -20,7 +20,7 @@ from dmsign_fast.errors import FormatError, ParameterError, StorageError, Verifi
 from dmsign_fast.strict_json import read_object
 from dmsign_fast.trust.config_edit import changing
 from dmsign_fast.trust.identity import ANY, Identity, parse_identities
-from dmsign_fast.trust.store import STORE_TYPES, read_config
+from dmsign_fast.trust.store import STORE_TYPES, is_name, read_config
 
 __all__ = [
     "LEVELS",
@@ -280,8 +280,11 @@ def _actions(verification: dict[str, Any], what: str) -> tuple[str, Mapping[Vali
 
 def _store(text: str, what: str) -> tuple[str, str]:
     kind, colon, name = text.partition(":")
-    if kind not in STORE_TYPES or not colon or not name:
-        raise FormatError(f"{what}: the trust store {text!r} is not of the form ca:NAME")
+    if kind not in STORE_TYPES or not colon or not is_name(name):
+        raise FormatError(
+            f"{what}: the trust store {text!r} is not of the form ca:NAME, a name of letters, "
+            "digits, '_', '.', '-'"
+        )
     return kind, name
 
 

@@ -182,7 +182,8 @@ def envelope_verdict(
         broken = _finding(trust, Validation.INTEGRITY, Outcome.FAILED, str(error))
         return SignatureVerdict(False, trust.name, trust.level, (broken,), media_type)
     timestamp, timestamp_finding = _authentic_timestamp(envelope, trust, at)
-    chains = [envelope.certificate_chain, *([timestamp.chain] if timestamp else [])]
+    authenticity = _authenticity(envelope, trust)
+    chains = _to_ask(envelope, trust, timestamp)
     findings = (
         _finding(
             trust,
@@ -191,10 +192,11 @@ def envelope_verdict(
             f"{envelope.scheme.jose} by {name_of(envelope.certificate_chain[0])} over "
             f"{envelope.target['digest']}",
         ),
-        _authenticity(envelope, trust),
+        authenticity,
         _expiry(envelope, trust, at),
         timestamp_finding,
-        _revocation(chains, trust, revocation),
+        # URLs that a stranger chose are not fetched
+        _revocation(chains, trust, revocation if authenticity.outcome is Outcome.PASSED else None),
     )
     return SignatureVerdict(
         accepted=not any(one.refuses for one in findings),
@@ -233,7 +235,7 @@ def verify_layer_signature(
     known = (*trust.anchors.certificates, *parse_signed_data(signature).certificates)
     path = tuple(next(one for one in known if facts_of(one) == facts) for facts in verdict.path)
     problem = identity_problem(path[0], trust.identities) if trust.identities else None
-    finding = _revocation([path], trust, revocation)
+    finding = _revocation([(path, len(path) - 1)], trust, revocation)
     if problem is not None or finding.refuses:
         raise VerificationError(problem or f"{finding.validation}: {finding.evidence}")
     return verdict
@@ -254,9 +256,8 @@ def _authenticity(envelope: Envelope, trust: Trust) -> Finding:
     def finding(outcome: Outcome, evidence: str) -> Finding:
         return _finding(trust, Validation.AUTHENTICITY, outcome, evidence)
 
-    chain = envelope.certificate_chain
-    trusted = trust.anchors.certificates if trust.anchors else ()
-    anchor = next((one for one in chain if one in trusted), None)
+    chain, trusted = envelope.certificate_chain, trust.certificates
+    anchor = _anchor(envelope, trust)
     if anchor is None:
         names = ", ".join(dict.fromkeys(name_of(one) for one in trusted)) or "no certificate"
         return finding(
@@ -267,7 +268,13 @@ def _authenticity(envelope: Envelope, trust: Trust) -> Finding:
     problem = identity_problem(chain[0], trust.identities) if trust.identities else None
     if problem is not None:
         return finding(Outcome.FAILED, problem)
-    return finding(Outcome.PASSED, f"{name_of(chain[0])} by way of {name_of(anchor)}")
+    return finding(Outcome.PASSED, f"{name_of(chain[0])} by way of {name_of(chain[anchor])}")
+
+
+def _anchor(envelope: Envelope, trust: Trust) -> int | None:
+    """Return the place in the chain of the first certificate that is trusted."""
+    chain = envelope.certificate_chain
+    return next((at for at, one in enumerate(chain) if one in trust.certificates), None)
 
 
 def _expiry(envelope: Envelope, trust: Trust, at: datetime) -> Finding:
@@ -315,23 +322,36 @@ def _authentic_timestamp(
     return timestamp, finding(problem, f"every certificate was valid on {stamp}")
 
 
+def _to_ask(
+    envelope: Envelope, trust: Trust, timestamp: Timestamp | None
+) -> list[tuple[tuple[x509.Certificate, ...], int]]:
+    """Return the chains whose revocation is asked for, and of how many certificates.
+
+    Not above what is trusted: there a stranger can have put his own, since the chain is not signed.
+    """
+    chain, anchor = envelope.certificate_chain, _anchor(envelope, trust)
+    count = len(chain) - 1 if anchor is None else min(anchor + 1, len(chain) - 1)
+    stamps = [(timestamp.chain, len(timestamp.chain) - 1)] if timestamp else []
+    return [(chain, count), *stamps]
+
+
 def _revocation(
-    chains: Sequence[Sequence[x509.Certificate]], trust: Trust, check: Checker | None
+    chains: Sequence[tuple[tuple[x509.Certificate, ...], int]],
+    trust: Trust,
+    check: Checker | None,
 ) -> Finding:
     def finding(outcome: Outcome, evidence: str) -> Finding:
         return _finding(trust, Validation.REVOCATION, outcome, evidence)
 
     if trust.actions[Validation.REVOCATION] is Action.SKIP:
         return finding(Outcome.SKIPPED, "the trust policy skips revocation")
-    named = [one for chain in chains for one in chain[:-1] if any(sources_of(one))]
+    named = [one for chain, count in chains for one in chain[:count] if sources_of(one)]
     if not named:
         return finding(Outcome.PASSED, "not checked, no CRL or OCSP named by the certificates")
     if check is None:
-        urls = [url for one in named for source in sources_of(one) for url in source]
-        return finding(
-            Outcome.UNCHECKED, f"not checked, nothing was fetched from {', '.join(urls)}"
-        )
-    found = [one for chain in chains for one in check(chain)]
+        names = ", ".join(name for one in named for name in sources_of(one).names)
+        return finding(Outcome.UNCHECKED, f"not checked, nothing was fetched from {names}")
+    found = [one for chain, count in chains for one in check(chain, count)]
     evidence = "; ".join(f"{one.certificate}: {one.evidence}" for one in found)
     if any(one.status is Status.REVOKED for one in found):
         return finding(Outcome.FAILED, evidence)

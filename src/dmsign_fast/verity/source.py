@@ -53,11 +53,14 @@ class Source:
             raise StorageError(f"cannot read {self.path} at byte {now}: the file ends here")
 
     def check_unchanged(self) -> None:
-        """StorageError if a file was written to since it was opened."""
+        """StorageError if a file was written to since it was opened.
+
+        Whoever may write may set mtime back, but not ctime.
+        """
         now = os.fstat(self.fd)
-        if self.size is not None and (now.st_size, now.st_mtime_ns) != (
-            self.status.st_size,
-            self.status.st_mtime_ns,
+        if self.size is not None and any(
+            getattr(now, name) != getattr(self.status, name)
+            for name in ("st_size", "st_mtime_ns", "st_ctime_ns")
         ):
             raise StorageError(
                 f"{self.path} was changed while it was read: hash it when nobody writes to it"

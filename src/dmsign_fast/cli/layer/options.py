@@ -30,6 +30,7 @@ def _size(text: str) -> int:
 
 def add_layer_options(parser: argparse.ArgumentParser, *, several: bool = False) -> None:
     """What decides the image of a layer, and how it is made; by ``several`` recipes or one."""
+    from dmsign_fast.erofs.bounds import MAX_LAYER_SIZE
     from dmsign_fast.erofs.recipe import RECIPES, ImageLayout, UuidRule
     from dmsign_fast.pipeline.layers import CONVERTERS
 
@@ -73,9 +74,9 @@ def add_layer_options(parser: argparse.ArgumentParser, *, several: bool = False)
     how(
         "--max-layer-size",
         type=_size,
-        default=256 << 30,
+        default=MAX_LAYER_SIZE,
         metavar="SIZE",
-        help="of a layer when uncompressed; default: 256G",
+        help=f"of a layer, stored and uncompressed; default: {MAX_LAYER_SIZE >> 30}G",
     )
     how(
         "--memory",
@@ -108,13 +109,18 @@ def recipe(args: argparse.Namespace) -> Recipe:
                 f"{args.uuid!r} is not a UUID: give 32 hex digits as 8-4-4-4-12, or the name of "
                 f"what it is made of, {' or '.join(rules)}"
             ) from None
-    sizes = {
+    layout = fields.get("layout", named.layout)
+    params = named.params
+    if params.data_block_size > layout.block_size:  # such a device could not be mounted
+        sizes = dict.fromkeys(("data_block_size", "hash_block_size"), layout.block_size)
+        params = dataclasses.replace(params, **sizes)
+    given = {
         "data_block_size": args.data_block_size,
         "hash_block_size": args.hash_block_size,
         "salt": args.salt,
     }
-    given = {name: value for name, value in sizes.items() if value is not None}
-    fields["params"] = dataclasses.replace(named.params, **given)
+    given = {name: value for name, value in given.items() if value is not None}
+    fields["params"] = dataclasses.replace(params, **given)
     return dataclasses.replace(named, **fields)
 
 

@@ -1,6 +1,8 @@
 """``dmsign-fast verity ...``: veritysetup's words, and signatures."""
 
-__all__ = ["COMMANDS", "HELP"]
+__all__ = ["COMMANDS", "HELP", "SHORT"]
 
 HELP = "hash trees and signatures of files and devices"
 COMMANDS = ("format", "verify", "dump", "sign", "prepare", "attach", "open", "close")
+# of veritysetup, where -h is not help
+SHORT = {"-h": "--hash"}

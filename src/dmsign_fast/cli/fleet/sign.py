@@ -1,0 +1,131 @@
+"""``dmsign-fast fleet sign``: many images, each different layer read once."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from dmsign_fast.cli.fleet.options import (
+    Shown,
+    accesses,
+    add_engine_options,
+    add_image_choice,
+    add_state_options,
+    fraction,
+    limits,
+    references_of,
+    status_of,
+)
+from dmsign_fast.cli.keys import add_key_options, signer_of
+from dmsign_fast.cli.layer.options import recipes
+from dmsign_fast.cli.output import note, print_json, print_line
+from dmsign_fast.cli.signatures import (
+    add_sign_options,
+    add_timestamp_options,
+    duration,
+    sign_options,
+    timestamp,
+)
+from dmsign_fast.cli.verity.options import whole_number
+
+if TYPE_CHECKING:
+    import argparse
+
+    from dmsign_fast.fleet.sign import FleetOptions
+
+__all__ = ["EXAMPLES", "HELP", "add_arguments", "fleet_options", "run"]
+
+HELP = "sign many images, each different layer of which is read once"
+EXAMPLES = """\
+examples:
+  dmsign-fast fleet sign --from images.txt --state run.state --key key.pem --cert chain.pem
+  dmsign-fast fleet sign --registry registry.example --match 'prod/*' --state a.state --key rel
+  dmsign-fast fleet sign --from images.txt --state run.state --resume --key release
+  dmsign-fast fleet sign --from images.txt --state run.state --scheduler tls://dask.example:8786 \\
+      --recipe containerd@1.8.6 --recipe containerd@1.9.4 --key release
+exit status:
+  0 all images are signed; 8 some are not; 9 none is; others as of sign
+"""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of the command."""
+    add_image_choice(parser)
+    add_state_options(parser)
+    add_engine_options(parser)
+    add = parser.add_argument_group("fleet").add_argument
+    add(
+        "--renew-before",
+        type=duration,
+        default="30d",
+        metavar="30d",
+        help="sign again what expires so soon; default: 30d",
+    )
+    add("--max-failures", type=whole_number, metavar="N", help="stop after more failed images")
+    add("--no-index", action="store_true", help="do not take root hashes of earlier runs")
+    add("--audit", type=fraction, default=0.0, metavar="1%%", help="hash a part of these again")
+    add("--force", action="store_true", help="also what is signed already")
+    add_key_options(parser)
+    add_sign_options(parser, fleet=True)
+    add_timestamp_options(parser)
+
+
+def fleet_options(args: argparse.Namespace) -> FleetOptions:
+    """What the options want signed in the run, and how."""
+    from dataclasses import replace
+
+    from dmsign_fast.fleet.sign import FleetOptions
+
+    named = recipes(args)
+    ours, theirs = accesses(args)
+    sign = replace(sign_options(args, named[0]), timestamp=timestamp(args), force=args.force)
+    if sign.conversion.threads is None:
+        sign = replace(sign, conversion=replace(sign.conversion, threads=1))
+    return FleetOptions(
+        sign=sign,
+        recipes=tuple(named),
+        layout=args.oci_layout,
+        access=ours,
+        worker_access=theirs,
+        limits=limits(args),
+        renew_before=args.renew_before,
+        max_failures=args.max_failures,
+        index=not args.no_index,
+        audit=args.audit,
+    )
+
+
+def run(args: argparse.Namespace) -> int:
+    """Run the command; its exit status."""
+    from dmsign_fast.fleet.engine import open_engine
+    from dmsign_fast.fleet.report import failed_images, summary
+    from dmsign_fast.fleet.sign import sign_fleet
+    from dmsign_fast.fleet.state import FleetState, State
+
+    options = fleet_options(args)
+    references = references_of(args, options.access)
+    signer = signer_of(args)
+    shown = Shown(args, "signed")
+    with FleetState(args.state) as state:
+        with open_engine(scheduler=args.scheduler, workers=args.workers) as engine:
+            where = f"; its dashboard is at {engine.dashboard}" if engine.dashboard else ""
+            note(args, f"hashing by {engine.name}{where}")
+            try:
+                sign_fleet(
+                    state, references, signer, options, engine, resume=args.resume, progress=shown
+                )
+            finally:
+                shown.close()
+        counts = state.counts()
+        failures = failed_images(state, counts)
+    signed, before = counts.images[State.SIGNED], counts.images[State.PASSED_OVER]
+    if args.output == "json":
+        print_json(summary(counts) | {"failures": failures})
+        args.printed = True
+    else:
+        print_line(
+            f"{signed} images signed, {before} signed before, {len(failures)} failed; "
+            f"{counts.layers[0]} different layers, {counts.bytes[0] / 1e9:.2f} GB"
+        )
+        if failures:
+            print_line(f"see: dmsign-fast fleet report {args.state}")
+    return status_of(counts, signed + before)

@@ -1,0 +1,48 @@
+"""``dmsign-fast fleet status``: how far a run is."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from dmsign_fast.cli.output import print_json, print_line
+
+if TYPE_CHECKING:
+    import argparse
+
+__all__ = ["EXAMPLES", "HELP", "add_arguments", "run"]
+
+HELP = "say how far a run is, also while it goes on"
+EXAMPLES = """\
+examples:
+  dmsign-fast fleet status run.state
+"""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of the command."""
+    parser.add_argument("state", type=Path, metavar="STATE", help="the file of the run")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Run the command; its exit status."""
+    from dmsign_fast.fleet.report import summary
+    from dmsign_fast.fleet.state import FleetState
+
+    with FleetState(args.state, write=False) as state:
+        counts = state.counts()
+    if args.output == "json":
+        print_json(summary(counts))
+        return 0
+    waiting, failed = counts.unresolved
+    layers, hashed, bad = counts.layers
+    print_line(f"run:        {'unfinished' if counts.ended is None else 'finished'}")
+    print_line(f"references: {waiting} to look up, {failed} failed")
+    images = ", ".join(f"{number} {name}" for name, number in counts.images.items() if number)
+    print_line(f"images:     {images or 'none'}")
+    print_line(f"layers:     {hashed} of {layers} hashed, {bad} failed")
+    print_line(
+        f"bytes:      {counts.bytes[1] / 1e9:.2f} of {counts.bytes[0] / 1e9:.2f} GB; "
+        f"{counts.bytes[2] / 1e9:.2f} GB in all images"
+    )
+    return 0

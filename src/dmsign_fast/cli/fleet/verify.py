@@ -1,0 +1,110 @@
+"""``dmsign-fast fleet verify``: many images, each as ``verify`` would."""
+
+from __future__ import annotations
+
+import argparse
+import functools
+from contextlib import ExitStack
+from typing import TYPE_CHECKING
+
+from dmsign_fast.cli.fleet.options import (
+    Shown,
+    accesses,
+    add_engine_options,
+    add_image_choice,
+    add_state_options,
+    fraction,
+    limits,
+    references_of,
+)
+from dmsign_fast.cli.layer.options import add_layer_options, conversion, recipe
+from dmsign_fast.cli.output import print_json, print_line
+from dmsign_fast.cli.verify import add_trust_options, add_verification_options, verify_options
+
+if TYPE_CHECKING:
+    from dmsign_fast.fleet.engine import Engine
+    from dmsign_fast.pipeline.verify_image import VerifyOptions
+
+__all__ = ["EXAMPLES", "HELP", "add_arguments", "run"]
+
+HELP = "verify many images: their signatures, and root hashes of all or of some"
+EXAMPLES = """\
+examples:
+  dmsign-fast fleet verify --from images.txt --state verify.state --trust root.pem
+  dmsign-fast fleet verify --registry registry.example --match 'prod/*' --state v.state \\
+      --deep-sample 1%
+exit status:
+  0 all images are verified; 1 some are not; 4, 6 could not tell; 2 usage
+"""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of the command."""
+    add_image_choice(parser)
+    add_state_options(parser)
+    add_trust_options(parser)
+    what = parser.add_argument_group("verification")
+    add_verification_options(what.add_argument)
+    deep = what.add_mutually_exclusive_group().add_argument
+    deep("--deep", action="store_true", help="make all root hashes again from the layers")
+    deep("--deep-sample", type=fraction, default=0.0, metavar="1%%", help="of so many images")
+    add_engine_options(parser)
+    add_layer_options(parser)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Run the command; its exit status."""
+    from dmsign_fast.fleet.engine import open_engine
+    from dmsign_fast.fleet.report import failed_images, summary
+    from dmsign_fast.fleet.state import FleetState, State
+    from dmsign_fast.fleet.verify import FleetVerifyOptions, verify_fleet
+
+    ours, theirs = accesses(args)
+    references = references_of(args, ours)
+    args.recursive, args.jobs = False, 1
+
+    @functools.cache
+    def needed(place: str) -> VerifyOptions:
+        values = {**vars(args), "deep": False, "reference": f"{place}:x"}
+        return verify_options(argparse.Namespace(**values))
+
+    options = FleetVerifyOptions(
+        verify=needed,
+        deep=1.0 if args.deep else args.deep_sample,
+        recipe=recipe(args),
+        platform=args.platform,
+        dm_verity=not args.no_dm_verity,
+        layout=args.oci_layout,
+        access=ours,
+        worker_access=theirs,
+        limits=limits(args),
+        conversion=conversion(args),
+        parameters={
+            "trust": [str(path) for path in args.trust],
+            "dm-verity": not args.no_dm_verity,
+            "manifest-signature": not args.no_manifest_signature,
+            "layout": args.oci_layout,
+            "platform": args.platform,
+        },
+    )
+    shown = Shown(args, "verified")
+    with FleetState(args.state) as state:
+        with ExitStack() as stack:
+
+            def engine() -> Engine:
+                return stack.enter_context(
+                    open_engine(scheduler=args.scheduler, workers=args.workers)
+                )
+
+            try:
+                verify_fleet(state, references, options, engine, resume=args.resume, progress=shown)
+            finally:
+                shown.close()
+        counts = state.counts()
+        failures = failed_images(state, counts)
+    if args.output == "json":
+        print_json(summary(counts) | {"verified": not failures, "failures": failures})
+        args.printed = True
+    else:
+        print_line(f"{counts.images[State.VERIFIED]} images verified, {len(failures)} not")
+    return 1 if failures else 0

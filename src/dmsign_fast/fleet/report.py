@@ -1,0 +1,124 @@
+"""What became of a run: values for JSON, rows for CSV, and a page of HTML that needs no network."""
+
+from __future__ import annotations
+
+import html
+import json
+from typing import TYPE_CHECKING, Any
+
+from dmsign_fast import __version__
+from dmsign_fast.fleet.report_page import PAGE
+from dmsign_fast.fleet.state import State
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from dmsign_fast.fleet.state import Counts, FleetState
+
+__all__ = ["CSV_COLUMNS", "csv_rows", "failed_images", "html_page", "repeat_command", "summary"]
+
+CSV_COLUMNS = (
+    *("reference", "place", "manifest", "state", "reason"),
+    *("number", "layer", "diff_id", "recipe", "root_hash"),
+)
+
+
+def summary(counts: Counts) -> dict[str, Any]:
+    """The totals of a run, as JSON has them."""
+    layers, hashed, failed = counts.layers
+    distinct, done, listed = counts.bytes
+    return {
+        "began": counts.began,
+        "ended": counts.ended,
+        "parameters": dict(counts.parameters),
+        "images": {str(state): number for state, number in counts.images.items()},
+        "references": {"waiting": counts.unresolved[0], "failed": counts.unresolved[1]},
+        "layers": {"distinct": layers, "hashed": hashed, "failed": failed},
+        "bytes": {"distinct": distinct, "hashed": done, "listed": listed},
+    }
+
+
+def repeat_command(place: str, digest: str, *, layout: bool) -> str:
+    """The command that tries one image again; the key's options have to be added."""
+    return f"dmsign-fast sign {'--oci-layout ' if layout else ''}{place}@{digest}"
+
+
+def failed_images(state: FleetState, counts: Counts) -> list[dict[str, Any]]:
+    """Every failure: its reference, reason, and the command that repeats it."""
+    layout = bool(counts.parameters.get("layout"))
+    references = [
+        {
+            "reference": reference,
+            "manifest": None,
+            "reason": reason,
+            "command": f"dmsign-fast sign {'--oci-layout ' if layout else ''}{reference}",
+        }
+        for reference, reason in state.failures()
+    ]
+    images = [
+        {
+            "reference": image.reference,
+            "manifest": image.digest,
+            "reason": image.reason,
+            "command": repeat_command(image.place, image.digest, layout=layout),
+        }
+        for image in state.images(State.FAILED)
+    ]
+    return references + images
+
+
+def csv_rows(state: FleetState) -> Iterator[tuple[object, ...]]:
+    """A row for each root hash of each layer of each image, see CSV_COLUMNS."""
+    facts = state.layer_facts()
+    for image in state.images():
+        head = (image.reference, image.place, image.digest, str(image.state), image.reason or "")
+        if not image.layers:
+            yield (*head, "", "", "", "", "")
+        for number, layer in enumerate(image.layers):
+            listed, _, roots = facts[layer]
+            for recipe, made in roots.items() or [("", {"root_hash": ""})]:
+                yield (*head, number, listed.digest, listed.diff_id, recipe, made["root_hash"])
+
+
+def html_page(state: FleetState) -> Iterator[str]:
+    """A page with the totals, a table that can be sorted and filtered, and charts; in pieces."""
+    counts = state.counts()
+    facts = state.layer_facts()
+    data = {
+        "version": __version__,
+        "summary": summary(counts),
+        "failures": failed_images(state, counts),
+        "layers": {
+            number: {
+                "digest": listed.digest,
+                "size": listed.size,
+                "failure": failure,
+                "roots": {name: made["root_hash"] for name, made in roots.items()},
+                "seconds": max((made["seconds"] for made in roots.values()), default=0),
+            }
+            for number, (listed, failure, roots) in facts.items()
+        },
+    }
+    before, _, rest = PAGE.partition("@DATA@")
+    between, _, after = rest.partition("@IMAGES@")
+    yield before.replace("@TITLE@", html.escape(f"dmsign-fast fleet: {state.path.name}"))
+    yield _script(data)
+    yield between
+    for at, image in enumerate(state.images()):
+        yield ("," if at else "") + _script(
+            [
+                image.reference,
+                f"{image.place}@{image.digest}",
+                str(image.state),
+                list(image.layers),
+                image.seconds,
+                image.reason or "",
+            ]
+        )
+    yield after
+
+
+def _script(value: object) -> str:
+    """JSON that may stand in a script of HTML, whatever strangers called their images."""
+    text = json.dumps(value, separators=(",", ":"))
+    return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")

@@ -1,0 +1,192 @@
+"""``dmsign-fast fleet``: as a user calls it."""
+
+import csv
+import io
+import json
+import shutil
+import subprocess
+
+import pytest
+from container_images import push_image, push_index, tars
+from helpers import cli, dmsign
+from pki import make_intermediate, make_leaf, make_root
+
+from dmsign_fast.oci.layout import Layout
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory):
+    leaf = make_leaf(make_intermediate(make_root("Fleet")))
+    return leaf.write(tmp_path_factory.mktemp("keys"))
+
+
+@pytest.fixture
+def images(tmp_path):
+    layout = Layout.create(tmp_path / "layout")
+    contents = tars(4)
+    made = [push_image(layout, f"v{n}", contents[n : n + 2]) for n in range(3)]
+    push_index(layout, "all", [(made[0], "linux/amd64"), (made[1], "linux/arm64")])
+    layout.close()
+    listed = tmp_path / "images.txt"
+    lines = ["# the images", "", *(f"{tmp_path}/layout:v{n}" for n in range(3))]
+    listed.write_text("\n".join(lines) + "\n")
+    return listed
+
+
+@pytest.fixture
+def fleet(tmp_path, files, images):
+    def call(command, *arguments, state="run.state"):
+        key = ("--key", files.key, "--cert", files.chain)
+        signing = key if command in ("sign", "plan") else ("--trust", files.root)
+        return cli(
+            *("fleet", command, "--oci-layout", "--state", tmp_path / state),
+            *(signing + arguments),
+        )
+
+    return call
+
+
+def test_plan_sign_status_report_verify(fleet, images, tmp_path):
+    planned = json.loads(fleet("plan", "--from", images, "--output", "json").out)
+    assert (planned["images"], planned["layers"]["to_read"]) == (3, 6)
+    assert not (tmp_path / "run.state").exists()
+
+    done = fleet("sign", "--from", images)
+    assert done.exit_code == 0, done.err
+    assert done.out.startswith("3 images signed, 0 signed before, 0 failed; 6 different layers")
+
+    state = tmp_path / "run.state"
+    status = cli("fleet", "status", state)
+    assert "finished" in status.field("run")
+    assert status.field("layers") == "6 of 6 hashed, 0 failed"
+
+    verified = fleet("verify", "--from", images, "--deep", state="verify.state")
+    assert (verified.exit_code, verified.out) == (0, "3 images verified, 0 not\n")
+
+    again = fleet("sign", "--from", images, "--output", "json")
+    assert json.loads(again.out)["images"]["signed before"] == 3
+
+    planned = json.loads(fleet("plan", "--from", images, "--output", "json").out)
+    assert (planned["images"], planned["signed_before"]) == (0, 3)
+
+
+def test_reports_for_people_and_scripts(fleet, images, tmp_path):
+    fleet("sign", "--from", images)
+    state = tmp_path / "run.state"
+    assert cli("fleet", "report", state).out.count("signed") == 3
+    report = json.loads(cli("fleet", "report", state, "--output", "json").out)
+    roots = {
+        layer["root_hashes"]["containerd@1.9.4"]["root_hash"]
+        for image in report["images"]
+        for layer in image["layers"]
+    }
+    rows = list(csv.DictReader(io.StringIO(cli("fleet", "report", state, "--output", "csv").out)))
+    assert {row["root_hash"] for row in rows} == roots
+    assert len(rows) == 6
+
+
+def test_an_index_is_descended_into(fleet, tmp_path):
+    done = fleet("sign", f"{tmp_path}/layout:all", "--output", "json")
+    assert json.loads(done.out)["images"]["signed"] == 3, "two images and the index"
+    verified = fleet("verify", f"{tmp_path}/layout:all", state="verify.state")
+    assert verified.exit_code == 0, verified.err
+
+
+def test_the_status_tells_all_from_some_and_none(fleet, images, tmp_path):
+    assert fleet("sign", f"{tmp_path}/layout:none", state="a").exit_code == 9
+    done = fleet("sign", f"{tmp_path}/layout:v0", f"{tmp_path}/layout:none", state="b")
+    assert done.exit_code == 8
+    report = cli("fleet", "report", tmp_path / "b").out
+    assert f"failed: {tmp_path}/layout:none: " in report
+    assert f"repeat: dmsign-fast sign --oci-layout {tmp_path}/layout:none" in report
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("", "holds no references"),
+        ("layout:v1\n:\n", "line 2: ':': '' is not a tag"),
+        ("layout\n", "line 1: layout names no image"),
+        ("\xff", "line 1 is not UTF-8"),
+    ],
+)
+def test_a_bad_list_is_told_by_its_line(fleet, tmp_path, text, words):
+    (tmp_path / "list").write_bytes(text.encode("latin-1"))
+    done = fleet("sign", "--from", tmp_path / "list")
+    assert done.exit_code == 2
+    assert words in done.err
+    assert len(done.err.splitlines()) == 1
+    assert not (tmp_path / "run.state").exists()
+
+
+def test_another_file_is_no_state(fleet, images, tmp_path):
+    (tmp_path / "run.state").write_text("mine")
+    done = fleet("sign", "--from", images)
+    assert done.exit_code == 3
+    assert "is no state file" in done.err
+    assert (tmp_path / "run.state").read_text() == "mine"
+
+
+def test_an_unfinished_run_is_not_begun_anew(fleet, images, tmp_path):
+    assert fleet("sign", f"{tmp_path}/layout:none", "--max-failures", "0").exit_code == 9
+    fleet("sign", "--from", images, "--resume")
+    done = fleet("sign", "--from", images, "--recipe", "osguard", "--resume")
+    assert done.exit_code in (0, 8)
+
+
+def test_a_part_is_a_part(fleet, images):
+    for wrong in ("2", "101%", "x", "-1%"):
+        done = fleet("verify", "--from", images, f"--deep-sample={wrong}")
+        assert done.exit_code == 2
+        assert "give one from 0% to 100%" in done.err
+
+
+def test_check_asks_the_workers():
+    done = dmsign("fleet", "check", "--output", "json")
+    assert done.exit_code == 0, done.err
+    (facts,) = json.loads(done.out)["workers"].values()
+    assert facts["lacks"] == []
+
+
+def page(report, fragment, tmp_path):
+    """The page as a browser has it, and what it said on its console."""
+    done = subprocess.run(
+        [
+            *("chromium", "--headless", "--no-sandbox", "--disable-gpu", "--dump-dom"),
+            *("--disable-background-networking", "--no-first-run", "--disable-sync"),
+            *("--virtual-time-budget=2000", "--enable-logging=stderr", "--v=0"),
+            *(f"--user-data-dir={tmp_path}/browser", f"file://{report}{fragment}"),
+        ],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=True,
+    )
+    return done.stdout, [line for line in done.stderr.splitlines() if ":CONSOLE" in line]
+
+
+def listed(dom):
+    """The names in the table of images, in order."""
+    body = dom.partition('<tbody id="images">')[2].partition("</tbody>")[0]
+    return [one.partition("</summary>")[0] for one in body.split("<summary>")[1:]]
+
+
+@pytest.mark.skipif(not shutil.which("chromium"), reason="optional by the README: no chromium")
+def test_the_page_shows_sorts_and_filters_in_a_browser(fleet, images, tmp_path):
+    fleet("sign", "--from", images, f"{tmp_path}/layout:none")
+    report = tmp_path / "report.html"
+    text = cli("fleet", "report", tmp_path / "run.state", "--output", "html").out
+    report.write_text(text)
+    names = [f"{tmp_path}/layout:v{n}" for n in range(3)]
+    dom, console = page(report, "", tmp_path)
+    assert listed(dom) == names
+    assert console == []
+    assert "images: signed" in dom
+    assert "saved by sharing" in dom
+    assert f"dmsign-fast sign --oci-layout {tmp_path}/layout:none" in dom
+    dom, console = page(report, "#sort=reference&down=1", tmp_path)
+    assert listed(dom) == names[::-1]
+    dom, console = page(report, "#filter=layout:V1", tmp_path)
+    assert listed(dom) == names[1:2]
+    assert console == []
+    assert "http" not in text.replace("http-equiv", ""), "the page needs no network"
