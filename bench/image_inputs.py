@@ -25,13 +25,13 @@ def image_layers(directory: Path, quick: bool) -> list[Layer]:
         sources = [make_tar(directory, name, quick) for name in ("debian", "python")]
         with tempfile.TemporaryDirectory(prefix="image.", dir=directory) as scratch:
             parts = [Path(scratch, tar.name) for tar in tars]
-            _split(sources, parts, _QUICK_SIZE if quick else _SIZE)
+            split(sources, parts, _QUICK_SIZE if quick else _SIZE)
             for part, tar in zip(parts, tars, strict=True):
                 part.rename(tar)
     return [compressed(tar, "tar.gz", quick) for tar in tars]
 
 
-def _split(sources: Sequence[Path], parts: Sequence[Path], size: int) -> None:
+def split(sources: Sequence[Path], parts: Sequence[Path], size: int) -> None:
     """Whole members in their order; what is left over is left out."""
     members = chain.from_iterable(map(_members, sources))
     for part in parts:

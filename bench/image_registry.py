@@ -27,7 +27,7 @@ _LAYER = "application/vnd.oci.image.layer.v1.tar+gzip"
 _CONFIG = "application/vnd.oci.image.config.v1+json"
 _CONFIGURATION = """\
 version: 0.1
-log: {{accesslog: {{disabled: true}}}}
+log: {{accesslog: {{disabled: {silent}}}}}
 storage: {{filesystem: {{rootdirectory: {home}/data}}}}
 http: {{addr: '127.0.0.1:0'}}
 """
@@ -36,8 +36,8 @@ http: {{addr: '127.0.0.1:0'}}
 class Images:
     """What is in the registry; every layer is there once, in the repository ``layers``."""
 
-    def __init__(self, host: str) -> None:
-        self._host = host
+    def __init__(self, host: str, log: Path) -> None:
+        self._host, self._log = host, log
         self._numbers = count(1)
 
     def _open(self, repository: str) -> Registry:
@@ -54,6 +54,11 @@ class Images:
 
     def url(self, layer: Layer) -> str:
         return f"http://{self._host}/v2/layers/blobs/{layer.digest}"
+
+    def downloads(self) -> list[str]:
+        """The digests of blobs that were downloaded, again and again if that is so."""
+        found = re.findall(r'"GET /v2/\S+/blobs/(sha256:[0-9a-f]{64}) HTTP', self._log.read_text())
+        return [str(digest) for digest in found]
 
     def new_repository(self) -> str:
         """One that nobody has signed anything in, as ``HOST/NAME``."""
@@ -92,10 +97,10 @@ def _pieces(path: Path) -> Iterator[bytes]:
 
 
 @contextmanager
-def registry(home: Path) -> Iterator[Images]:
+def registry(home: Path, *, access_log: bool = False) -> Iterator[Images]:
     """Debian's docker-registry, which has no Referrers API, with its data in ``home``."""
     config, log = home / "config.yml", home / "log"
-    config.write_text(_CONFIGURATION.format(home=home))
+    config.write_text(_CONFIGURATION.format(home=home, silent=str(not access_log).lower()))
     command = [tool("docker-registry", "docker-registry"), "serve", config]
     with log.open("wb") as output:
         process = subprocess.Popen(
@@ -108,7 +113,7 @@ def registry(home: Path) -> Iterator[Images]:
                 message = f"docker-registry does not start:\n{log.read_text()}"
                 raise RuntimeError(message)
             time.sleep(0.05)
-        yield Images(host[1])
+        yield Images(host[1], log)
     finally:
         process.terminate()
         process.wait()

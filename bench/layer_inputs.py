@@ -19,7 +19,9 @@ from typing import TYPE_CHECKING
 from inputs import MIB, files, tool
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests" / "erofs"))
-from mkfs_twin import LAYOUTS, Apt, mkfs, unpack
+from mkfs_twin import LAYOUTS, mkfs  # it knows where debian is
+
+from debian import Apt, unpack  # isort: skip
 
 __all__ = ["FORMS", "LAYOUTS", "Layer", "compressed", "make", "make_tar", "mkfs", "names"]
 

@@ -115,3 +115,19 @@ def test_a_registry_that_is_busy_is_left_alone_and_asked_again(catalogue, run, e
 def test_nothing_to_do(run):
     with pytest.raises(ParameterError, match="there are no references"):
         run([])
+
+
+def test_a_root_hash_is_signed_once_in_a_run(registry, key, options, threads, path, entity):
+    asked = []
+
+    class Counting:
+        key_spec, certificate_chain = key.key_spec, key.certificate_chain
+
+        def sign(self, message, scheme):
+            asked.append(message)
+            return key.sign(message, scheme)
+
+    with FleetState(path) as state:
+        sign_fleet(state, registry.references, Counting(), options, threads)
+    assert len(asked) == len(set(asked)) == len(registry.fetched()) + len(IMAGES)
+    assert all(registry.verified(entity).values())

@@ -26,20 +26,25 @@ from dmsign_fast.pipeline.forms import form_of
 from dmsign_fast.pipeline.plan import Plan, SignedLayer
 from dmsign_fast.pipeline.sign_image import push_signed, sign_planned
 from dmsign_fast.signing.scheme import pkcs7_scheme
+from dmsign_fast.signing.signer import EnvelopeSigner
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
     from typing import Any
+
+    from cryptography import x509
 
     from dmsign_fast.erofs.recipe import Recipe
     from dmsign_fast.fleet.engine import Engine
     from dmsign_fast.fleet.state import FleetState, ImageRow, LayerRow
     from dmsign_fast.fleet.task import LayerOutcome
     from dmsign_fast.pipeline.plan import SignOptions
+    from dmsign_fast.signing.scheme import KeySpec, Scheme
     from dmsign_fast.signing.signer import Signer
 
 __all__ = ["FleetOptions", "RunPlan", "parameters_of", "plan_run", "sign_fleet"]
 
+_ROOT_HASH = 128  # characters of the longest, which are what is signed
 _SPEED = 400 * 10**6  # bytes of a gzip layer in a second
 
 
@@ -197,6 +202,33 @@ def sign_fleet(
         places.close()
 
 
+class _Remembering:
+    """A Signer that signs each root hash once in a run: a layer is in many images.
+
+    A key in a cloud costs time and money for each signature.
+    """
+
+    def __init__(self, signer: Signer) -> None:
+        self._signer = signer
+        self._made: dict[tuple[bytes, Scheme], bytes] = {}
+
+    @property
+    def key_spec(self) -> KeySpec:
+        return self._signer.key_spec
+
+    @property
+    def certificate_chain(self) -> tuple[x509.Certificate, ...]:
+        return self._signer.certificate_chain
+
+    def sign(self, message: bytes, scheme: Scheme) -> bytes:
+        if len(message) > _ROOT_HASH:  # of a manifest: no other is the same
+            return self._signer.sign(message, scheme)
+        key = (message, scheme)
+        if key not in self._made:
+            self._made[key] = self._signer.sign(message, scheme)
+        return self._made[key]
+
+
 class _Run:
     """The part of a run behind its plan."""
 
@@ -209,7 +241,8 @@ class _Run:
         places: Places,
         progress: FleetProgress,
     ) -> None:
-        self._state, self._signer, self._options = state, signer, options
+        self._state, self._options = state, options
+        self._signer = signer if isinstance(signer, EnvelopeSigner) else _Remembering(signer)
         self._engine, self._places, self._progress = engine, places, progress
         self._recipes = [state.recipe(recipe.fields()) for recipe in options.recipes]
         self._known = [state.root_hashes(number) for number in self._recipes]
