@@ -2,12 +2,12 @@
  *
  * dmsign.h: the whole public interface of the C core, and the cffi declaration.
  *
- * The core turns bytes into SHA-256 dm-verity digests and trees, and tar archives into EROFS
- * images. It keeps no state but the chosen implementation, prints nothing, and opens and closes no
- * file. Functions return
- * 0 or a negative errno value. Objects belong to the caller that made them; a constant object may
- * serve any number of threads at once, a tree only one call at a time. `threads` is how many
- * threads a call may use, itself included; no result depends on it.
+ * The core turns bytes into SHA-256 dm-verity digests and trees and their error correction, and tar
+ * archives into EROFS images. It keeps no state but the chosen implementations, prints nothing, and
+ * opens and closes no file. Functions return 0 or a negative errno value. Objects belong to the
+ * caller that made them; a constant object may serve any number of threads at once, a tree only one
+ * call at a time. `threads` is how many threads a call may use, itself included; no result depends
+ * on it.
  */
 #ifndef DMSIGN_H
 #define DMSIGN_H
@@ -74,6 +74,47 @@ const uint8_t *dmsign_tree_level(const dmsign_tree *tree, unsigned level, uint64
                                  size_t *size);
 /* Forgets what dmsign_tree_level shows, on all levels. */
 void dmsign_tree_drain(dmsign_tree *tree);
+
+/* Forward error correction as dm-verity has it (kernel: drivers/md/dm-verity-fec.c). A message, with
+ * zeros behind it, is cut into 255 - roots rows of row_size bytes; the bytes of a column are the data
+ * of one Reed-Solomon codeword over GF(2^8). Its parity, `roots` bytes, stands at column * roots. */
+typedef struct dmsign_fec dmsign_fec;
+/* `size` bytes of a file from `offset` on stand in the message from `start` on. Between parts, and
+ * behind them, it is zero. */
+typedef struct dmsign_fec_part {
+    int fd;
+    uint64_t offset, start, size;
+} dmsign_fec_part;
+
+/* As dmsign_impl_name and its like, for the arithmetic of Reed-Solomon codes. */
+const char *dmsign_fec_impl_name(unsigned index);
+int dmsign_fec_impl_supported(unsigned index);
+const char *dmsign_fec_impl(void);
+int dmsign_fec_impl_select(const char *name);
+
+/* roots: 2 to 24; row_size: a multiple of 512; parts: at most 4, in rising order, copied. NULL: out
+ * of these limits (errno EINVAL) or of memory (ENOMEM). */
+dmsign_fec *dmsign_fec_new(unsigned roots, uint64_t row_size, const dmsign_fec_part *parts,
+                           size_t count);
+void dmsign_fec_free(dmsign_fec *fec);
+
+/* Adds (XOR) the parity of `columns` columns from `first` on, both multiples of 512, to `parity`,
+ * columns * roots bytes: it is zero at first, or has the parity of other parts. With a hash (not
+ * NULL) first and columns are multiples of its block size, part 0 begins the message, and the
+ * digest of its block n in these columns of row i goes to digests[(i * columns / block_size) + n].
+ * On failure *failed_at is the byte of the message at which reading stopped, or UINT64_MAX. */
+int dmsign_fec_encode(const dmsign_fec *fec, uint64_t first, size_t columns, uint8_t *parity,
+                      const dmsign_block_hash *hash, uint8_t *digests, unsigned threads,
+                      uint64_t *failed_at);
+/* Decodes `columns` columns from `first` on, both multiples of 512, and writes `count` rows of them,
+ * `columns` bytes each, to `out`. erased: these rows, at most `roots`, are not read; else the errors
+ * in them are mended where they stand. *errors: symbols that were wrong in other rows (without
+ * `erased`, in all), parity among them; *failed: columns with too many errors, where `out` is not
+ * mended. *failed_at is as before; the parity stands behind the padded message. */
+int dmsign_fec_decode(const dmsign_fec *fec, uint64_t first, size_t columns, int parity_fd,
+                      uint64_t parity_offset, const uint8_t *rows, unsigned count, int erased,
+                      uint8_t *out, uint64_t *errors, uint64_t *failed, unsigned threads,
+                      uint64_t *failed_at);
 
 /* The groups of versions of mkfs.erofs that make the same images, oldest first, until `index` is
  * past the last one and the name NULL. *versions: all of them, each followed by a space. */
