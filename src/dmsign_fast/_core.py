@@ -28,6 +28,7 @@ __all__ = [
     "implementations",
     "mkfs_groups",
     "select_implementation",
+    "text",
     "thread_count",
 ]
 
@@ -50,13 +51,13 @@ def implementations() -> dict[str, bool]:
     """The SHA-256 implementations of this build, best first, and whether they run here."""
     names: dict[str, bool] = {}
     while (name := lib.dmsign_impl_name(len(names))) != ffi.NULL:
-        names[_text(name)] = bool(lib.dmsign_impl_supported(len(names)))
+        names[text(name)] = bool(lib.dmsign_impl_supported(len(names)))
     return names
 
 
 def implementation() -> str:
     """The one that objects made from now on use."""
-    return _text(lib.dmsign_impl())
+    return text(lib.dmsign_impl())
 
 
 def select_implementation(name: str | None) -> None:
@@ -74,9 +75,10 @@ def select_implementation(name: str | None) -> None:
         )
 
 
-def _text(name: Any) -> str:
-    text = ffi.string(name)
-    return text.decode() if isinstance(text, bytes) else str(text)
+def text(name: Any) -> str:
+    """A string of the C core."""
+    found = ffi.string(name)
+    return found.decode() if isinstance(found, bytes) else str(found)
 
 
 def _check(result: int, failed_at: int | None = None) -> None:
@@ -108,7 +110,7 @@ class BlockHash:
     def __init__(self, hash_type: int, salt: bytes, block_size: int) -> None:
         """See VerityParams for the limits of the arguments (ParameterError)."""
         pointer = lib.dmsign_block_hash_new(hash_type, salt, len(salt), block_size)
-        self._hash = _made(pointer, lib.dmsign_block_hash_free)
+        self.pointer = _made(pointer, lib.dmsign_block_hash_free)
         self.block_size = block_size
 
     def hash_blocks(self, blocks: Buffer, threads: int = 1) -> bytearray:
@@ -121,7 +123,7 @@ class BlockHash:
                 )
             digests = bytearray(count * DIGEST_SIZE)
             out = ffi.from_buffer("uint8_t[]", digests)
-            _check(lib.dmsign_hash_blocks(self._hash, data, count, out, threads))
+            _check(lib.dmsign_hash_blocks(self.pointer, data, count, out, threads))
         return digests
 
     def hash_file(self, fd: int, offset: int, count: int, threads: int = 1) -> bytearray:
@@ -133,7 +135,7 @@ class BlockHash:
         digests = bytearray(count * DIGEST_SIZE)
         out = ffi.from_buffer("uint8_t[]", digests)
         at = ffi.new("uint64_t *", offset)
-        _check(lib.dmsign_hash_file(self._hash, fd, offset, count, out, threads, at), at[0])
+        _check(lib.dmsign_hash_file(self.pointer, fd, offset, count, out, threads, at), at[0])
         return digests
 
 
@@ -215,7 +217,7 @@ def mkfs_groups() -> dict[str, tuple[str, ...]]:
     groups: dict[str, tuple[str, ...]] = {}
     versions = ffi.new("const char **")
     while (name := lib.dmsign_mkfs_group(len(groups), versions)) != ffi.NULL:
-        groups[_text(name)] = tuple(_text(versions[0]).split())
+        groups[text(name)] = tuple(text(versions[0]).split())
     return groups
 
 
@@ -246,7 +248,7 @@ class LayerBuilder:
             head_fd: a new file that gets the head too, -1 for none.
         """
         seed = int.from_bytes(os.urandom(8), "little")
-        kept = ffi.NULL if block_hash is None else block_hash._hash
+        kept = ffi.NULL if block_hash is None else block_hash.pointer
         pointer = lib.dmsign_layer_new(mkfs_version.encode(), index, lossy, kept, seed, fd, head_fd)
         self._layer = _made(pointer, lib.dmsign_layer_free)
         self._hash = block_hash
@@ -277,7 +279,7 @@ class LayerBuilder:
             raise StorageError(f"cannot write the image: {os.strerror(failed)}")
         name = os.fsdecode(ffi.string(entry[0]))
         where = f"the entry {name!r} at byte {offset[0]} of the tar" if name else "the tar"
-        raise FormatError(f"{where} cannot be converted: {_text(reason[0])}")
+        raise FormatError(f"{where} cannot be converted: {text(reason[0])}")
 
     def take_leaves(self) -> Iterator[memoryview]:
         """Take out the digests of data blocks that were hashed since the last time.
