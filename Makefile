@@ -44,7 +44,7 @@ check: $(READY)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	for file in $(CORE) csrc/test_core.c csrc/test_layer.c csrc/fuzz_layer.c; do \
+	for file in $(CORE) csrc/test_*.c csrc/fuzz_*.c; do \
 		clang $(WARN) -O2 -fsyntax-only $$file && gcc $(WARN) -O2 -fsyntax-only $$file || exit 1; \
 	done
 
@@ -56,6 +56,13 @@ sanitize:
 	build/test_core.asan
 	clang $(WARN) -g -O1 -fsanitize=thread $(CORE) csrc/test_core.c -pthread -o build/test_core.tsan
 	build/test_core.tsan
+	clang $(SANITIZE) $(CORE) csrc/test_fec.c -pthread -o build/test_fec.asan
+	build/test_fec.asan
+	clang $(WARN) -g -O1 -fsanitize=thread $(CORE) csrc/test_fec.c -pthread -o build/test_fec.tsan
+	DMSIGN_TEST_QUICK=1 build/test_fec.tsan
+	clang $(SANITIZE) -fsanitize=fuzzer $(CORE) csrc/fuzz_fec.c -pthread -o build/fuzz_fec
+	build/fuzz_fec -max_len=80 -max_total_time=30 -verbosity=0 -print_final_stats=1 \
+		-artifact_prefix=build/
 	clang $(SANITIZE) $(EROFS) csrc/test_layer.c -pthread \
 		-Wl,--wrap=malloc,--wrap=calloc,--wrap=realloc,--wrap=free -o build/test_layer.asan
 	build/test_layer.asan

@@ -61,7 +61,7 @@ MAY_IMPORT = {
         "errors",
     },
     "erofs": {"verity", "_core", "outputs", "processes", "errors"},
-    "verity": {"_core", "outputs", "errors"},
+    "verity": {"_core", "_core_fec", "outputs", "errors"},
     "node": {"erofs", "envelope", "signing", "processes", "errors"},
     "trust": {
         "bounded_http",
@@ -82,6 +82,7 @@ MAY_IMPORT = {
     "processes": {"errors"},
     "strict_json": {"errors"},
     "_core": {"_dmsign", "errors"},
+    "_core_fec": {"_core", "_dmsign", "errors"},
     "errors": set(),
 }
 HEAVY = (
