@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from dmsign_fast import _core
 from dmsign_fast.errors import ParameterError, StorageError
 from dmsign_fast.outputs import Outputs
+from dmsign_fast.verity.blocks import block_hash
 from dmsign_fast.verity.hash_file import HashFile
 from dmsign_fast.verity.params import HashArea, VerityParams
 from dmsign_fast.verity.source import Source, open_source
@@ -18,6 +21,9 @@ if TYPE_CHECKING:
     import uuid
     from collections.abc import Callable, Iterator
     from pathlib import Path
+
+    from dmsign_fast.verity.fec import FecArea, FecDevice
+    from dmsign_fast.verity.fec_file import FecFile
 
 __all__ = ["Formatted", "format_file"]
 
@@ -35,6 +41,7 @@ class Formatted:
     Attributes:
         superblock: None if there is none.
         hash_area: where the levels stand in the hash file.
+        fec: where the parity stands and what it covers, if there is any.
     """
 
     params: VerityParams
@@ -42,6 +49,7 @@ class Formatted:
     root_hash: bytes
     hash_area: HashArea
     superblock: Superblock | None
+    fec: FecArea | None = None
 
 
 def _spans(source: Source, blocks: int, block_size: int) -> Iterator[tuple[int, int, bool]]:
@@ -80,11 +88,35 @@ def _data_blocks(source: Source, params: VerityParams, data_blocks: int | None) 
     return size // block
 
 
+def _open_parity(
+    fec: FecDevice,
+    source: Source,
+    hash_file: HashFile,
+    area: HashArea,
+    hasher: VerityHasher,
+    blocks: int,
+    outputs: Outputs,
+) -> FecFile:
+    from dmsign_fast.verity.fec import FecArea, is_same_file
+    from dmsign_fast.verity.fec_file import FecFile
+
+    layout = FecArea.of(
+        hasher.params,
+        fec,
+        blocks,
+        area,
+        hash_file_size=os.lseek(hash_file.fd, 0, os.SEEK_END),
+        shared=is_same_file(fec.path, hash_file.path),
+    )
+    return FecFile.open(fec, layout, source, hash_file.fd, outputs, hasher.threads)
+
+
 def _hash(
     source: Source,
     blocks: int | None,
     hasher: VerityHasher,
     hash_file: HashFile | None,
+    parity: FecFile | None,
     progress: Callable[[int], object],
 ) -> HashTree:
     block_size = hasher.params.data_block_size
@@ -95,7 +127,14 @@ def _hash(
                 hash_file.write(level, hash_blocks)
         progress(size)
 
-    if source.size is None:
+    hashing = block_hash(hasher.params, block_size)
+    if parity and isinstance(hashing, _core.BlockHash):
+        # one reading for both: the rows of the message side by side
+        parity.add_data(source, hashing, progress)
+        for digests in parity.digests():
+            hasher.update_digests(digests)
+            grown(0)
+    elif source.size is None:
         left = None if blocks is None else blocks * block_size
         for piece in source.pieces(_PIPE_PIECE):
             taken = piece if left is None else piece[:left]
@@ -135,6 +174,7 @@ def format_file(
     threads: int | None = None,
     progress: Callable[[int], object] = lambda _: None,
     outputs: Outputs | None = None,
+    fec: FecDevice | None = None,
 ) -> Formatted:
     """Hash ``data`` and write superblock and hash area, as ``veritysetup format``.
 
@@ -151,18 +191,24 @@ def format_file(
         threads: every core by default.
         progress: called with the number of bytes hashed since its last call.
         outputs: files that are to appear together with the hash file.
+        fec: where parity for error correction goes; a new file appears as the hash file does.
 
     Raises:
-        ParameterError: a value is outside its limits, or the data is no whole number of blocks.
+        ParameterError: a value is outside its limits, or the data is no whole number of blocks;
+            or with ``fec``, there is no hash file, or the data is a pipe.
         StorageError: something cannot be read or written; nothing is left half-written.
     """
     params = params or VerityParams()
+    if fec and hash_file is None:
+        raise ParameterError("error correction covers the hash area: give HASH for it")
     superblock = superblock and hash_file is not None
     with contextlib.ExitStack() as stack:
         source = stack.enter_context(open_source(data))
         if outputs is None:
             outputs = stack.enter_context(Outputs())
         outputs.protect(data)
+        if fec:
+            source.seekable_size("error correction")
         blocks = _data_blocks(source, params, data_blocks)
 
         def area_of(blocks: int) -> HashArea:
@@ -181,7 +227,13 @@ def format_file(
                     area=None if blocks is None else area,
                 )
             )
-        tree = _hash(source, blocks, VerityHasher(params, threads=threads), opened, progress)
+        hasher = VerityHasher(params, threads=threads)
+        parity = None
+        if fec and opened and blocks:
+            parity = stack.enter_context(
+                _open_parity(fec, source, opened, area, hasher, blocks, outputs)
+            )
+        tree = _hash(source, blocks, hasher, opened, parity, progress)
         source.check_unchanged()
         area = area_of(tree.data_blocks)
         written = None
@@ -190,4 +242,7 @@ def format_file(
             written = Superblock(params=params, data_blocks=tree.data_blocks, **identity)
         if opened:
             opened.finish(area, written)
-        return Formatted(params, tree.data_blocks, tree.root_hash, area, written)
+            if parity:
+                parity.finish(source, opened, area)
+        layout = parity.layout if parity else None
+        return Formatted(params, tree.data_blocks, tree.root_hash, area, written, layout)

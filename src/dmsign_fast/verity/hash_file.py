@@ -29,6 +29,10 @@ class HashFile:
     Finished hash blocks go where they belong at once. Where that is not known yet (the data is a
     pipe), or the data stands in the same file and must not change before its end, they wait in
     nameless files beside it.
+
+    Attributes:
+        fd: the file, open for reading and writing.
+        path: its name.
     """
 
     def __init__(
@@ -49,8 +53,8 @@ class HashFile:
             area: where the levels go; None if that is known only at the end.
             in_place: whether others can see the file already.
         """
-        self._fd = fd
-        self._path = path
+        self.fd = fd
+        self.path = path
         self._offset = hash_offset
         self._area = area
         self._in_place = in_place
@@ -110,40 +114,40 @@ class HashFile:
 
     def write(self, level: int, blocks: memoryview) -> None:
         """Append finished hash blocks to a level."""
-        with storage_errors("write", self._path):
+        with storage_errors("write", self.path):
             while level >= len(self._ends):
                 self._ends.append(0)
                 if self._area is None:
                     import tempfile
 
-                    spool = tempfile.TemporaryFile(dir=self._path.parent)  # noqa: SIM115
+                    spool = tempfile.TemporaryFile(dir=self.path.parent)  # noqa: SIM115
                     self._levels.append(self._spools.enter_context(spool).fileno())
             at = self._ends[level]
             if self._area is None:
                 write_all(self._levels[level], blocks, at)
             else:
-                write_all(self._fd, blocks, self._area.levels[level].offset + at)
+                write_all(self.fd, blocks, self._area.levels[level].offset + at)
         self._ends[level] += len(blocks)
 
     def finish(self, area: HashArea, superblock: Superblock | None) -> None:
         """Bring everything to its place."""
-        with storage_errors("write", self._path):
+        with storage_errors("write", self.path):
             for spool, level in zip(self._levels, area.levels, strict=bool(self._levels)):
                 at = 0
                 while piece := os.pread(spool, _COPY, at):
-                    write_all(self._fd, piece, level.offset + at)
+                    write_all(self.fd, piece, level.offset + at)
                     at += len(piece)
             if superblock:
                 # in place after all else is on the disk: it makes the hash area one
                 if self._in_place:
-                    os.fsync(self._fd)
-                write_all(self._fd, superblock.pack(), self._offset)
+                    os.fsync(self.fd)
+                write_all(self.fd, superblock.pack(), self._offset)
                 self._fill_last_block(superblock.params)
 
     def _fill_last_block(self, params: VerityParams) -> None:
         """Without a level the superblock ends the file: fill its block up, as veritysetup."""
         end = self._offset + SUPERBLOCK_SIZE
         end += -end % min(params.hash_block_size, mmap.PAGESIZE)
-        status = os.fstat(self._fd)
+        status = os.fstat(self.fd)
         if stat.S_ISREG(status.st_mode) and status.st_size < end:
-            os.ftruncate(self._fd, end)
+            os.ftruncate(self.fd, end)

@@ -5,9 +5,16 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from dmsign_fast.cli.output import print_json, print_summary, work
+from dmsign_fast.cli.output import note, print_json, print_summary, work
 from dmsign_fast.cli.verity.header import formatted_header, print_header
-from dmsign_fast.cli.verity.options import add_data, add_format_options, data_size, format_arguments
+from dmsign_fast.cli.verity.options import (
+    add_data,
+    add_fec_options,
+    add_format_options,
+    data_size,
+    fec_device,
+    format_arguments,
+)
 
 __all__ = ["EXAMPLES", "HELP", "add_arguments", "run"]
 
@@ -17,6 +24,7 @@ examples:
   dmsign-fast verity format image.erofs image.verity
   dmsign-fast verity format image.erofs                 only the root hash
   dmsign-fast verity format image.erofs image.erofs --hash-offset 1073741824
+  dmsign-fast verity format image.erofs image.verity --fec-device image.fec --fec-roots 24
   zstd -dc image.zst | dmsign-fast verity format - image.verity --output json
 """
 
@@ -26,6 +34,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_data(parser)
     parser.add_argument("hash", metavar="HASH", type=Path, nargs="?", help="DATA for behind it")
     add_format_options(parser)
+    add_fec_options(parser)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -35,11 +44,22 @@ def run(args: argparse.Namespace) -> int:
 
     with work(args, "hashing", data_size(args)) as done, Outputs() as outputs:
         formatted = format_file(
-            args.data, args.hash, progress=done, outputs=outputs, **format_arguments(args)
+            args.data,
+            args.hash,
+            progress=done,
+            outputs=outputs,
+            fec=fec_device(args),
+            **format_arguments(args),
         )
         if args.root_hash_file:
             outputs.write(args.root_hash_file, formatted.root_hash.hex().encode())
     known = formatted_header(formatted, args.hash_offset)
+    if formatted.fec and args.fec_offset % formatted.fec.block_size:
+        note(
+            args,
+            f"Linux finds no parity at --fec-offset {args.fec_offset}: it must be a multiple "
+            f"of the block size, {formatted.fec.block_size}",
+        )
     if args.output == "json":
         print_json(known | done.json)
     else:

@@ -36,6 +36,14 @@ def header(
 def formatted_header(formatted: Formatted, hash_offset: int) -> dict[str, Any]:
     """The same of a tree that was just made, with its root hash."""
     known = header(formatted.params, formatted.data_blocks, formatted.superblock, hash_offset)
+    if fec := formatted.fec:
+        known |= {
+            "fec_roots": fec.roots,
+            "fec_blocks": fec.parity_blocks,
+            "fec_offset": fec.offset,
+            "fec_end": fec.end,
+            "fec_in_hash_file": fec.shared,
+        }
     return known | {"root_hash": formatted.root_hash.hex()}
 
 
@@ -49,8 +57,15 @@ def print_header(path: Path, known: dict[str, Any]) -> None:
     print(f"Hash blocks:     \t{known['hash_blocks']}")
     print(f"Hash block size: \t{known['hash_block_size']}")
     print(f"Hash algorithm:  \t{known['hash_algorithm']}")
+    if "fec_roots" in known:
+        print(f"FEC RS roots:   \t{known['fec_roots']}")
+        print(f"FEC blocks:     \t{known['fec_blocks']}")
     print(f"Salt:            \t{known['salt'] or '-'}")
     if "root_hash" in known:
         print(f"Root hash:      \t{known['root_hash']}")
+    parity = known.get("fec_blocks", 0) * known["data_block_size"]
     if not known["hash_offset"]:
-        print(f"Hash device size: \t{known['hash_area_end']} [bytes]")
+        end = known["hash_area_end"] + (parity if known.get("fec_in_hash_file") else 0)
+        print(f"Hash device size: \t{end} [bytes]")
+    if parity and not known["fec_in_hash_file"] and not known["fec_offset"]:
+        print(f"FEC device size: \t{parity} [bytes]")

@@ -12,14 +12,17 @@ from dmsign_fast.errors import ParameterError
 from dmsign_fast.outputs import storage_errors
 
 if TYPE_CHECKING:
+    from dmsign_fast.verity.fec import FecDevice
     from dmsign_fast.verity.params import VerityParams
 
 __all__ = [
     "add_data",
+    "add_fec_options",
     "add_format_options",
     "add_layout_options",
     "add_tree_options",
     "data_size",
+    "fec_device",
     "format_arguments",
     "hex_bytes",
     "params",
@@ -79,6 +82,29 @@ def add_format_options(parser: argparse.ArgumentParser) -> None:
     """What describes a hash tree that is to be written."""
     add_tree_options(parser)
     parser.add_argument("--uuid", help="of the superblock; default: random")
+
+
+def add_fec_options(parser: argparse.ArgumentParser) -> None:
+    """Where parity for error correction is, or goes."""
+    add = parser.add_argument
+    add("--fec-device", type=Path, metavar="FILE", help="error correction: a file or device")
+    add("--fec-offset", type=whole_number, default=0, metavar="BYTES", help="in it; default: 0")
+    add(
+        "--fec-roots",
+        type=whole_number,
+        default=2,
+        metavar="N",
+        help="parity bytes in 255, 2 to 24; default: 2",
+    )
+
+
+def fec_device(args: argparse.Namespace) -> FecDevice | None:
+    """The device that the options name, if they do."""
+    if args.fec_device is None:
+        return None
+    from dmsign_fast.verity.fec import FecDevice
+
+    return FecDevice(args.fec_device, args.fec_offset, args.fec_roots)
 
 
 def params(args: argparse.Namespace) -> VerityParams:
