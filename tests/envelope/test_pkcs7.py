@@ -152,7 +152,7 @@ def test_no_signature_is_made_by_a_signer_that_must_not(root_hash, tmp_path):
             with pytest.raises(SigningError, match=reason):
                 sign(root_hash, entity, certificates=certificates)
     ed25519 = make_leaf(make_root(key="Ed25519"))
-    with pytest.raises(SigningError, match="unknown to the kernel"):
+    with pytest.raises(SigningError, match="of a kind that Linux does not know"):
         sign(root_hash, Entity(ed25519.key, ed25519.certificate, ed25519.above))
     too_long = make_leaf(make_intermediate(make_root(path_length=0)))
     with pytest.raises(SigningError, match="path length"):
@@ -187,24 +187,25 @@ def test_an_expired_certificate_is_refused_wherever_it_is(root_hash):
 
 
 def test_wrong_key_root_hash_or_trust(signature, alone, leaf, root_hash):
-    with pytest.raises(VerificationError, match="is not trusted"):
+    with pytest.raises(VerificationError, match="self-signed and not trusted"):
         verify(signature, root_hash, leaf.root)
     with pytest.raises(VerificationError, match="not over this root hash"):
         verify(signature, root_hash[::-1], alone.certificate)
     bare = sign(root_hash, alone, certificates=False)
-    with pytest.raises(VerificationError, match="give that certificate as a trust anchor"):
+    with pytest.raises(VerificationError, match="does not hold the signer's certificate"):
         verify(bare, root_hash, leaf.root)
     # The same name and serial number, and another key: what the kernel calls -EKEYREJECTED.
     twin = make_leaf(key_name="twin", serial=alone.certificate.serial_number)
     with pytest.raises(VerificationError, match="not over this root hash, or not by the key"):
         verify(bare, root_hash, twin.certificate)
-    with pytest.raises(VerificationError, match="is not trusted"):
+    with pytest.raises(VerificationError, match="not trusted, another with its name"):
         verify(signature, root_hash, twin.certificate)
 
 
 def test_a_key_that_is_no_signing_key(root_hash, alone):
     """The signer of another kind than the signature says."""
-    for kind, reason in (("RSA-2048", "by a key RSA-2048 is not allowed"), ("Ed25519", "Ed25519")):
+    reasons = {"RSA-2048": "not by the key of CN=Test Signer", "Ed25519": "Linux cannot load"}
+    for kind, reason in reasons.items():
         other = make_entity("Test Signer", key=kind, serial=alone.certificate.serial_number)
         bare = sign(root_hash, alone, certificates=False)
         with pytest.raises(VerificationError, match=reason):
@@ -365,7 +366,7 @@ YEAR_0 = core.GeneralizedTime(contents=b"00000101000000Z")
         (VerificationError, "S/MIME", {"1.2.840.113549.1.9.15": [core.Null()]}),
         (VerificationError, "Microsoft opus", {"1.3.6.1.4.1.311.2.1.12": [core.Null()]}),
         (VerificationError, "Microsoft statement", {"1.3.6.1.4.1.311.2.1.11": [core.Null()]}),
-        (VerificationError, "not over this root", {MESSAGE_DIGEST: [core.OctetString(b"")]}),
+        (VerificationError, "wrong size", {MESSAGE_DIGEST: [core.OctetString(b"")]}),
         (VerificationError, "not over this root", {MESSAGE_DIGEST: [core.OctetString(bytes(32))]}),
         (VerificationError, "signing time", {SIGNING_TIME: [core.UTCTime(NOW - 30 * DAY)]}),
     ],
@@ -408,5 +409,5 @@ def test_the_name_is_compared_byte_by_byte(signature, alone, root_hash):
     utf8, printable = b"\x0c\x0bTest Signer", b"\x13\x0bTest Signer"
     at = signature.rindex(utf8)
     renamed = signature[:at] + printable + signature[at + len(utf8) :]
-    with pytest.raises(VerificationError, match="neither the signature nor the trust anchors"):
+    with pytest.raises(VerificationError, match="does not hold the signer's certificate"):
         verify(renamed, root_hash, alone.certificate)

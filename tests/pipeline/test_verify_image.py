@@ -136,7 +136,7 @@ def test_a_signer_may_be_trusted_by_the_certificate_itself(layout):
     assert verify(layout, "v1", trust=trust_files(TrustAnchors((LEAF.certificate,)))).verified
     verdict = verify(layout, "v1")
     assert verdict.missing == ("dm-verity",)
-    assert "give that certificate as a trust anchor" in refused(verdict)[0].problem
+    assert "does not hold the signer's certificate" in refused(verdict)[0].problem
 
 
 def test_without_signatures(layout):

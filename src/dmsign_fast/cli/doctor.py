@@ -102,8 +102,6 @@ def _examine(args: argparse.Namespace, certificates: Sequence[x509.Certificate])
 
 
 def _judge(args: argparse.Namespace, certificates: Sequence[x509.Certificate]) -> int:
-    from dataclasses import asdict
-
     from dmsign_fast.envelope.linux import LinuxOutcome, linux_verdict
     from dmsign_fast.envelope.pkcs7 import why_stricter
     from dmsign_fast.signing.certificates import read_file
@@ -117,7 +115,7 @@ def _judge(args: argparse.Namespace, certificates: Sequence[x509.Certificate]) -
     accepted = verdict.outcome is LinuxOutcome.ACCEPTED
     stricter = why_stricter(signature, root_hash, certificates) if accepted else ""
     if args.output == "json":
-        print_json({**asdict(verdict), "stricter": stricter})
+        print_json({**verdict.json, "stricter": stricter})
     else:
         _print(verdict, stricter)
     return _STATUS[verdict.outcome]

@@ -1,48 +1,45 @@
-"""What Linux would say to the signature of a root hash, found by checking what it checks.
+"""What Linux would say to the signature of a root hash, by checking what it checks.
 
-In its order: ``pkcs7_parse_message()`` (form, algorithms, embedded certificates),
-``pkcs7_verify()`` (digest, signer, signature, embedded chain) and ``pkcs7_validate_trust()`` (the
-keyring), all in ``crypto/asymmetric_keys/``. Linux 7.2 says the same to every case of
-``tests/kernel``.
+In its order: ``pkcs7_parse_message()`` (``linux_message``), ``pkcs7_verify()`` (digest, signer,
+signature, embedded chain) and ``pkcs7_validate_trust()`` (the keyring), all in
+``crypto/asymmetric_keys/`` of Linux 7.2. It says the same to every case of ``tests/kernel``.
 
-Nothing is accepted on the strength of this: ``envelope.pkcs7`` verifies, and is stricter.
+This is the only place that decides it: for signing, verifying and doctor. ``envelope.pkcs7`` adds
+rules of our own.
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
 from cryptography import x509
+from cryptography.hazmat.primitives.serialization import Encoding
 
-from dmsign_fast.envelope.linux_keys import (
-    RawSignature,
-    RefusedError,
-    authority_of,
-    check_certificate,
-    id_of,
-    is_self_signed,
-    key_identifier_of,
-    signature_of,
-    verify,
-)
-from dmsign_fast.envelope.signed_data import SignedData, SignedDataError, parse_signed_data
-from dmsign_fast.errors import FormatError, ParameterError, VerificationError
+from dmsign_fast.envelope import linux_certificates, linux_message
+from dmsign_fast.envelope.linux_asn1 import Asn1Error
+from dmsign_fast.envelope.linux_certificates import LinuxCertificate
+from dmsign_fast.envelope.linux_keys import RawSignature, RefusedError, UnknownError, verify
+from dmsign_fast.envelope.linux_message import SIGN_ANEW, LinuxMessage, LinuxSigner
+from dmsign_fast.envelope.linux_trust import Keyring, climb
+from dmsign_fast.envelope.signed_data import MAX_SIZE, parse_signed_data
+from dmsign_fast.errors import FormatError, ParameterError
 from dmsign_fast.signing.certificates import name_of
 
-__all__ = ["LinuxOutcome", "LinuxVerdict", "linux_verdict", "message_slips", "root_hash_message"]
+__all__ = [
+    "LinuxOutcome",
+    "LinuxVerdict",
+    "certificate_problem",
+    "linux_verdict",
+    "message_slips",
+    "root_hash_message",
+]
 
 # The longest digest that dm-verity takes is SHA-512's.
 _MAX_ROOT_HASH = 64
 
-# sinfo->sig->hash_algo in pkcs7_sig_note_digest_algo(), by asn1crypto's names
-_DIGESTS = ("sha1", "sha224", "sha256", "sha384", "sha512")
-
-_SIGN_ANEW = (
-    "sign anew: dmsign-fast verity sign, or openssl smime -sign -binary -noattr -outform DER"
-)
 _ENROL = "add the certificate of the signer, or of an issuer, to .dm-verity before that is sealed"
 
 
@@ -65,6 +62,9 @@ class LinuxVerdict:
         reason: why.
         advice: what to do; empty if there is nothing to do.
         signer: the name of the signer's certificate, empty if that is not known.
+        path: of an accepted signature, the certificates from the signer's up to below a trusted
+            one, in DER; empty if the signer's is itself trusted.
+        anchors: the trusted certificates that it leads to, in DER: of one key, and any may serve.
     """
 
     outcome: LinuxOutcome
@@ -72,6 +72,19 @@ class LinuxVerdict:
     reason: str
     advice: str = ""
     signer: str = ""
+    path: tuple[bytes, ...] = ()
+    anchors: tuple[bytes, ...] = ()
+
+    @property
+    def json(self) -> dict[str, str]:
+        """What reports show of it."""
+        return {
+            "outcome": self.outcome,
+            "errno": self.errno,
+            "reason": self.reason,
+            "advice": self.advice,
+            "signer": self.signer,
+        }
 
 
 def root_hash_message(root_hash: bytes) -> bytes:
@@ -117,232 +130,250 @@ def linux_verdict(
             "there is no signature, and dm_verity.require_signatures asks for one",
             "give the signature: veritysetup open ... --root-hash-signature FILE",
         )
+    if len(signature) > MAX_SIZE:
+        reason = f"the signature has {len(signature)} bytes; the kernel takes at most {MAX_SIZE}"
+        return LinuxVerdict(LinuxOutcome.REFUSED, "EINVAL", reason, SIGN_ANEW)
+    judge = _Judge(message)
     try:
-        parsed = parse_signed_data(signature)
-    except SignedDataError as error:
-        if not error.errno:
-            return _unknown(f"Linux may take this form, dmsign-fast does not: {error}")
-        return LinuxVerdict(LinuxOutcome.REFUSED, error.errno, str(error), _SIGN_ANEW)
-    except FormatError as error:
-        return LinuxVerdict(LinuxOutcome.REFUSED, "EBADMSG", str(error), _SIGN_ANEW)
-    except VerificationError as error:
-        return LinuxVerdict(LinuxOutcome.REFUSED, "EKEYREJECTED", str(error), _SIGN_ANEW)
-    if parsed.digest.startswith("sha3_"):
-        return _unknown("whether Linux has SHA-3 depends on its modules; dmsign-fast takes SHA-2")
-    signer = _Message(parsed, message)
-    try:
-        signer.check()
+        judge.check(linux_message.parse(signature))
         if trusted is None:
-            return _unknown(
+            return judge.unknown(
                 "the signature has the form that Linux takes; whether it is trusted depends on "
                 "the certificates in the kernel",
-                signer.name,
+                "give the certificates of the keyrings with --cert",
             )
-        signer.check_trust(trusted)
+        judge.check_trust(trusted)
     except RefusedError as refusal:
-        return LinuxVerdict(
-            LinuxOutcome.REFUSED, refusal.errno, refusal.reason, refusal.advice, signer.name
+        return judge.refused(refusal)
+    except Asn1Error as error:
+        return judge.refused(RefusedError("EBADMSG", _why_malformed(signature, error), SIGN_ANEW))
+    except UnknownError as error:
+        return judge.unknown(str(error), SIGN_ANEW)
+    return judge.accepted()
+
+
+def certificate_problem(certificate: x509.Certificate) -> str | None:
+    """Say why Linux refuses a message or a keyring with this certificate, or None.
+
+    Also where that depends on what is not known, such as the configuration of Linux.
+    """
+    try:
+        linux_certificates.check_key(
+            linux_certificates.parse(certificate.public_bytes(Encoding.DER))
         )
-    reason = "the signature is of this root hash, by a trusted key"
-    return LinuxVerdict(LinuxOutcome.ACCEPTED, "", reason, "", signer.name)
+    except (RefusedError, UnknownError) as error:
+        return str(error)
+    except Asn1Error as error:
+        return f"Linux cannot read the certificate {name_of(certificate)}: {error}"
+    return None
 
 
-def _unknown(reason: str, signer: str = "") -> LinuxVerdict:
-    advice = "give the certificates of the keyrings with --cert" if signer else _SIGN_ANEW
-    return LinuxVerdict(LinuxOutcome.UNKNOWN, "", reason, advice, signer)
+def _why_malformed(signature: bytes, error: Asn1Error) -> str:
+    """Say it in the words of the stricter parser, which knows what people mistake for it."""
+    try:
+        parse_signed_data(signature)
+    except FormatError as stricter:
+        return str(stricter)
+    return f"the signature is not the PKCS#7 that Linux reads: {error}"
 
 
-class _Message:
-    """A parsed signature and what it is to be over."""
+class _Judge:
+    """What is known of a message while it is judged."""
 
-    def __init__(self, parsed: SignedData, message: bytes) -> None:
-        self._parsed, self._message = parsed, message
-        self._chain: list[x509.Certificate] = []
+    def __init__(self, root_hash: bytes) -> None:
+        self._root_hash = root_hash
+        self._signers: tuple[LinuxSigner, ...] = ()
+        self._chains: dict[int, list[LinuxCertificate]] = {}
+        self._path: tuple[LinuxCertificate, ...] = ()
+        self._anchors: tuple[LinuxCertificate, ...] = ()
+        self._name = ""
 
-    @property
-    def name(self) -> str:
-        """The name of the signer, or all that the message says of it."""
-        signer = next(filter(self._parsed.names, self._parsed.certificates), None)
-        return name_of(signer) if signer else f"serial {self._parsed.serial:x}"
+    def refused(self, refusal: RefusedError) -> LinuxVerdict:
+        return LinuxVerdict(
+            LinuxOutcome.REFUSED, refusal.errno, refusal.reason, refusal.advice, self._name
+        )
 
-    def check(self) -> None:
-        """What Linux checks before it looks at its keyrings; RefusedError if it would refuse."""
-        self._check_algorithms()
-        for certificate in self._parsed.certificates:
-            check_certificate(certificate)
-        self._check_attributes()
-        signer = next(filter(self._parsed.names, self._parsed.certificates), None)
-        if signer is None:
-            return
-        self._check_signing_time(signer)
-        self._verify(signer)
-        self._chain = list(self._climb(signer))
+    def unknown(self, reason: str, advice: str) -> LinuxVerdict:
+        return LinuxVerdict(LinuxOutcome.UNKNOWN, "", reason, advice, self._name)
+
+    def accepted(self) -> LinuxVerdict:
+        reason = "the signature is of this root hash, by a trusted key"
+        return LinuxVerdict(
+            LinuxOutcome.ACCEPTED,
+            "",
+            reason,
+            "",
+            self._name,
+            tuple(one.encoding for one in self._path),
+            tuple(one.encoding for one in self._anchors),
+        )
+
+    def check(self, message: LinuxMessage) -> None:
+        """``pkcs7_verify()``: what Linux checks before it looks at its keyrings."""
+        self._signers = message.signers
+        for number, signer in enumerate(message.signers):
+            found = next(
+                (one for one in message.certificates if one.identifier == signer.identifier), None
+            )
+            if not self._name:
+                self._name = found.name if found else f"serial {_hex(signer.serial)}"
+            self._check_attributes(signer)
+            self._chains[number] = []
+            if found is None:
+                continue
+            time = signer.signing_time
+            if time is not None and not found.valid_from <= time <= found.valid_to:
+                reason = "the signing time is not in the validity of the signer's certificate"
+                raise RefusedError("EKEYREJECTED", reason, SIGN_ANEW)
+            if errno := verify(found.key, self._raw(signer)):
+                raise RefusedError(errno, *self._why_other(signer, found))
+            self._chains[number] = climb(found, message.certificates)
 
     def check_trust(self, trusted: Sequence[x509.Certificate]) -> None:
-        """``pkcs7_validate_trust_one()``: RefusedError unless the chain meets a trusted key."""
-        keyring = [one for one in trusted if _is_loadable(one)]
-        below: RawSignature | None = None
-        for certificate in self._chain:
-            known = next((one for one in keyring if id_of(one) == id_of(certificate)), None)
-            identifier = key_identifier_of(certificate)
-            if known and identifier in (None, key_identifier_of(known)):
-                return self._match(known, below)
-            if is_self_signed(certificate):
+        """``pkcs7_validate_trust()``: RefusedError unless a chain meets a trusted key."""
+        keyring = Keyring(trusted)
+        seen: dict[bytes, bool] = {}
+        accepted = False
+        refusal: RefusedError | None = None
+        for number, signer in enumerate(self._signers):
+            try:
+                self._check_trust_of(signer, self._chains[number], keyring, seen)
+                accepted = True
+            except RefusedError as error:
+                if error.errno != "ENOKEY":
+                    raise
+                refusal = refusal or error
+        if not accepted and refusal is not None:
+            raise refusal
+
+    def _check_trust_of(
+        self,
+        signer: LinuxSigner,
+        chain: Sequence[LinuxCertificate],
+        keyring: Keyring,
+        seen: dict[bytes, bool],
+    ) -> None:
+        """``pkcs7_validate_trust_one()``."""
+        below = self._raw(signer)
+        for number, certificate in enumerate(chain):
+            # what another signer's chain led to as well is not asked for again
+            if seen.get(certificate.encoding):
+                return
+            if certificate.encoding in seen:
+                raise RefusedError("ENOKEY", self._why_unknown(signer, chain, keyring), _ENROL)
+            seen[certificate.encoding] = False
+            if known := keyring.find(certificate.identifier, certificate.key_identifier):
+                self._match(signer, known, below, chain[:number])
+                seen.update({one.encoding: True for one in chain[: number + 1]})
+                return
+            if certificate.is_self_signed:
                 raise RefusedError(
                     "ENOKEY",
-                    f"the certificate {name_of(certificate)} is self-signed and not trusted"
-                    + (", another with its name and serial number is" if known else ""),
+                    f"the certificate {certificate.name} is self-signed and not trusted"
+                    + keyring.others(certificate),
                     _ENROL,
                 )
-            below = signature_of(certificate)
-        if self._chain:
-            issuer = _find_authority(keyring, self._chain[-1])
-            if issuer is not None:
-                return self._match(issuer, below)
-        known = next(filter(self._parsed.names, keyring), None)
-        if known is not None:
-            return self._match(known, None)
-        raise RefusedError("ENOKEY", self._why_unknown(trusted), _ENROL)
+            below = certificate.signature
+        if chain:
+            top = chain[-1]
+            if top.authority is not None or top.authority_key is not None:
+                if known := keyring.find(top.authority, top.authority_key):
+                    self._match(signer, known, below, chain)
+                    seen.update({one.encoding: True for one in chain})
+                    return
+                keyring.check_identifier(top.authority, top.authority_key)
+                if keyring.misses_the_key(top.authority, top.authority_key):
+                    raise RefusedError(
+                        "EKEYREJECTED",
+                        f"the certificate {top.name} names a trusted certificate as its issuer, "
+                        "but another key identifier",
+                        "enrol, or embed, the certificate that issued it",
+                    )
+        known = keyring.find(signer.identifier, None)
+        keyring.check_identifier(signer.identifier, None)
+        if not known:
+            raise RefusedError("ENOKEY", self._why_unknown(signer, chain, keyring), _ENROL)
+        self._match(signer, known, self._raw(signer), ())
 
-    def _check_algorithms(self) -> None:
-        digest, algorithm = self._parsed.digest, self._parsed.signature_algorithm
-        if digest not in _DIGESTS:
-            raise RefusedError("ENOPKG", f"Linux has no digest {digest} for signatures", _SIGN_ANEW)
-        if algorithm == "rsassa_pkcs1v15" or algorithm.endswith("_ecdsa"):
-            return
-        raise RefusedError("ENOPKG", f"Linux has no signature algorithm {algorithm}", _SIGN_ANEW)
-
-    def _check_attributes(self) -> None:
-        attributes = self._parsed.attributes
-        if attributes is None:
-            return
-        made = hashlib.new(self._parsed.digest, self._message).digest()
-        if len(attributes.message_digest) != len(made):
-            raise RefusedError(
-                "EBADMSG", "the digest in the attributes has a wrong size", _SIGN_ANEW
-            )
-        if attributes.message_digest != made:
-            raise RefusedError("EKEYREJECTED", *self._why_other(None))
-
-    def _check_signing_time(self, signer: x509.Certificate) -> None:
-        attributes = self._parsed.attributes
-        if attributes is None or attributes.signing_time is None:
-            return
-        time = attributes.signing_time
-        if not signer.not_valid_before_utc <= time <= signer.not_valid_after_utc:
-            reason = "the signing time is not in the validity of the signer's certificate"
-            raise RefusedError("EKEYREJECTED", reason, _SIGN_ANEW)
-
-    def _climb(self, signer: x509.Certificate) -> Iterator[x509.Certificate]:
-        """``pkcs7_verify_sig_chain()``: the signer and its embedded issuers."""
-        seen = [signer]
-        yield signer
-        while not is_self_signed(seen[-1]):
-            issuer = _find_authority(self._parsed.certificates, seen[-1])
-            if issuer is None or issuer in seen:
-                return
-            child = signature_of(seen[-1])
-            if errno := verify(issuer, child):
-                raise RefusedError(
-                    errno,
-                    f"the embedded certificate {name_of(issuer)} did not issue "
-                    f"{name_of(seen[-1])}, which names it",
-                    "embed the true issuers, or none: dmsign-fast verity sign --no-certs",
-                )
-            seen.append(issuer)
-            yield issuer
-
-    def _raw(self, message: bytes) -> RawSignature:
-        attributes = self._parsed.attributes
-        family = "ecdsa" if self._parsed.signature_algorithm.endswith("_ecdsa") else "rsa"
-        return RawSignature(
-            attributes.encoding if attributes else message,
-            self._parsed.signature,
-            self._parsed.digest,
-            family,
-        )
-
-    def _verify(self, signer: x509.Certificate) -> None:
-        if errno := verify(signer, self._raw(self._message)):
-            raise RefusedError(errno, *self._why_other(signer))
-
-    def _match(self, known: x509.Certificate, below: RawSignature | None) -> None:
+    def _match(
+        self,
+        signer: LinuxSigner,
+        known: Sequence[LinuxCertificate],
+        below: RawSignature,
+        path: Sequence[LinuxCertificate],
+    ) -> None:
         """Verify with a trusted key what it is to have signed: a certificate, or the message."""
-        if below is None:
-            if verify(known, self._raw(self._message)):
-                # in pkcs7_validate_trust_one() every error becomes this one
-                raise RefusedError("EKEYREJECTED", *self._why_other(known))
-        elif verify(known, below):
+        if verify(known[0].key, below):
+            # in pkcs7_validate_trust_one() every error becomes this one
+            if not path:
+                raise RefusedError("EKEYREJECTED", *self._why_other(signer, known[0]))
             raise RefusedError(
                 "EKEYREJECTED",
-                f"the trusted certificate {name_of(known)} is named as the issuer and has another "
+                f"the trusted certificate {known[0].name} is named as the issuer and has another "
                 "key",
                 "enrol the certificate that issued the signer's",
             )
+        self._path, self._anchors = tuple(path), tuple(known)
 
-    def _why_other(self, signer: x509.Certificate | None) -> tuple[str, str]:
-        """Say what else the signature is over, if that can be found, and what to do."""
-        attributes = self._parsed.attributes
-        for slip, wrong in message_slips(self._message).items():
-            if attributes:
-                found = hashlib.new(self._parsed.digest, wrong).digest()
-                over = found == attributes.message_digest
+    def _check_attributes(self, signer: LinuxSigner) -> None:
+        """``pkcs7_digest()``."""
+        if signer.digest.startswith("sha3_"):
+            raise UnknownError(
+                "whether Linux has SHA-3 depends on its modules; dmsign-fast takes SHA-2"
+            )
+        if signer.attributes is None:
+            return
+        made = hashlib.new(signer.digest, self._root_hash).digest()
+        if signer.message_digest is None or len(signer.message_digest) != len(made):
+            raise RefusedError(
+                "EBADMSG", "the digest in the attributes has a wrong size", SIGN_ANEW
+            )
+        if signer.message_digest != made:
+            raise RefusedError("EKEYREJECTED", *self._why_other(signer, None))
+
+    def _raw(self, signer: LinuxSigner, message: bytes | None = None) -> RawSignature:
+        if signer.attributes is not None:
+            message = signer.attributes
+        elif message is None:
+            message = self._root_hash
+        return RawSignature(message, signer.signature, signer.digest, signer.family)
+
+    def _why_other(self, signer: LinuxSigner, by: LinuxCertificate | None) -> tuple[str, str]:
+        """Say what else the signature is over, if that can be told, and what to do."""
+        for slip, wrong in message_slips(self._root_hash).items():
+            if signer.attributes is not None:
+                made = hashlib.new(signer.digest, wrong).digest()
+                over = made == signer.message_digest
             else:
-                over = signer is not None and not verify(signer, self._raw(wrong))
+                over = by is not None and not verify(by.key, self._raw(signer, wrong))
             if over:
                 return (
                     f"the signature is over {slip}; Linux wants lower-case hex text alone",
                     "sign the output of: printf %s ROOT_HASH",
                 )
-        by = f", or not by the key of {name_of(signer)}" if signer else ""
+        name = f", or not by the key of {by.name}" if by else ""
         return (
-            f"the signature is not over this root hash{by}",
+            f"the signature is not over this root hash{name}",
             "compare the root hash with the one that was signed, and sign that of this image",
         )
 
-    def _why_unknown(self, trusted: Sequence[x509.Certificate]) -> str:
-        unfit = [name_of(one) for one in trusted if not _is_loadable(one)]
-        more = f"; Linux cannot load the certificate {', '.join(unfit)}" if unfit else ""
-        if not trusted:
-            more = "; no certificate is trusted: the keyring is empty, or .dm-verity not sealed"
-        if not self._chain:
+    def _why_unknown(
+        self, signer: LinuxSigner, chain: Sequence[LinuxCertificate], keyring: Keyring
+    ) -> str:
+        more = keyring.unfit
+        if not chain:
             return (
                 "the signature does not hold the signer's certificate, serial "
-                f"{self._parsed.serial:x}, and that is not trusted{more}"
+                f"{_hex(signer.serial)}, and that is not trusted{more}"
             )
-        top = self._chain[-1]
-        if authority_of(top) == (None, None):
+        top = chain[-1]
+        if top.authority is None and top.authority_key is None:
             return (
-                f"the certificate {name_of(top)} is not trusted, and names no issuer by key "
+                f"the certificate {top.name} is not trusted, and names no issuer by key "
                 f"identifier, which is the only way Linux looks for one{more}"
             )
-        return f"neither {name_of(top)} nor its issuer is trusted{more}"
+        return f"neither {top.name} nor its issuer is trusted{more}"
 
 
-def _is_loadable(certificate: x509.Certificate) -> bool:
-    try:
-        check_certificate(certificate)
-    except RefusedError:
-        return False
-    return True
-
-
-def _find_authority(
-    certificates: Sequence[x509.Certificate], child: x509.Certificate
-) -> x509.Certificate | None:
-    """Return the one that the child names as its issuer; RefusedError if it names two."""
-    by_name, by_key = authority_of(child)
-    for one in certificates:
-        if by_name is None:
-            if by_key is not None and key_identifier_of(one) == by_key:
-                return one
-        elif id_of(one) == by_name:
-            if by_key is not None and key_identifier_of(one) != by_key:
-                raise RefusedError(
-                    "EKEYREJECTED",
-                    f"the certificate {name_of(child)} names {name_of(one)} as its issuer, but "
-                    "another key identifier",
-                    "enrol, or embed, the certificate that issued it",
-                )
-            return one
-    return None
+def _hex(serial: bytes) -> str:
+    return f"{int.from_bytes(serial):x}"

@@ -1,60 +1,53 @@
-"""Certificates, keys and raw signatures as Linux takes them, with its errors.
+"""Public keys and raw signatures as Linux takes them, with its errors.
 
-Its files are ``x509_cert_parser.c``, ``x509_public_key.c`` and ``public_key.c`` in
-``crypto/asymmetric_keys/``, ``crypto/rsassa-pkcs1.c`` and ``crypto/ecdsa.c``. It pairs keys and
-digests more freely than the table in ``signing.scheme``, and takes SHA-1.
+Its files are ``crypto/asymmetric_keys/public_key.c``, ``crypto/rsassa-pkcs1.c``, ``crypto/rsa.c``,
+``crypto/ecdsa-x962.c`` and ``crypto/ecdsa.c``. It pairs keys and digests more freely than the table
+in ``signing.scheme``, and takes SHA-1.
 """
 
 from __future__ import annotations
 
+import functools
 import hashlib
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, field
 
 from asn1crypto import algos, core
-from cryptography import x509
-from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
+from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives import hashes
-from cryptography.hazmat.primitives.asymmetric import ec, rsa
-from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.asymmetric.utils import encode_dss_signature
 
-from dmsign_fast.signing.certificates import extension, name_of
+from dmsign_fast.envelope.linux_asn1 import (
+    INTEGER,
+    SEQUENCE,
+    Asn1Error,
+    Match,
+    Value,
+    decode,
+)
 
 __all__ = [
+    "CURVES",
+    "LinuxKey",
     "RawSignature",
     "RefusedError",
-    "authority_of",
-    "check_certificate",
-    "id_of",
-    "is_self_signed",
-    "key_identifier_of",
-    "signature_of",
+    "UnknownError",
+    "key_errno",
     "verify",
 ]
 
-_CURVES = ("secp256r1", "secp384r1", "secp521r1")
+_LIMB = 8  # bytes of a word of the kernel's large numbers
+_MAX_EXPONENT = 256  # bits; ours, since a power takes time in proportion
+_RSA_SIZES = (64, 128, 192, 256, 384, 512)  # rsa_check_key_length(), in bytes
 
-# x509_note_sig_algo(); the digests are cryptography's and hashlib's names
-_ALGORITHMS = {
-    oid: (family, digest)
-    for family, digest, oid in (
-        ("rsa", "sha1", x509.SignatureAlgorithmOID.RSA_WITH_SHA1),
-        ("rsa", "sha224", x509.SignatureAlgorithmOID.RSA_WITH_SHA224),
-        ("rsa", "sha256", x509.SignatureAlgorithmOID.RSA_WITH_SHA256),
-        ("rsa", "sha384", x509.SignatureAlgorithmOID.RSA_WITH_SHA384),
-        ("rsa", "sha512", x509.SignatureAlgorithmOID.RSA_WITH_SHA512),
-        ("rsa", "sha3_256", x509.SignatureAlgorithmOID.RSA_WITH_SHA3_256),
-        ("rsa", "sha3_384", x509.SignatureAlgorithmOID.RSA_WITH_SHA3_384),
-        ("rsa", "sha3_512", x509.SignatureAlgorithmOID.RSA_WITH_SHA3_512),
-        ("ecdsa", "sha1", x509.SignatureAlgorithmOID.ECDSA_WITH_SHA1),
-        ("ecdsa", "sha224", x509.SignatureAlgorithmOID.ECDSA_WITH_SHA224),
-        ("ecdsa", "sha256", x509.SignatureAlgorithmOID.ECDSA_WITH_SHA256),
-        ("ecdsa", "sha384", x509.SignatureAlgorithmOID.ECDSA_WITH_SHA384),
-        ("ecdsa", "sha512", x509.SignatureAlgorithmOID.ECDSA_WITH_SHA512),
-        ("ecdsa", "sha3_256", x509.SignatureAlgorithmOID.ECDSA_WITH_SHA3_256),
-        ("ecdsa", "sha3_384", x509.SignatureAlgorithmOID.ECDSA_WITH_SHA3_384),
-        ("ecdsa", "sha3_512", x509.SignatureAlgorithmOID.ECDSA_WITH_SHA3_512),
-    )
+CURVES: dict[str, ec.EllipticCurve] = {
+    "1.2.840.10045.3.1.1": ec.SECP192R1(),
+    "1.2.840.10045.3.1.7": ec.SECP256R1(),
+    "1.3.132.0.34": ec.SECP384R1(),
+    "1.3.132.0.35": ec.SECP521R1(),
 }
+"""x509_extract_key_data(), by their OIDs."""
 
 
 class RefusedError(Exception):
@@ -63,6 +56,23 @@ class RefusedError(Exception):
     def __init__(self, errno: str, reason: str, advice: str) -> None:
         super().__init__(reason)
         self.errno, self.reason, self.advice = errno, reason, advice
+
+
+class UnknownError(Exception):
+    """What Linux would do here depends on what is not known, such as its configuration."""
+
+
+@dataclass(frozen=True, slots=True)
+class LinuxKey:
+    """A public key: the bits of the certificate, and the curve unless it is RSA's."""
+
+    bits: bytes
+    curve: ec.EllipticCurve | None
+
+    @property
+    def family(self) -> str:
+        """Return rsa or ecdsa."""
+        return "ecdsa" if self.curve else "rsa"
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,138 +85,134 @@ class RawSignature:
     family: str
 
 
-def id_of(certificate: x509.Certificate) -> tuple[x509.Name, int]:
-    """Return what Linux knows a certificate by: issuer and serial number."""
-    return certificate.issuer, certificate.serial_number
+class _FailedError(Exception):
+    """The name of the error of a check of a key or signature."""
 
 
-def key_identifier_of(certificate: x509.Certificate) -> bytes | None:
-    """Return the subject key identifier, by which Linux knows it too, or None without one."""
-    found = extension(certificate, x509.SubjectKeyIdentifier)
-    return found.value.digest if found else None
+@dataclass
+class _Numbers:
+    """Two numbers in a SEQUENCE, as bytes: the public key of RSA, or a signature of ECDSA.
+
+    ``limit`` is of the bytes of each, a zero in front apart; of a key the exponent is no longer
+    than the modulus.
+    """
+
+    limit: int | None
+    values: list[bytes] = field(default_factory=list)
+
+    def note(self, value: Value) -> None:
+        number = value.content
+        if self.limit is None:
+            limit = len(self.values[0]) if self.values else len(number)
+        else:
+            limit = self.limit + (number[:1] == b"\0")
+        if not 0 < len(number) <= limit:
+            raise _FailedError("EINVAL")
+        self.values.append(number)
 
 
-def authority_of(
-    certificate: x509.Certificate,
-) -> tuple[tuple[x509.Name, int] | None, bytes | None]:
-    """Return how the certificate names its issuer: the other's ``id_of``, its key identifier."""
-    found = extension(certificate, x509.AuthorityKeyIdentifier)
-    if found is None:
-        return None, None
-    serial, names = found.value.authority_cert_serial_number, found.value.authority_cert_issuer
-    directory = [one.value for one in names or () if isinstance(one, x509.DirectoryName)]
-    by_name = (directory[-1], serial) if directory and serial is not None else None
-    return by_name, found.value.key_identifier
+_TWO_NUMBERS = Match(SEQUENCE, parts=(Match(INTEGER, _Numbers.note), Match(INTEGER, _Numbers.note)))
 
 
-def signature_of(certificate: x509.Certificate) -> RawSignature:
-    """Return the signature of its issuer; RefusedError if Linux does not know that kind."""
-    kind = _ALGORITHMS.get(certificate.signature_algorithm_oid)
-    if kind is None:
-        raise RefusedError(
-            "ENOPKG",
-            f"the signature of the certificate {name_of(certificate)} is of a kind that Linux "
-            "does not know",
-            "leave it out, or use RSA PKCS#1 v1.5 or ECDSA with SHA-256, 384 or 512",
-        )
-    family, digest = kind
-    body = certificate.tbs_certificate_bytes
-    return RawSignature(body, certificate.signature, digest, family)
+def key_errno(key: LinuxKey) -> str:
+    """Return the error with which every signature of this key fails, empty if there is none."""
+    load = _load_rsa if key.curve is None else _load_ecdsa
+    return _errno(functools.partial(load, key))
 
 
-def check_certificate(certificate: x509.Certificate) -> None:
-    """Raise RefusedError if Linux cannot load it: ``x509_cert_parse()``."""
-    signature_of(certificate)
-    if _key_of(certificate) is None:
-        raise RefusedError(
-            _errno_of_key(certificate),
-            f"the key of the certificate {name_of(certificate)} is damaged, or of a kind that "
-            "Linux does not know",
-            "use RSA, or ECDSA on P-256, P-384 or P-521",
-        )
-    is_self_signed(certificate)
-
-
-def is_self_signed(certificate: x509.Certificate) -> bool:
-    """``x509_check_for_self_signed()``; RefusedError if it says so and is not."""
-    if certificate.subject != certificate.issuer:
-        return False
-    by_name, by_key = authority_of(certificate)
-    named = by_name is not None and by_name == id_of(certificate)
-    keyed = by_key is not None and by_key == key_identifier_of(certificate)
-    if (by_name or by_key) and not (named or keyed):
-        return False
-    errno = verify(certificate, signature_of(certificate))
-    if by_name and by_key and named != keyed:
-        errno = "EKEYREJECTED"
-    if errno:
-        raise RefusedError(
-            errno,
-            f"the certificate {name_of(certificate)} names itself as its issuer and is not",
-            "it is damaged, or not what was issued: take the original",
-        )
-    return True
-
-
-def verify(signer: x509.Certificate, signed: RawSignature) -> str:
+def verify(key: LinuxKey, signed: RawSignature) -> str:
     """``public_key_verify_signature()``: the name of its error, empty for a good signature."""
-    key = _key_of(signer)
-    if isinstance(key, rsa.RSAPublicKey) and signed.family == "rsa":
-        return _verify_rsa(key, signed)
-    if isinstance(key, ec.EllipticCurvePublicKey) and signed.family == "ecdsa":
-        return _verify_ecdsa(key, signed)
-    return "EKEYREJECTED"
+    if key.family != signed.family:
+        return "EKEYREJECTED"
+    if signed.digest.startswith("sha3_"):
+        raise UnknownError(
+            "whether Linux has SHA-3 depends on its modules; dmsign-fast takes SHA-2"
+        )
+    check = _verify_rsa if key.curve is None else _verify_ecdsa
+    return _errno(functools.partial(check, key, signed))
 
 
-def _key_of(
-    certificate: x509.Certificate,
-) -> rsa.RSAPublicKey | ec.EllipticCurvePublicKey | None:
+def _errno(check: Callable[[], object]) -> str:
     try:
-        key = certificate.public_key()
-    except (ValueError, UnsupportedAlgorithm):
-        return None
-    if isinstance(key, ec.EllipticCurvePublicKey):
-        return key if key.curve.name in _CURVES else None
-    return key if isinstance(key, rsa.RSAPublicKey) else None
+        check()
+    except _FailedError as failed:
+        return str(failed)
+    except Asn1Error:
+        return "EBADMSG"
+    return ""
 
 
-def _errno_of_key(certificate: x509.Certificate) -> str:
-    try:
-        certificate.public_key()
-    except ValueError:  # damaged: of an elliptic curve it is read later
-        elliptic = x509.PublicKeyAlgorithmOID.EC_PUBLIC_KEY
-        return "EINVAL" if certificate.public_key_algorithm_oid == elliptic else "EBADMSG"
-    except UnsupportedAlgorithm:
-        pass
-    return "ENOPKG"
+def _numbers(data: bytes, limit: int | None) -> tuple[int, int]:
+    numbers = _Numbers(limit)
+    decode(_TWO_NUMBERS, numbers, data)
+    first, second = (int.from_bytes(one) for one in numbers.values)
+    return first, second
 
 
-def _verify_rsa(key: rsa.RSAPublicKey, signed: RawSignature) -> str:
+def _load_rsa(key: LinuxKey) -> tuple[int, int, int]:
+    """``rsa_set_pub_key()``: modulus, exponent, and the size of a signature in bytes."""
+    modulus, exponent = _numbers(key.bits, None)
+    size = _words(-(-modulus.bit_length() // 8)) * _LIMB
+    if size not in _RSA_SIZES:
+        raise _FailedError("EINVAL")
+    if exponent.bit_length() > _MAX_EXPONENT:
+        raise UnknownError(f"an RSA exponent of {exponent.bit_length()} bits is not tried")
+    return modulus, exponent, size
+
+
+def _verify_rsa(key: LinuxKey, signed: RawSignature) -> None:
     """``rsassa_pkcs1_verify()``, which tells a wrong padding from a wrong digest."""
-    numbers, size = key.public_numbers(), (key.key_size + 7) // 8
+    modulus, exponent, size = _load_rsa(key)
     value = int.from_bytes(signed.signature)
-    if len(signed.signature) != size or not 1 < value < numbers.n - 1:
-        return "EINVAL"
-    block = pow(value, numbers.e, numbers.n).to_bytes(size)
-    if block[0] or not block[1]:
-        return "EINVAL"
+    if len(signed.signature) != size or not 1 < value < modulus - 1:
+        raise _FailedError("EINVAL")
+    block = pow(value, exponent, modulus).to_bytes(size)
+    if block[0]:
+        raise _FailedError("EINVAL")
     digest = hashlib.new(signed.digest, signed.message).digest()
     algorithm = {"algorithm": signed.digest, "parameters": core.Null()}
     info = algos.DigestInfo({"digest_algorithm": algorithm, "digest": digest}).dump()
-    wanted = b"\0\1" + b"\xff" * (size - 3 - len(info)) + b"\0" + info
-    if block[: -len(digest)] != wanted[: -len(digest)]:
-        return "EBADMSG"
-    return "" if block == wanted else "EKEYREJECTED"
+    padding, zero, rest = block[2:].partition(b"\0")
+    if block[1] != 1 or not zero or len(padding) < 8 or padding.strip(b"\xff"):
+        raise _FailedError("EBADMSG")
+    if not rest.startswith(info[: -len(digest)]):
+        raise _FailedError("EBADMSG")
+    if rest != info:
+        raise _FailedError("EKEYREJECTED")
 
 
-def _verify_ecdsa(key: ec.EllipticCurvePublicKey, signed: RawSignature) -> str:
+def _load_ecdsa(key: LinuxKey) -> ec.EllipticCurvePublicKey:
+    """``ecdsa_set_pub_key()``: an uncompressed point, whose halves may have zeros in front."""
+    half, odd = divmod(len(key.bits) - 1, 2)
+    curve = key.curve
+    if (
+        curve is None
+        or key.bits[:1] != b"\4"
+        or odd
+        or _words(half) != _words(-(-curve.key_size // 8))
+    ):
+        raise _FailedError("EINVAL")
+    x, y = (int.from_bytes(one) for one in (key.bits[1 : 1 + half], key.bits[1 + half :]))
     try:
-        decode_dss_signature(signed.signature)
-    except ValueError:
-        return "EBADMSG"
+        return ec.EllipticCurvePublicNumbers(x, y, curve).public_key()
+    except ValueError:  # not on the curve
+        raise _FailedError("EINVAL") from None
+
+
+def _verify_ecdsa(key: LinuxKey, signed: RawSignature) -> None:
+    """``ecdsa_x962_verify()``, for which r and s have no sign."""
+    public_key = _load_ecdsa(key)
+    r, s = _numbers(signed.signature, _words(-(-public_key.key_size // 8)) * _LIMB)
+    order = public_key.curve.group_order
+    if not (0 < r < order and 0 < s < order):
+        raise _FailedError("EBADMSG")
     digest: hashes.HashAlgorithm = getattr(hashes, signed.digest.upper())()
     try:
-        key.verify(signed.signature, signed.message, ec.ECDSA(digest))
+        public_key.verify(encode_dss_signature(r, s), signed.message, ec.ECDSA(digest))
     except InvalidSignature:
-        return "EKEYREJECTED"
-    return ""
+        raise _FailedError("EKEYREJECTED") from None
+
+
+def _words(size: int) -> int:
+    """Return in how many of the kernel's words so many bytes are."""
+    return -(-size // _LIMB)

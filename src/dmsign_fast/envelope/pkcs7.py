@@ -8,9 +8,6 @@ What is signed is the root hash as lower-case hexadecimal text, without a newlin
 
 from __future__ import annotations
 
-import hashlib
-import hmac
-import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -18,11 +15,22 @@ from datetime import datetime
 from cryptography import x509
 
 from dmsign_fast.envelope.facts import CertificateFacts, facts_of
-from dmsign_fast.envelope.linux import message_slips, root_hash_message
+from dmsign_fast.envelope.linux import (
+    LinuxOutcome,
+    certificate_problem,
+    linux_verdict,
+    root_hash_message,
+)
 from dmsign_fast.envelope.signed_data import SignedData, build_signed_data, parse_signed_data
-from dmsign_fast.envelope.trust import TrustAnchors, build_path, check_embedded
+from dmsign_fast.envelope.trust import TrustAnchors, build_path, signature_problem
 from dmsign_fast.errors import DmsignError, SigningError, VerificationError
-from dmsign_fast.signing.certificates import check_chain, moment, name_of, named_as_issuer
+from dmsign_fast.signing.certificates import (
+    check_chain,
+    moment,
+    name_of,
+    parse_certificate,
+    usage_problem,
+)
 from dmsign_fast.signing.scheme import (
     SCHEMES,
     KeySpec,
@@ -36,6 +44,7 @@ from dmsign_fast.signing.signer import Signer, check_raw_signature
 __all__ = [
     "VerifiedRootHash",
     "assemble_root_hash",
+    "check_signer",
     "sign_root_hash",
     "verify_root_hash",
     "why_stricter",
@@ -85,11 +94,29 @@ def sign_root_hash(
     message = root_hash_message(root_hash)
     # Before the key is asked: a provider may charge, or want a finger on a button.
     if signer.certificate_chain:
-        check_chain(signer.certificate_chain, at)
+        check_signer(signer.certificate_chain, certificates=certificates, at=at)
     signature = signer.sign(message, scheme)
     return assemble_root_hash(
         root_hash, signature, signer.certificate_chain, scheme, certificates=certificates, at=at
     )
+
+
+def check_signer(
+    chain: Sequence[x509.Certificate], *, certificates: bool = True, at: datetime | None = None
+) -> None:
+    """Raise SigningError if root hashes must not be signed with this chain, leaf first.
+
+    That is known before there is a signature, and before the work that leads to one.
+    ``certificates`` tells whether the whole chain is embedded.
+    """
+    check_chain(chain, moment(at))
+    problems = [usage_problem(chain[0]), certificate_problem(chain[0])]
+    # those that are not embedded are none of the kernel's business
+    for certificate in chain if certificates else ():
+        problems += [certificate_problem(certificate), signature_problem(certificate)]
+    for problem in problems:
+        if problem is not None:
+            raise SigningError(problem)
 
 
 def assemble_root_hash(
@@ -107,7 +134,7 @@ def assemble_root_hash(
     returns it. The result has been verified. Raises SigningError when it does not hold.
     """
     at = moment(at)
-    check_chain(chain, at)
+    check_signer(chain, certificates=certificates, at=at)
     check_raw_signature(chain[0], root_hash_message(root_hash), signature, scheme)
     data = build_signed_data(signature, chain, scheme, certificates=certificates)
     # With the chain embedded its top is trusted, so that the way there is checked as well.
@@ -134,24 +161,26 @@ def verify_root_hash(
     VerificationError for a signature that is wrong, weak, or by a signer that is not trusted.
     """
     at = moment(at)
-    message = root_hash_message(root_hash)
     parsed = parse_signed_data(signature)
-    leaf = _find_signer(parsed, anchors)
+    linux = linux_verdict(signature, root_hash, anchors.certificates)
+    if linux.outcome is not LinuxOutcome.ACCEPTED:
+        raise VerificationError(linux.reason)
+    # the way that Linux went, and no other
+    chain = tuple(parse_certificate(one) for one in linux.path)
+    trusted = TrustAnchors(tuple(parse_certificate(one) for one in linux.anchors))
+    leaf = chain[0] if chain else trusted.certificates[0]
     key_spec = _key_spec(leaf)
     scheme = _find_scheme(parsed, key_spec)
-    _check_signature(parsed, leaf, message, scheme)
-    check_embedded(leaf, parsed.certificates)
-    path = build_path(leaf, parsed.certificates, anchors, at)
-    for child, issuer in itertools.pairwise(path):
-        if not named_as_issuer(child, issuer):
-            raise VerificationError(
-                f"the certificate {name_of(child)} does not name {name_of(issuer)} as its issuer "
-                "by authority key identifier, the only way in which the kernel looks for it: issue "
-                "it with one, or embed no certificates and enrol this one itself"
-            )
+    message = parsed.attributes.encoding if parsed.attributes else root_hash_message(root_hash)
+    if not signature_matches(leaf, message, parsed.signature, scheme):
+        _refuse("the signature is not the DER of two positive numbers, though Linux can read it")
+    for certificate in parsed.certificates:
+        _refuse(signature_problem(certificate) or _double_problem(certificate, trusted))
+    _refuse(usage_problem(leaf))
+    path = build_path(leaf, chain[1:], trusted, at)
     signing_time = parsed.attributes.signing_time if parsed.attributes else None
     return VerifiedRootHash(
-        root_hash=message.decode(),
+        root_hash=root_hash.hex(),
         scheme=scheme.name,
         key_spec=key_spec.value,
         signer=facts_of(leaf),
@@ -176,14 +205,16 @@ def _refuse(problem: str | None) -> None:
         raise VerificationError(problem)
 
 
-def _find_signer(parsed: SignedData, anchors: TrustAnchors) -> x509.Certificate:
-    for certificate in (*parsed.certificates, *anchors.certificates):
-        if parsed.names(certificate):
-            return certificate
-    raise VerificationError(
-        f"neither the signature nor the trust anchors hold the signer's certificate, serial "
-        f"{parsed.serial:x}; give that certificate as a trust anchor"
-    )
+def _double_problem(certificate: x509.Certificate, trusted: TrustAnchors) -> str | None:
+    """Say that the certificate passes for a trusted one, which Linux takes in its place."""
+    for one in trusted.certificates:
+        same = (one.issuer, one.serial_number) == (certificate.issuer, certificate.serial_number)
+        if same and certificate not in trusted.certificates:
+            return (
+                f"the embedded certificate {name_of(certificate)} has the issuer and serial number "
+                "of a trusted one, and is another"
+            )
+    return None
 
 
 def _key_spec(leaf: x509.Certificate) -> KeySpec:
@@ -209,29 +240,3 @@ def _find_scheme(parsed: SignedData, key_spec: KeySpec) -> Scheme:
         f"a signature with {parsed.digest} and {parsed.signature_algorithm} by a key {key_spec} "
         f"is not allowed; allowed is {possible}"
     )
-
-
-def _check_signature(
-    parsed: SignedData, leaf: x509.Certificate, message: bytes, scheme: Scheme
-) -> None:
-    attributes = parsed.attributes
-    if attributes is not None and attributes.signing_time is not None:
-        # pkcs7_verify_one() compares these two; neither looks at the clock.
-        valid = leaf.not_valid_before_utc <= attributes.signing_time <= leaf.not_valid_after_utc
-        _refuse(None if valid else "the signing time is not in the validity of the certificate")
-    if _covers(parsed, leaf, message, scheme):
-        return
-    for slip, wrong in message_slips(message).items():
-        if _covers(parsed, leaf, wrong, scheme):
-            _refuse(f"the signature is over {slip}; the kernel wants lower-case hex text alone")
-    _refuse(f"the signature is not over this root hash, or not by the key of {name_of(leaf)}")
-
-
-def _covers(parsed: SignedData, leaf: x509.Certificate, message: bytes, scheme: Scheme) -> bool:
-    """Tell whether the signature is over the message, through the attributes if there are any."""
-    if parsed.attributes is not None:
-        digest = hashlib.new(scheme.digest, message).digest()
-        if not hmac.compare_digest(digest, parsed.attributes.message_digest):
-            return False
-        message = parsed.attributes.encoding
-    return signature_matches(leaf, message, parsed.signature, scheme)

@@ -1,7 +1,6 @@
 """PKCS#7 SignedData to and from a frozen value, in the form Linux takes for a root hash.
 
-The rules are those of the kernel's ``crypto/asymmetric_keys/pkcs7_parser.c`` and ``pkcs7.asn1``
-for ``VERIFYING_UNSPECIFIED_SIGNATURE``, narrowed: DER only, version 1, exactly one signerInfo,
+The form is narrower than what ``linux_message`` reads: DER only, version 1, exactly one signerInfo,
 and that one by issuer and serial number (by subject key identifier the kernel looks at its keyring
 alone, never at the certificates in the message). The structure is RFC 5652, section 5.
 """
@@ -19,7 +18,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from dmsign_fast.envelope.der import check_der
-from dmsign_fast.errors import FormatError, VerificationError
+from dmsign_fast.errors import FormatError
 from dmsign_fast.signing.certificates import parse_certificate
 from dmsign_fast.signing.scheme import Scheme
 
@@ -27,7 +26,6 @@ __all__ = [
     "MAX_SIZE",
     "SignedAttributes",
     "SignedData",
-    "SignedDataError",
     "build_signed_data",
     "parse_signed_data",
 ]
@@ -44,19 +42,6 @@ _ID_SIGNED_DATA = "1.2.840.113549.1.7.2"
 _CONTENT_TYPE = "1.2.840.113549.1.9.3"
 _MESSAGE_DIGEST = "1.2.840.113549.1.9.4"
 _SIGNING_TIME = "1.2.840.113549.1.9.5"
-_REFUSED_ATTRIBUTES = {
-    "1.2.840.113549.1.9.15": "S/MIME capabilities; sign with -noattr, or -nosmimecap",
-    "1.3.6.1.4.1.311.2.1.11": "a Microsoft statement type",
-    "1.3.6.1.4.1.311.2.1.12": "Microsoft opus information",
-}
-
-
-class SignedDataError(FormatError):
-    """Not the SignedData of a root hash; ``errno`` is Linux's, empty where only we are strict."""
-
-    def __init__(self, message: str, errno: str) -> None:
-        super().__init__(message)
-        self.errno = errno
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,29 +49,23 @@ class SignedAttributes:
     """Authenticated attributes: ``encoding`` is the SET OF that the signature covers."""
 
     encoding: bytes
-    message_digest: bytes
     signing_time: datetime | None
 
 
 @dataclass(frozen=True, slots=True)
 class SignedData:
-    """All that a root-hash signature says; ``issuer`` is the DER of the name.
+    """What a root-hash signature says.
 
-    ``digest`` and ``signature_algorithm`` are asn1crypto's names, or dotted OIDs it does not know.
+    ``serial`` is of the signer's certificate. ``digest`` and ``signature_algorithm`` are
+    asn1crypto's names, or dotted OIDs that it does not know.
     """
 
     certificates: tuple[x509.Certificate, ...]
-    issuer: bytes
     serial: int
     digest: str
     signature_algorithm: str
     attributes: SignedAttributes | None
     signature: bytes
-
-    def names(self, certificate: x509.Certificate) -> bool:
-        """Tell whether the signerInfo names this certificate, byte by byte as the kernel does."""
-        parsed = _asn1_certificate(certificate)
-        return (parsed.issuer.dump(), parsed.serial_number) == (self.issuer, self.serial)
 
 
 def build_signed_data(
@@ -125,15 +104,13 @@ def build_signed_data(
 def parse_signed_data(data: bytes) -> SignedData:
     """Parse a detached root-hash signature to the last byte.
 
-    Raises FormatError for what is not one, which Linux refuses with EBADMSG unless it is a
-    SignedDataError, and VerificationError for attributes it may not have: EKEYREJECTED.
+    Raises FormatError for what is not one.
     """
     if not data:
         raise FormatError("the signature is empty")
     if len(data) > MAX_SIZE:
-        raise SignedDataError(
-            f"the signature has {len(data)} bytes; the kernel takes no more than {MAX_SIZE}",
-            "EINVAL",
+        raise FormatError(
+            f"the signature has {len(data)} bytes; the kernel takes no more than {MAX_SIZE}"
         )
     if data.lstrip().startswith((b"-----BEGIN ", b"MIME-Version:")):
         raise FormatError(
@@ -153,33 +130,28 @@ def parse_signed_data(data: bytes) -> SignedData:
 def _parse(data: bytes) -> SignedData:
     outer = cms.ContentInfo.load(data, strict=True)
     if outer["content_type"].dotted != _ID_SIGNED_DATA:
-        raise SignedDataError("the PKCS#7 message is not a SignedData", "EINVAL")
+        raise FormatError("the PKCS#7 message is not a SignedData")
     content = outer["content"]
     if not isinstance(content, cms.SignedData) or int(content["version"]) not in (1, 3):
-        raise SignedDataError("the SignedData is not of version 1", "EINVAL")
+        raise FormatError("the SignedData is not of version 1")
     inner = content["encap_content_info"]
     if inner["content_type"].dotted != _ID_DATA:
-        raise SignedDataError("the signed content is not of the type id-data", "EINVAL")
+        raise FormatError("the signed content is not of the type id-data")
     if int(content["version"]) != 1:
-        raise SignedDataError("the SignedData is not of version 1; sign without -keyid", "")
+        raise FormatError("the SignedData is not of version 1; sign without -keyid")
     if not _absent(content["crls"]):
         raise FormatError("the signature holds revocation lists, which the kernel cannot parse")
     signers = content["signer_infos"]
     if len(signers) != 1:
-        raise SignedDataError(
-            f"the signature has {len(signers)} signers; one is needed", "" if signers else "EBADMSG"
-        )
+        raise FormatError(f"the signature has {len(signers)} signers; one is needed")
     signer = signers[0]
     if int(signer["version"]) != 1 or signer["sid"].name != "issuer_and_serial_number":
-        raise SignedDataError(
-            "the signer is not named by issuer and serial number; use no -keyid", ""
-        )
+        raise FormatError("the signer is not named by issuer and serial number; use no -keyid")
     digest = _algorithm(signer["digest_algorithm"])
     if [_algorithm(one) for one in content["digest_algorithms"]] != [digest]:
-        raise SignedDataError("the digest algorithms of the message and of its signer differ", "")
+        raise FormatError("the digest algorithms of the message and of its signer differ")
     parsed = SignedData(
         certificates=_certificates(content["certificates"]),
-        issuer=bytes(signer["sid"].chosen["issuer"].dump()),
         serial=int(signer["sid"].chosen["serial_number"]),
         digest=digest,
         signature_algorithm=_algorithm(signer["signature_algorithm"]),
@@ -196,10 +168,7 @@ def _certificates(choices: _Asn1) -> tuple[x509.Certificate, ...]:
         return ()
     if any(choice.name != "certificate" for choice in choices):
         raise FormatError("the signature holds certificates other than X.509")
-    try:
-        return tuple(parse_certificate(bytes(choice.chosen.dump())) for choice in choices)
-    except FormatError as error:  # Linux looks at less of it
-        raise SignedDataError(str(error), "") from None
+    return tuple(parse_certificate(bytes(choice.chosen.dump())) for choice in choices)
 
 
 def _attributes(attributes: _Asn1) -> SignedAttributes | None:
@@ -208,22 +177,18 @@ def _attributes(attributes: _Asn1) -> SignedAttributes | None:
     values: dict[str, Any] = {}
     for attribute in attributes:
         kind = attribute["type"].dotted
-        if kind in _REFUSED_ATTRIBUTES:
-            raise VerificationError(f"the kernel refuses {_REFUSED_ATTRIBUTES[kind]}")
         if kind in (_CONTENT_TYPE, _MESSAGE_DIGEST, _SIGNING_TIME):
             if kind in values or len(attribute["values"]) != 1:
-                raise SignedDataError(
-                    "an authenticated attribute has more than one value, or none", "EKEYREJECTED"
-                )
+                raise FormatError("an authenticated attribute has more than one value, or none")
             values[kind] = attribute["values"][0]
     if _CONTENT_TYPE not in values or _MESSAGE_DIGEST not in values:
         raise FormatError("the authenticated attributes lack contentType or messageDigest")
     if values[_CONTENT_TYPE].dotted != _ID_DATA:
         raise FormatError("the authenticated contentType is not id-data")
+    _ = bytes(values[_MESSAGE_DIGEST])  # what is no OCTET STRING raises
     # The signature covers the SET OF; in the message its tag is [0] (RFC 5652, section 5.4).
     return SignedAttributes(
         encoding=b"\x31" + attributes.dump()[1:],
-        message_digest=bytes(values[_MESSAGE_DIGEST]),
         signing_time=_time(values[_SIGNING_TIME]) if _SIGNING_TIME in values else None,
     )
 
@@ -241,7 +206,7 @@ def _algorithm(identifier: _Asn1) -> str:
     name = str(identifier["algorithm"].native)
     # PSS always has some; it is refused by name, further on.
     if name != "rsassa_pss" and identifier["parameters"].dump() not in (b"", core.Null().dump()):
-        raise SignedDataError(f"the algorithm {name} has parameters", "")
+        raise FormatError(f"the algorithm {name} has parameters")
     return name
 
 

@@ -10,7 +10,7 @@ anchors too; the kernel checks none of this.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -19,26 +19,22 @@ from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.x509 import verification
 
-from dmsign_fast.errors import ParameterError, SigningError, VerificationError
+from dmsign_fast.errors import ParameterError, VerificationError
 from dmsign_fast.signing.certificates import (
-    issued,
     issuer_problem,
     leaf_problem,
     load_certificates,
     name_of,
-    named_as_issuer,
     one_line,
     validity_problem,
 )
-from dmsign_fast.signing.scheme import certificate_key_spec
 
-__all__ = ["TrustAnchors", "build_path", "check_embedded", "load_trust_anchors"]
+__all__ = ["TrustAnchors", "build_path", "load_trust_anchors", "signature_problem"]
 
 _MAX_ISSUERS = 8
 
-# The certificate signatures that the kernel knows (x509_note_sig_algo() in x509_cert_parser.c)
-# and that are not SHA-1. One certificate with another and the whole message is refused, -ENOPKG.
-_KERNEL_SIGNATURES = {
+# Of those that the kernel knows (x509_note_sig_algo() in x509_cert_parser.c).
+_STRONG_SIGNATURES = {
     x509.SignatureAlgorithmOID.RSA_WITH_SHA256,
     x509.SignatureAlgorithmOID.RSA_WITH_SHA384,
     x509.SignatureAlgorithmOID.RSA_WITH_SHA512,
@@ -65,38 +61,14 @@ def load_trust_anchors(*paths: Path) -> TrustAnchors:
     return TrustAnchors(tuple(dict.fromkeys(certificates)))
 
 
-def check_embedded(leaf: x509.Certificate, embedded: Sequence[x509.Certificate]) -> None:
-    """Raise VerificationError if the kernel would refuse a message with these certificates.
-
-    It must know the key and the signature of each, and one that says it issued itself must have
-    (``x509_check_for_self_signed()`` in x509_public_key.c). Where one names another as its issuer
-    by key identifier, from the leaf upwards, that one must have issued it
-    (``pkcs7_verify_sig_chain()`` in pkcs7_verify.c), whether or not the trust anchors are reached
-    that way.
-    """
-    for certificate in embedded:
-        if not _known_to_kernel(certificate):
-            raise VerificationError(
-                f"the certificate {name_of(certificate)} has a key or a signature that is weak or "
-                "unknown to the kernel; leave it out, or use RSA PKCS#1 v1.5 or ECDSA with "
-                "SHA-256, 384 or 512"
-            )
-        if (
-            certificate.subject == certificate.issuer
-            and named_as_issuer(certificate, certificate)
-            and not issued(certificate, certificate)
-        ):
-            raise VerificationError(
-                f"the certificate {name_of(certificate)} names itself as its issuer and is not"
-            )
-    child, rest = leaf, [one for one in embedded if one != leaf]
-    while issuer := next((one for one in rest if named_as_issuer(child, one)), None):
-        if not issued(issuer, child):
-            raise VerificationError(
-                f"the certificate {name_of(issuer)} did not issue {name_of(child)}, which names it"
-            )
-        rest.remove(issuer)
-        child = issuer
+def signature_problem(certificate: x509.Certificate) -> str | None:
+    """Say that the certificate's signature is weak, which the kernel does not mind, or None."""
+    if certificate.signature_algorithm_oid in _STRONG_SIGNATURES:
+        return None
+    return (
+        f"the certificate {name_of(certificate)} has a signature that is weak or unknown; leave it "
+        "out, or use RSA PKCS#1 v1.5 or ECDSA with SHA-256, 384 or 512"
+    )
 
 
 def build_path(
@@ -131,18 +103,6 @@ def build_path(
         raise VerificationError(
             f"the signer {name_of(leaf)} is not trusted: no path to a trust anchor: {reason}"
         ) from None
-
-
-def _known_to_kernel(certificate: x509.Certificate) -> bool:
-    if certificate.signature_algorithm_oid not in _KERNEL_SIGNATURES:
-        return False
-    if certificate.public_key_algorithm_oid == x509.PublicKeyAlgorithmOID.RSAES_PKCS1_v1_5:
-        return True
-    try:
-        certificate_key_spec(certificate)
-    except SigningError:
-        return False
-    return True
 
 
 def _refuse_issuer(

@@ -69,13 +69,16 @@ class Key:
 
     def is_of(self, certificate: x509.Certificate) -> bool:
         """Tell whether it looks like that certificate: the key itself cannot be compared."""
-        from dmsign_fast.envelope.linux_keys import key_identifier_of
+        from cryptography.x509 import SubjectKeyIdentifier
 
-        identifier = key_identifier_of(certificate)
-        if identifier is None:
+        from dmsign_fast.signing.certificates import extension
+
+        found = extension(certificate, SubjectKeyIdentifier)
+        if found is None:
             number = certificate.serial_number
             serial = number.to_bytes(number.bit_length() // 8 + 1).hex()
             return not self.tail and self.name.endswith(f": {serial}")
+        identifier = found.value.digest
         if not self.tail or not identifier.hex().endswith(self.tail):
             return False
         named = re.fullmatch(r".*: ([0-9a-f]+)", self.name)

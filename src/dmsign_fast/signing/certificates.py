@@ -13,6 +13,7 @@ from typing import TypeVar
 
 from cryptography import x509
 from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
+from cryptography.x509.oid import ExtendedKeyUsageOID as Usage
 
 from dmsign_fast.errors import FormatError, ParameterError, SigningError, StorageError
 
@@ -26,12 +27,13 @@ __all__ = [
     "leaf_problem",
     "load_certificates",
     "moment",
+    "name_in",
     "name_of",
-    "named_as_issuer",
     "one_line",
     "order_chain",
     "parse_certificate",
     "read_file",
+    "usage_problem",
     "validity_problem",
 ]
 
@@ -107,6 +109,14 @@ def name_of(certificate: x509.Certificate) -> str:
     return one_line(certificate.subject) or f"serial {certificate.serial_number:x}"
 
 
+def name_in(der: bytes) -> str:
+    """Return ``name_of`` a certificate in DER, or its first bytes if it cannot be read."""
+    try:
+        return name_of(x509.load_der_x509_certificate(der))
+    except _PARSE_ERRORS:
+        return f"{der[:24].hex()}..."
+
+
 def one_line(name: x509.Name) -> str:
     """Return the name on one printable line (RFC 4514)."""
     text = name.rfc4514_string()
@@ -147,6 +157,20 @@ def leaf_problem(certificate: x509.Certificate, at: datetime) -> str | None:
     return validity_problem(certificate, at)
 
 
+def usage_problem(certificate: x509.Certificate) -> str | None:
+    """Say why the certificate must not sign code, by its extended key usage, or None.
+
+    A CA that is trusted for images also issues certificates of TLS servers.
+    """
+    usages = _extension(certificate, x509.ExtendedKeyUsage)
+    if usages is None or {Usage.CODE_SIGNING, Usage.ANY_EXTENDED_KEY_USAGE} & set(usages):
+        return None
+    return (
+        f"the certificate {name_of(certificate)} is not for signing code: its extended key usage "
+        "lacks codeSigning"
+    )
+
+
 def issuer_problem(certificate: x509.Certificate) -> str | None:
     """Say why the certificate must not issue others, its validity apart, or None."""
     constraints = _extension(certificate, x509.BasicConstraints)
@@ -179,33 +203,6 @@ def has_key(certificate: x509.Certificate, public_key: object) -> bool:
         return certificate.public_key() == public_key
     except (ValueError, UnsupportedAlgorithm):
         return False
-
-
-def named_as_issuer(certificate: x509.Certificate, issuer: x509.Certificate) -> bool:
-    """Tell whether the certificate names that issuer as Linux looks for one.
-
-    That is by issuer and serial number, by key identifier, or both
-    (``x509_akid_note_*()`` in x509_cert_parser.c and ``pkcs7_verify_sig_chain()``); never by name.
-    """
-    found = extension(certificate, x509.AuthorityKeyIdentifier)
-    if found is None:
-        return False
-    wanted = found.value
-    names = [
-        one.value
-        for one in wanted.authority_cert_issuer or ()
-        if isinstance(one, x509.DirectoryName)
-    ]
-    by_name = bool(names) and wanted.authority_cert_serial_number is not None
-    if by_name and (names[-1], wanted.authority_cert_serial_number) != (
-        issuer.issuer,
-        issuer.serial_number,
-    ):
-        return False
-    if wanted.key_identifier is None:
-        return by_name
-    own = extension(issuer, x509.SubjectKeyIdentifier)
-    return own is not None and wanted.key_identifier == own.value.digest
 
 
 def order_chain(

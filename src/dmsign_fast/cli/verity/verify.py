@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,7 +19,6 @@ from dmsign_fast.cli.verity.options import (
 from dmsign_fast.errors import CorruptionError, DmsignError, ParameterError, VerificationError
 
 if TYPE_CHECKING:
-    from dmsign_fast.envelope.pkcs7 import VerifiedRootHash
     from dmsign_fast.verity.report import Verified
 
 __all__ = ["EXAMPLES", "HELP", "add_arguments", "run"]
@@ -45,26 +45,50 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default=[],
         help="trust anchors for --signature, PEM; may be repeated",
     )
+    parser.add_argument(
+        "--kernel-view",
+        action="store_true",
+        help="judge the signature as Linux does and no more: whatever the validity of the "
+        "certificates, what they are for, and the digest",
+    )
     add_tree_options(parser)
 
 
-def _verify_signature(
-    args: argparse.Namespace, root_hash: bytes
-) -> tuple[VerifiedRootHash | None, DmsignError | None]:
-    """The verdict, or why there is none: the data is verified all the same."""
+@dataclass(frozen=True)
+class _Signature:
+    """What came of the signature; the data is verified all the same."""
+
+    json: dict[str, Any]
+    signer: str = ""
+    refused: DmsignError | None = None
+
+
+def _verify_signature(args: argparse.Namespace, root_hash: bytes) -> _Signature | None:
     if bool(args.signature) != bool(args.cert):
         raise ParameterError("--signature and --cert (trust anchors) go together")
     if not args.signature:
-        return None, None
+        if args.kernel_view:
+            raise ParameterError("--kernel-view is of a signature: give --signature and --cert")
+        return None
+    from dataclasses import asdict
+
+    from dmsign_fast.envelope.linux import LinuxOutcome, linux_verdict
     from dmsign_fast.envelope.pkcs7 import verify_root_hash
     from dmsign_fast.envelope.trust import load_trust_anchors
     from dmsign_fast.signing.certificates import read_file
 
     anchors = load_trust_anchors(*args.cert)
+    signature = read_file(args.signature)
     try:
-        return verify_root_hash(read_file(args.signature), root_hash, anchors), None
+        if args.kernel_view:
+            linux = linux_verdict(signature, root_hash, anchors.certificates)
+            if linux.outcome is not LinuxOutcome.ACCEPTED:
+                raise VerificationError(f"Linux: {linux.outcome} {linux.errno}: {linux.reason}")
+            return _Signature(linux.json, linux.signer)
+        verified = verify_root_hash(signature, root_hash, anchors)
     except DmsignError as error:
-        return None, error
+        return _Signature({"error": type(error).__name__, "message": str(error)}, refused=error)
+    return _Signature(asdict(verified), verified.signer.subject)
 
 
 def _bad_json(report: Verified) -> list[dict[str, Any]]:
@@ -104,14 +128,13 @@ def _print_bad(args: argparse.Namespace, report: Verified) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Run the command; its exit status."""
-    from dataclasses import asdict
-
     from dmsign_fast.verity.verify import verify_file
 
     root_hash = read_root_hash(args)
     if args.no_superblock and args.salt is None:
         raise ParameterError("--no-superblock needs the --salt of the tree (- for none)")
-    verdict, refused = _verify_signature(args, root_hash)
+    signature = _verify_signature(args, root_hash)
+    refused = signature.refused if signature else None
     corruption = None
     with work(args, "verifying", data_size(args)) as done:
         try:
@@ -136,18 +159,16 @@ def run(args: argparse.Namespace) -> int:
             "data_blocks": report.data_blocks,
             "bad": _bad_json(report),
         }
-        if refused:
-            value["signature"] = {"error": type(refused).__name__, "message": str(refused)}
-        elif verdict:
-            value["signature"] = asdict(verdict)
+        if signature:
+            value["signature"] = signature.json
         print_json(value | done.json)
     elif corruption:
         _print_bad(args, report)
     elif not refused:
         print(f"Root hash:      \t{root_hash.hex()}")
         print(f"Verified:       \t{report.data_blocks} data blocks, every one as it was hashed")
-        if verdict:
-            print(f"Signed by:      \t{verdict.signer.subject}")
+        if signature:
+            print(f"Signed by:      \t{signature.signer}")
     print_summary(args, done, "checked")
     if corruption and refused:
         raise VerificationError(f"{corruption}; the signature is refused too: {refused}")
