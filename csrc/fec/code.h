@@ -55,9 +55,8 @@ static inline uint8_t fec_inverse(const struct fec_field *field, uint8_t a)
     return field->powers[FEC_SYMBOLS - field->logs[a]];
 }
 
-/* Tiles of at least `unit` columns with `sums` rows of sums; the rows begin `skew` bytes behind a
- * cache line. -ENOMEM. */
-int fec_tiles_new(struct fec_tiles *tiles, size_t columns, size_t unit, size_t skew, unsigned sums,
+/* Tiles of at least `unit` columns with `sums` rows of sums. -ENOMEM. */
+int fec_tiles_new(struct fec_tiles *tiles, size_t columns, size_t unit, unsigned sums,
                   unsigned threads);
 void fec_tiles_free(struct fec_tiles *tiles);
 struct fec_rows fec_tile_sums(const struct fec_tiles *tiles, unsigned worker);

@@ -218,7 +218,7 @@ int dmsign_fec_decode(const dmsign_fec *fec, uint64_t first, size_t columns, int
         return 0;
     if (job.erasures)
         invert(&job);
-    error = fec_tiles_new(&job.tiles, columns, FEC_UNIT, 0, 2 * fec->roots,
+    error = fec_tiles_new(&job.tiles, columns, FEC_UNIT, 2 * fec->roots,
                           threads = parallel_threads(threads, columns / FEC_UNIT));
     if (error)
         return error;

@@ -69,7 +69,7 @@ int dmsign_fec_encode(const dmsign_fec *fec, uint64_t first, size_t columns, uin
         return -EINVAL;
     if (!columns)
         return 0;
-    error = fec_tiles_new(&job.tiles, columns, unit, hash ? block_hash_skew(hash) : 0, fec->roots,
+    error = fec_tiles_new(&job.tiles, columns, unit, fec->roots,
                           threads = parallel_threads(threads, columns / unit));
     if (error)
         return error;

@@ -19,7 +19,7 @@
 #define PADDING (2 * LINE)
 #define MAX_BLOCKS (CACHED / MIN_BLOCK_SIZE) /* of all rows that are added at once */
 
-int fec_tiles_new(struct fec_tiles *tiles, size_t columns, size_t unit, size_t skew, unsigned sums,
+int fec_tiles_new(struct fec_tiles *tiles, size_t columns, size_t unit, unsigned sums,
                   unsigned threads)
 {
     size_t width = sums <= 4 ? CACHED / 4 : sums <= 12 ? CACHED / 8 : CACHED / 16;
@@ -35,8 +35,8 @@ int fec_tiles_new(struct fec_tiles *tiles, size_t columns, size_t unit, size_t s
         tiles->batch = 1;
     if (tiles->batch > FEC_BATCH)
         tiles->batch = FEC_BATCH;
-    tiles->data_at = sums * (width + PADDING) + skew;
-    tiles->worker_size = (sums + tiles->batch) * (width + PADDING) + LINE;
+    tiles->data_at = sums * (width + PADDING);
+    tiles->worker_size = (sums + tiles->batch) * (width + PADDING);
     tiles->threads = threads;
     if (posix_memalign(&memory, LINE, threads * tiles->worker_size))
         return -ENOMEM;
