@@ -31,6 +31,7 @@ MAY_IMPORT = {
         "oci",
         "node",
         "outputs",
+        "processes",
         "strict_json",
         "_core",
         "errors",

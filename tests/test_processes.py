@@ -13,7 +13,7 @@ from helpers import DMSIGN, noise, wait_until
 
 from dmsign_fast import processes
 from dmsign_fast.errors import ProgramError
-from dmsign_fast.processes import Limits, run_program
+from dmsign_fast.processes import Limits, run_program, withhold
 
 ENVIRONMENT = {"PATH": os.environ["PATH"], "LC_ALL": "C"}
 LONG = 60
@@ -292,3 +292,34 @@ def test_no_descriptor_is_left_open():
         with pytest.raises(ProgramError):
             sh("exec cat /dev/zero", stdin=b"data", output_limit=10)
     assert count() == before
+
+
+@pytest.mark.parametrize("name", ["NOTATION_USERNAME", "NOTATION_PASSWORD", "DOCKER_AUTH_CONFIG"])
+def test_no_program_sees_a_login(name):
+    assert sh("env", environment=ENVIRONMENT | {name: "secret"}).out.count(b"secret") == 0
+
+
+def test_no_program_sees_what_is_withheld(monkeypatch):
+    monkeypatch.setattr(processes, "_withheld", set())
+    environment = ENVIRONMENT | {"PHRASE": "secret"}
+    assert b"secret" in sh("env", environment=environment).out
+    withhold("PHRASE")
+    assert b"secret" not in sh("env", environment=environment).out
+
+
+def test_core_dumps_are_forbidden_before_a_key_is_read(tmp_path):
+    script = """
+import resource
+from pathlib import Path
+from dmsign_fast.errors import DmsignError
+from dmsign_fast.signing.local import load_local_signer
+resource.setrlimit(resource.RLIMIT_CORE, (resource.getrlimit(resource.RLIMIT_CORE)[1],) * 2)
+try:
+    load_local_signer(Path("/nowhere"), Path("/nowhere"))
+except DmsignError:
+    print(resource.getrlimit(resource.RLIMIT_CORE)[0])
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", script], check=False, capture_output=True, text=True
+    )
+    assert done.stdout == "0\n", done.stderr

@@ -1,4 +1,4 @@
-"""The one function that runs every child process."""
+"""The one function that runs every child process, and what no other process may see."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from pathlib import Path
 
-__all__ = ["Finished", "Limits", "run_program"]
+__all__ = ["Finished", "Limits", "forbid_core_dumps", "run_program", "withhold"]
 
 _log = logging.getLogger(__name__)
 
@@ -30,6 +30,8 @@ _GRACE = 1.0  # seconds from SIGTERM to SIGKILL
 _LONGEST_PAUSE = 0.05  # seconds between two looks at a child that is silent
 _PIECE = 1 << 16
 _LAST_WORDS = 600  # characters
+# Logins to registries: no program that we run has a use for them.
+_withheld = {"NOTATION_USERNAME", "NOTATION_PASSWORD", "DOCKER_AUTH_CONFIG"}
 
 
 @dataclass(frozen=True)
@@ -71,6 +73,17 @@ class Finished:
         return _last_words(self.err)
 
 
+def withhold(variable: str) -> None:
+    """Keep an environment variable that holds a secret from every program that is run from now."""
+    _withheld.add(variable)
+
+
+def forbid_core_dumps() -> None:
+    """Have the kernel write no core dump of this process from now on: call it before a secret."""
+    hard = resource.getrlimit(resource.RLIMIT_CORE)[1]
+    resource.setrlimit(resource.RLIMIT_CORE, (0, hard))
+
+
 def run_program(
     argv: Sequence[str | Path],
     *,
@@ -95,7 +108,7 @@ def run_program(
         argv: the program and its arguments. Without a slash, the program is looked for in the
             PATH of ``environment``.
         timeout: seconds until SIGTERM; SIGKILL follows a second later.
-        environment: all of its environment.
+        environment: all of its environment, but what is withheld: logins, and see ``withhold``.
         stdin: what it reads on standard input; None is /dev/null.
         cwd: its working directory.
         limits: set just after it starts, and before it can read from stdin.
@@ -113,7 +126,7 @@ def run_program(
         "args": words,
         "stdin": subprocess.DEVNULL if stdin is None else subprocess.PIPE,
         "cwd": cwd,
-        "env": environment,
+        "env": {name: one for name, one in environment.items() if name not in _withheld},
         "pass_fds": pass_fds,
     }
     child = _Child(name or words[0], command, stdin or b"", limits, output_limit)

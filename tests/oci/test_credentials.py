@@ -7,6 +7,7 @@ import pytest
 
 from dmsign_fast.errors import FormatError, ProgramError, RegistryError, StorageError
 from dmsign_fast.oci.credentials import Credentials, find_credentials
+from dmsign_fast.processes import withhold
 
 ALICE = {"auth": base64.b64encode(b"alice:se:cret").decode()}
 LOGIN = Credentials("alice", "se:cret")
@@ -202,3 +203,67 @@ def test_a_helper_that_hangs_is_ended(home, monkeypatch):
     home.write(".docker/config.json", {"credsStore": "test"})
     with pytest.raises(ProgramError, match=r"did not end within 0\.2 s"):
         home.find()
+
+
+@pytest.mark.parametrize(
+    ("key", "registry"),
+    [
+        ("https://index.docker.io/v1/", "docker.io"),
+        ("index.docker.io", "docker.io"),
+        ("https://example.com", "example.com"),
+        ("http://example.com/", "example.com"),
+        ("https://example.com/v2/", "example.com"),
+        ("example.com/app", "example.com"),
+        ("example.com", "example.com"),
+    ],
+)
+def test_a_helper_has_a_key_as_docker_or_podman_writes_it(home, key, registry):
+    home.helper("test", ANSWER)
+    home.write(".docker/config.json", {"credHelpers": {key: "test"}})
+    assert home.find(registry).username == "alice"
+
+
+def test_a_helper_for_another_path_is_not_asked(home):
+    home.helper("test", ANSWER)
+    home.write(".docker/config.json", {"credHelpers": {"example.com/other": "test"}})
+    assert home.find() is None
+
+
+def test_a_missing_helper_is_named_with_the_file_that_asks_for_it(home):
+    path = home.write(".docker/config.json", {"credsStore": "desktop.exe"})
+    with pytest.raises(ProgramError) as error:
+        home.find()
+    assert "docker-credential-desktop.exe" in str(error.value)
+    assert f"{path} asks it for the login to example.com" in str(error.value)
+
+
+def test_logins_in_the_environment(home, tmp_path):
+    text = json.dumps({"auths": {"example.com": ALICE}})
+    home.write(".docker/config.json", {"auths": {"example.com": {"auth": "Ym9iOm9sZA=="}}})
+    assert home.find(DOCKER_AUTH_CONFIG=text) == LOGIN
+    assert home.find("docker.io", DOCKER_AUTH_CONFIG=text) is None
+    assert home.find(DOCKER_AUTH_CONFIG=json.dumps({})).username == "bob"
+    named = home.write("named.json", {})
+    assert home.find(DOCKER_AUTH_CONFIG=text, REGISTRY_AUTH_FILE=str(named)) is None
+    with pytest.raises(FormatError, match=r"\$DOCKER_AUTH_CONFIG is not a JSON file"):
+        home.find(DOCKER_AUTH_CONFIG="[")
+
+
+@pytest.mark.parametrize("text", ["[" * 100_000, '{"auths": 1' + "0" * 5000 + "}"])
+def test_a_file_of_odd_json(home, text):
+    home.write(".docker/config.json", text)
+    with pytest.raises(FormatError, match="not a JSON file of logins"):
+        home.find()
+
+
+def test_a_helper_does_not_see_other_logins(home, monkeypatch):
+    home.helper(
+        "test",
+        "import json, os; print(json.dumps({'Username': ' '.join(os.environ), 'Secret': 'x'}))",
+    )
+    home.write(".docker/config.json", {"credsStore": "test"})
+    monkeypatch.setattr("dmsign_fast.processes._withheld", {"NOTATION_PASSWORD"})
+    withhold("PASSPHRASE")
+    seen = home.find(NOTATION_PASSWORD="p", PASSPHRASE="q", OTHER="r").username.split()
+    assert "OTHER" in seen
+    assert not {"NOTATION_PASSWORD", "PASSPHRASE"} & set(seen)

@@ -12,6 +12,7 @@ from urllib.parse import quote
 from dmsign_fast.cli.options import by_name, name_and_value, positive_seconds
 from dmsign_fast.errors import ParameterError, SigningError
 from dmsign_fast.outputs import storage_errors
+from dmsign_fast.processes import forbid_core_dumps, withhold
 
 if TYPE_CHECKING:
     import argparse
@@ -75,8 +76,11 @@ def add_plugin_options(add: Callable[..., object]) -> None:
 
 def secret_of(args: argparse.Namespace) -> Callable[[str], bytes]:
     """What gives a passphrase or PIN: a file, the environment or a person."""
+    if args.passphrase_env:
+        withhold(args.passphrase_env)
 
     def secret(what: str) -> bytes:
+        forbid_core_dumps()
         if args.passphrase_file:
             with storage_errors("read", args.passphrase_file):
                 return bytes(args.passphrase_file.read_bytes().partition(b"\n")[0])

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import base64
 import binascii
-import json
 import os
 import re
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from dmsign_fast.errors import FormatError, RegistryError, StorageError
+from dmsign_fast.errors import FormatError, ProgramError, RegistryError, StorageError
 from dmsign_fast.outputs import storage_errors
 from dmsign_fast.processes import run_program
+from dmsign_fast.strict_json import read_json
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -47,8 +47,9 @@ def find_credentials(
 ) -> Credentials | None:
     """The login for a repository, from the first file that has one; None for anonymous access.
 
-    ``$REGISTRY_AUTH_FILE`` alone if it is set; otherwise ``$DOCKER_CONFIG/config.json`` or
-    ``~/.docker/config.json``, ``$XDG_RUNTIME_DIR/containers/auth.json``, and
+    ``$REGISTRY_AUTH_FILE`` alone if it is set; otherwise the text of ``$DOCKER_AUTH_CONFIG``,
+    ``$DOCKER_CONFIG/config.json`` or ``~/.docker/config.json``,
+    ``$XDG_RUNTIME_DIR/containers/auth.json``, and
     ``${XDG_CONFIG_HOME:-~/.config}/containers/auth.json``. In each, a helper for the registry
     comes before the store of all logins, and that before the logins in the file itself.
 
@@ -59,19 +60,27 @@ def find_credentials(
         ProgramError: a helper is missing or hangs.
     """
     environment = os.environ if environment is None else environment
-    for path in _files(environment):
-        config = _read(path)
+    for path, data in _files(environment):
+        config = _parsed(path, data)
         if config and (found := _in_file(config, path, registry, repository, environment)):
             return found
     return None
 
 
-def _files(environment: Mapping[str, str]) -> Iterator[Path]:
+def _files(environment: Mapping[str, str]) -> Iterator[tuple[Path, bytes]]:
+    """Where logins may be, and what stands there."""
     if named := environment.get("REGISTRY_AUTH_FILE"):
         if not Path(named).exists():
             raise StorageError(f"cannot read {named}, which REGISTRY_AUTH_FILE names: no such file")
-        yield Path(named)
+        yield Path(named), _read(Path(named))
         return
+    if text := environment.get("DOCKER_AUTH_CONFIG"):
+        yield Path("$DOCKER_AUTH_CONFIG"), os.fsencode(text)
+    for path in _usual_files(environment):
+        yield path, _read(path)
+
+
+def _usual_files(environment: Mapping[str, str]) -> Iterator[Path]:
     home = Path(environment.get("HOME") or Path.home())
     yield Path(environment.get("DOCKER_CONFIG") or home / ".docker") / "config.json"
     runtime = environment.get("XDG_RUNTIME_DIR")
@@ -81,15 +90,18 @@ def _files(environment: Mapping[str, str]) -> Iterator[Path]:
     yield Path(environment.get("XDG_CONFIG_HOME") or home / ".config") / "containers/auth.json"
 
 
-def _read(path: Path) -> dict[str, Any] | None:
+def _read(path: Path) -> bytes:
     with storage_errors("read", path):
         try:
-            data = path.read_bytes()
+            return path.read_bytes()
         except (FileNotFoundError, NotADirectoryError):
-            return None
+            return b""
+
+
+def _parsed(path: Path, data: bytes) -> dict[str, Any]:
     try:
-        config = json.loads(data or b"{}")
-    except ValueError:
+        config = read_json(data or b"{}", str(path))
+    except FormatError:
         config = None
     members = ("auths", "credHelpers")
     if not isinstance(config, dict) or not all(
@@ -106,21 +118,26 @@ def _in_file(
     repository: str,
     environment: Mapping[str, str],
 ) -> Credentials | None:
-    names = _DOCKER_HUB if registry in _DOCKER_HUB else (registry,)
-    helpers = config.get("credHelpers") or {}
-    helper = next((helpers[name] for name in names if name in helpers), config.get("credsStore"))
+    helpers = {_bare(key): helper for key, helper in (config.get("credHelpers") or {}).items()}
+    keys = _keys(registry, repository)
+    helper = next((helpers[key] for key in keys if key in helpers), config.get("credsStore"))
     if helper:
         server = _DOCKER_HUB_URL if registry in _DOCKER_HUB else registry
         if found := _from_helper(helper, server, path, environment):
             return found
     entries = {_bare(key): entry for key, entry in (config.get("auths") or {}).items()}
-    parts = repository.split("/")
-    for length in range(len(parts), -1, -1):  # podman: the longest path that has a login
-        for name in names:
-            entry = entries.get("/".join([name, *parts[:length]]))
-            if entry and (found := _from_entry(entry, path, name)):
-                return found
+    for key in keys:
+        if entries.get(key) and (found := _from_entry(entries[key], path, key)):
+            return found
     return None
+
+
+def _keys(registry: str, repository: str) -> list[str]:
+    """The names that a login may have, the longest path first, as podman has it."""
+    names = _DOCKER_HUB if registry in _DOCKER_HUB else (registry,)
+    parts = repository.split("/")
+    lengths = range(len(parts), -1, -1)
+    return ["/".join([name, *parts[:length]]) for length in lengths for name in names]
 
 
 def _bare(key: str) -> str:
@@ -160,9 +177,17 @@ def _from_helper(
     if not isinstance(helper, str) or not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", helper):
         raise FormatError(f"{path} names a credential helper {helper!r}: that is no program name")
     program = f"docker-credential-{helper}"
-    finished = run_program(
-        [program, "get"], stdin=server.encode(), timeout=_HELPER_SECONDS, environment=environment
-    )
+    try:
+        finished = run_program(
+            [program, "get"],
+            stdin=server.encode(),
+            timeout=_HELPER_SECONDS,
+            environment=environment,
+        )
+    except ProgramError as error:
+        raise ProgramError(
+            f"{error}; {path} asks it for the login to {server}: install it, or remove it there"
+        ) from error
     if finished.exit_code:  # what it says then stands in its standard output
         said = finished.out.decode(errors="replace").strip()
         if "credentials not found" in said.lower():
@@ -170,9 +195,9 @@ def _from_helper(
         said = "".join(letter if letter.isprintable() else "?" for letter in said[:300])
         raise RegistryError(f"{program}, which {path} names, cannot find the login: {said}")
     try:
-        answer = json.loads(finished.out)
+        answer = read_json(finished.out, "it")
         username, secret = answer["Username"], answer["Secret"]
-    except (ValueError, KeyError, TypeError):
+    except (FormatError, KeyError, TypeError):
         username = secret = None
     if not isinstance(username, str) or not isinstance(secret, str):
         raise FormatError(f"{program} did not print a login as JSON") from None

@@ -18,6 +18,7 @@ from cryptography.hazmat.primitives.serialization import (
 )
 
 from dmsign_fast.errors import FormatError, ParameterError, SigningError
+from dmsign_fast.processes import forbid_core_dumps
 from dmsign_fast.signing.certificates import (
     chain_of_key,
     load_certificates,
@@ -96,6 +97,7 @@ def open_signer(uri: str, options: KeyOptions) -> Signer:
 
 def _load_private_key(path: Path, passphrase: Callable[[], bytes] | None) -> PrivateKey:
     # Every `from None` here keeps the library's exceptions, which saw the key, out of tracebacks.
+    forbid_core_dumps()
     data = read_file(path)
     load = load_pem_private_key if b"-----BEGIN " in data else load_der_private_key
     encrypted = False

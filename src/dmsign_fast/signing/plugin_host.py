@@ -30,8 +30,6 @@ METADATA_TIMEOUT = 30.0  # seconds; the answer is to be the same always, and not
 _OUTPUT_LIMIT = 8 << 20
 _LONGEST_MESSAGE = 600
 _AGAIN = ("THROTTLED", "TIMEOUT")
-# As notation does: they are the registry's, and no plugin's business.
-_NOT_FOR_PLUGINS = ("NOTATION_USERNAME", "NOTATION_PASSWORD")
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,13 +73,10 @@ class Plugin:
         Raises SigningError for an error that the plugin reports, ProgramError for a plugin that
         fails otherwise, hangs, floods, dies, or answers with anything else than a JSON object.
         """
-        environment = {
-            name: value for name, value in os.environ.items() if name not in _NOT_FOR_PLUGINS
-        }
         done = run_program(
             [self.path, command],
             timeout=self.timeout,
-            environment=environment,
+            environment=os.environ,
             stdin=dump_json(request),
             output_limit=_OUTPUT_LIMIT,
             name=str(self),
