@@ -176,6 +176,22 @@ def test_what_the_token_answers(faulty, answer, message):
     assert works(open_signer(faulty.uri(), WITH_PIN))
 
 
+@pytest.mark.parametrize("answer", ["C_SignInit=68", "C_Sign=6", "C_Sign=b3"])
+def test_after_a_signature_that_failed_whoever_opens_the_token_gets_another_session(faulty, answer):
+    """Though the signer that failed, and its error, are kept."""
+    signer = open_signer(faulty.uri(), WITH_PIN)
+    os.environ["FAULTS"] = answer
+    with pytest.raises(SigningError) as caught:
+        works(signer)
+    del os.environ["FAULTS"]
+    other = open_signer(faulty.uri(), WITH_PIN)
+    assert works(other)
+    with pytest.raises(SigningError, match="start again"):
+        works(signer)
+    del caught, signer
+    assert works(other)
+
+
 def test_a_locked_token_is_not_asked(faulty, hsm):
     os.environ["FAULTS"] = "flags=40000"  # CKF_USER_PIN_LOCKED
     with pytest.raises(SigningError, match="is locked; unlock it"):

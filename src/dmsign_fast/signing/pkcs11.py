@@ -89,7 +89,7 @@ class TokenSigner:
             digest = scheme.digest.upper()
             parameters = (Mechanism[digest], MGF[digest], scheme.hash_algorithm.digest_size)
         pin = self._pin() if self._pin else None
-        with self._session.use():
+        with self._session.sign():
             signature: bytes = self._key.sign(
                 data, mechanism=mechanism, mechanism_param=parameters, pin=pin
             )

@@ -78,12 +78,15 @@ class TokenSession:
 
     Attributes:
         what: the token's name in messages.
+        failed: whether it is broken, or may be since a signature failed: a module can leave that
+            signature active. Who opens the token next gets another session.
         mechanisms: what it can do.
     """
 
     def __init__(self, token: pkcs11.Token, session: pkcs11.Session) -> None:
-        weakref.finalize(self, _close, session)
+        self._end = weakref.finalize(self, _close, session)
         self._session = session
+        self.failed = False
         self.what = f"token {token.label}"
         self.mechanisms = token.slot.get_mechanisms()
 
@@ -99,9 +102,22 @@ class TokenSession:
             try:
                 yield
             except _DEAD:
-                for where in [one for one, session in _sessions.items() if session is self]:
-                    del _sessions[where]  # who comes next gets another
+                self.failed = True
                 raise
+
+    @contextlib.contextmanager
+    def sign(self) -> Iterator[None]:
+        """As ``use``, for a signature."""
+        with self.use():
+            try:
+                yield
+            except pkcs11.PKCS11Error:
+                self.failed = True
+                raise
+
+    def close(self) -> None:
+        """End the session, and the login of all; by default it ends with its last user."""
+        self._end()
 
 
 _sessions: weakref.WeakValueDictionary[tuple[str, int], TokenSession] = (
@@ -136,6 +152,9 @@ def open_token(uri: TokenUri, options: KeyOptions) -> tuple[TokenSession, Callab
             return _pin(token, uri, options)
 
         session = _sessions.get(where)
+        if session and session.failed:
+            session.close()  # now, since its logout would be the next one's too
+            session = None
         if session is None:
             with _errors(f"token {token.label}"):
                 session = TokenSession(token, _log_in(token, pin))
