@@ -59,7 +59,8 @@ class FleetOptions:
         access: of the coordinator to registries.
         worker_access: of the workers; it has a login only if that is to be shared.
         limits: what is asked at a time.
-        pushes: images that are signed and pushed at a time.
+        pushes: images that are signed and pushed at a time; most of them wait for the look at an
+            index of referrers that a registry without the Referrers API needs.
         renew_before: signatures that expire so soon are made anew.
         max_failures: images after whose failure the run stops; None is no limit.
         index: whether root hashes of earlier runs in the same file are taken.
@@ -72,7 +73,7 @@ class FleetOptions:
     access: Access = field(default_factory=Access)
     worker_access: Access = field(default_factory=Access)
     limits: Limits = field(default_factory=Limits)
-    pushes: int = 8
+    pushes: int = 32
     renew_before: timedelta = timedelta(days=30)
     max_failures: int | None = None
     index: bool = True
