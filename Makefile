@@ -3,6 +3,8 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+# a limit of seconds for each test: it ends what hangs and is no measure
+PYTEST := $(BIN)/pytest --timeout 600
 READY := $(VENV)/.ready
 CORE := $(wildcard csrc/*/*.c)
 # The conversion alone, without the digests of layer.c.
@@ -27,12 +29,12 @@ demo: $(READY)
 
 test: $(READY)
 	.ci/packages test
-	$(BIN)/pytest -q -n auto
+	$(PYTEST) -q -n auto
 
 # Of these only what a Linux kernel, in a virtual machine, says to signed images, good and bad.
 test-kernel: $(READY)
 	.ci/packages test
-	$(BIN)/pytest -v --tb=short tests/kernel
+	$(PYTEST) -v --tb=short tests/kernel
 
 # A Markdown table on the terminal; JSON and a plot in bench/results.
 bench: $(READY)

@@ -32,6 +32,17 @@ def implementation(request):
         _core.select_implementation(before)
 
 
+def pytest_configure(config):
+    config.addinivalue_line("markers", "timeout(seconds): of pytest-timeout")
+
+
+def pytest_collection_modifyitems(items):
+    """The first test of the virtual machine waits for all that it does."""
+    for item in items:
+        if item.nodeid.startswith("tests/kernel/"):
+            item.add_marker(pytest.mark.timeout(2400))
+
+
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config, log):
     """All tests of the virtual machine in one worker, so that no other waits for it."""

@@ -11,14 +11,15 @@ from __future__ import annotations
 
 import shutil
 import subprocess
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from functools import cache
 from pathlib import Path
 
+import asn1crypto.x509
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
-from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
+from cryptography.hazmat.primitives.asymmetric import ec, ed25519, padding, rsa
 from cryptography.hazmat.primitives.serialization import (
     BestAvailableEncryption,
     Encoding,
@@ -173,31 +174,32 @@ def make_not_a_ca(issuer: Entity, name: str = "Not A CA", **options) -> Entity:
     )
 
 
-def make_v1_leaf(directory: Path, issuer: Entity) -> Entity:
-    """Make an X.509 v1 certificate, which only the openssl program still does."""
-    return _make_by_openssl(directory, "v1", issuer)
+def make_v1_leaf(issuer: Entity) -> Entity:
+    """Make an X.509 v1 certificate."""
+
+    def to_v1(tbs) -> None:
+        tbs["version"] = "v1"
+        tbs["extensions"] = None
+
+    return _changed(make_leaf(issuer, "v1"), issuer, hashes.SHA256(), to_v1)
 
 
-def make_sha1_leaf(directory: Path, issuer: Entity) -> Entity:
-    """Make a certificate that its issuer signs with SHA-1, likewise."""
-    directory.mkdir(parents=True, exist_ok=True)
-    (directory / "extensions").write_text("keyUsage=digitalSignature")
-    return _make_by_openssl(directory, "sha1", issuer, "-sha1", "-extfile", "extensions")
+def make_sha1_leaf(issuer: Entity) -> Entity:
+    """Make a certificate that its issuer signs with SHA-1."""
+    return _changed(make_leaf(issuer, "sha1"), issuer, hashes.SHA1(), lambda tbs: None)
 
 
-def _make_by_openssl(directory: Path, name: str, issuer: Entity, *options: str) -> Entity:
-    key = make_key("EC-256", name)
-    files = issuer.write(directory / "issuer")
-    (directory / "key.pem").write_bytes(Entity(key, issuer.certificate).key_pem())
-    request = ("req", "-new", "-key", "key.pem", "-subj", f"/CN={name}", "-out", "request.pem")
-    openssl(*request, cwd=directory)
-    openssl(
-        *("x509", "-req", "-in", "request.pem", "-days", "9", "-out", "made.pem"),
-        *("-CA", str(files.leaf), "-CAkey", str(files.key), "-set_serial", "77", *options),
-        cwd=directory,
-    )
-    certificate = x509.load_pem_x509_certificate((directory / "made.pem").read_bytes())
-    return Entity(key, certificate, issuer.chain)
+def _changed(made: Entity, issuer: Entity, digest, change) -> Entity:
+    """What the library refuses to make: ``change`` is given the certificate before it is signed."""
+    parsed = asn1crypto.x509.Certificate.load(der(made.certificate))
+    tbs = parsed["tbs_certificate"]
+    change(tbs)
+    is_rsa = isinstance(issuer.key, rsa.RSAPrivateKey)
+    how = (padding.PKCS1v15(), digest) if is_rsa else (ec.ECDSA(digest),)
+    algorithm = {"algorithm": f"{digest.name}_{'rsa' if is_rsa else 'ecdsa'}"}
+    tbs["signature"] = parsed["signature_algorithm"] = algorithm
+    parsed["signature_value"] = issuer.key.sign(tbs.dump(force=True), *how)
+    return replace(made, certificate=x509.load_der_x509_certificate(parsed.dump(force=True)))
 
 
 def openssl(*arguments: str, cwd: Path, check: bool = True) -> subprocess.CompletedProcess:

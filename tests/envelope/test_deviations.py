@@ -46,7 +46,7 @@ def test_envelopes(section, case, home, layout):
 
 
 def test_a_certificate_signed_with_sha1(tmp_path, home, layout):
-    leaf = make_sha1_leaf(tmp_path, ROOT)
+    leaf = make_sha1_leaf(ROOT)
     assert not judged(Case("sha1", "sha1, which is weak", leaf, {}), home, layout)
 
 

@@ -110,7 +110,7 @@ def test_validity_of_every_certificate_on_the_path(root):
 
 def test_leaf_rules_hold_for_an_anchor_too(root, tmp_path):
     without = make_leaf(root, usage=("key_agreement",))
-    v1 = make_v1_leaf(tmp_path, root)
+    v1 = make_v1_leaf(root)
     for leaf, reason in ((without, "lacks digitalSignature"), (v1, "X.509 v1")):
         refused(reason, leaf, root.certificate)
         refused(reason, leaf, leaf.certificate)
@@ -157,7 +157,7 @@ def test_issuers_of_every_key_spec(key):
 
 def test_weak_signatures_of_certificates_are_refused(root_hash, tmp_path):
     root = make_root(key="RSA-2048")
-    sha1 = make_sha1_leaf(tmp_path, root)
+    sha1 = make_sha1_leaf(root)
     refused("not trusted", sha1, root.certificate, at=NOW + DAY)
     pss = padding.PSS(padding.MGF1(hashes.SHA256()), 32)
     for weak in (sha1, make_leaf(root, rsa_padding=pss), make_leaf(make_root(key="Ed25519"))):

@@ -53,7 +53,7 @@ def make_identities(directory: Path) -> Identities:
         "middle": middle,
         "expired": pki.make_expired_leaf(name="Expired"),
         "usage": pki.make_no_signature_leaf(name="Not for signatures"),
-        "v1": pki.make_v1_leaf(directory / "v1", own["EC-256"]),
+        "v1": pki.make_v1_leaf(own["EC-256"]),
         "not a CA": not_a_ca,
         "late": pki.make_leaf(name="Late", start=pki.NOW + 2 * pki.DAY),
         "namer": namer,
@@ -72,7 +72,7 @@ def make_identities(directory: Path) -> Identities:
         "below middle": pki.make_leaf(middle, "Below Middle"),
         "below stranger": pki.make_leaf(stranger, "Below Stranger"),
         "below not a CA": pki.make_leaf(not_a_ca, "Below Not A CA"),
-        "sha1": pki.make_sha1_leaf(directory / "sha1", own["EC-256"]),
+        "sha1": pki.make_sha1_leaf(own["EC-256"]),
         "stranger": pki.make_leaf(name="Stranger", key="RSA-2048"),
         "impostor": pki.make_leaf(
             name="Trusted RSA-2048", key="RSA-2048", key_name="2", serial=known.serial_number

@@ -117,7 +117,7 @@ def test_leaf_rules(tmp_path):
     assert leaf_problem(make_root(usage=None).certificate, NOW) is None
     without = make_leaf(root, usage=("content_commitment",))
     assert "lacks digitalSignature" in leaf_problem(without.certificate, NOW)
-    assert "X.509 v1" in leaf_problem(make_v1_leaf(tmp_path, root).certificate, NOW)
+    assert "X.509 v1" in leaf_problem(make_v1_leaf(root).certificate, NOW)
 
 
 def test_issuer_rules():

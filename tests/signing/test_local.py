@@ -168,20 +168,20 @@ def test_a_key_asked_for_another_scheme(leaf, tmp_path):
         signer.sign(b"message", pkcs7_scheme(KeySpec.EC_384))
 
 
-def refused_leaves(directory):
+def refused_leaves():
     root = make_root()
     yield "expired", make_expired_leaf(root)
     yield "not valid before", make_leaf(root, start=NOW + DAY)
     yield "lacks digitalSignature", make_no_signature_leaf(root)
     yield "not a CA", make_leaf(make_not_a_ca(root))
-    yield "X.509 v1", make_v1_leaf(directory, root)
+    yield "X.509 v1", make_v1_leaf(root)
     unrelated = make_root("Unrelated").certificate
     good = make_leaf(root)
     yield "Unrelated is not in the chain", Entity(good.key, good.certificate, (unrelated,))
 
 
 def test_chains_that_must_not_sign(tmp_path):
-    for number, (message, entity) in enumerate(refused_leaves(tmp_path)):
+    for number, (message, entity) in enumerate(refused_leaves()):
         files = entity.write(tmp_path / str(number))
         with pytest.raises(SigningError, match=f"^{files.chain}: .*{message}"):
             load_local_signer(files.key, files.chain)
