@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dmsign_fast.errors import FormatError
+from dmsign_fast.errors import FormatError, ParameterError
 from dmsign_fast.oci.descriptor import Descriptor, Digest, Platform
 from dmsign_fast.strict_json import read_object
 
@@ -167,3 +167,32 @@ def test_any_bytes_are_an_object_or_a_format_error(raw):
 
 def test_surrogates_in_pairs_are_text():
     assert read_object(b'{"a":"\\ud83d\\ude00"}', "it") == {"a": "\U0001f600"}
+
+
+@pytest.mark.parametrize(
+    ("same", "other"),
+    [
+        (["linux/arm64", "linux/arm64/v8", "linux/aarch64", "Linux/ARM64/8"], "linux/arm64/v9"),
+        (["linux/amd64", "linux/x86_64", "linux/x86-64", "linux/amd64/v1"], "linux/amd64/v2"),
+        (["linux/arm", "linux/arm/v7", "linux/arm/7", "linux/armhf"], "linux/arm/v6"),
+        (["linux/arm/v6", "linux/arm/6", "linux/armel", "linux/armel/v7"], "linux/arm/v5"),
+        (["linux/386", "linux/i386", "linux/i386/x"], "linux/amd64"),
+        (["darwin/arm64", "macos/arm64"], "linux/arm64"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else value[0],
+)
+def test_platforms_are_those_of_containerd(same, other):
+    assert len({Platform.parse(text).normal for text in same}) == 1
+    assert Platform.parse(other).normal != Platform.parse(same[0]).normal
+
+
+@pytest.mark.parametrize("text", ["linux", "", "linux/", "/amd64", "a/b/c/d", "linux//v8"])
+def test_what_is_no_platform(text):
+    with pytest.raises(ParameterError, match="is not OS/ARCHITECTURE"):
+        Platform.parse(text)
+
+
+def test_a_name_that_is_given_twice_among_many_takes_no_time():
+    names = ",".join(f'"{number:x}":0' for number in range(300_000))
+    with pytest.raises(FormatError, match="it has the name '493df' more than once"):
+        read_object(f'{{{names},"493df":1}}'.encode(), "it")

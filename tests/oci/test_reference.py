@@ -73,6 +73,10 @@ def test_a_digest_comes_before_a_tag():
         ("dir", "dir", None, None),
         ("a:b/dir", "a:b/dir", None, None),
         ("a@b/dir:1", "a@b/dir", "1", None),
+        ("image@v2:1", "image@v2", "1", None),
+        ("image@v2", "image@v2", None, None),
+        (f"image@v2@{DIGEST}", "image@v2", None, DIGEST),
+        (f"a@b:v1@{DIGEST}", "a@b", "v1", DIGEST),
         ("image.tar:1", "image.tar", "1", None),
     ],
 )
@@ -81,7 +85,18 @@ def test_layouts_are_named_by_path(text, path, tag, digest):
     assert (str(read.path), read.tag, read.digest) == (path, tag, digest)
 
 
-@pytest.mark.parametrize("text", ["", ":v1", "dir:", "dir:a b", "dir@sha256:0"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        ":v1",
+        "dir:",
+        "dir:a b",
+        "dir@sha256:0",
+        "dir@SHA256:" + "0" * 64,
+        "dir@blake3:" + "0" * 64,
+    ],
+)
 def test_what_names_no_layout_is_refused(text):
     with pytest.raises(ParameterError):
         LayoutReference.parse(text)

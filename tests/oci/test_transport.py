@@ -401,6 +401,12 @@ def test_tls_with_a_ca_of_its_own(serve, connect, tls):
         connect(server, plain_http=False).resolve("v1")
 
 
+def test_a_ca_file_means_tls_on_the_loopback_too(serve, connect, tls):
+    registry = connect(serve(tls=tls.server), ca_file=tls.ca)
+    push_image(registry, "v1")
+    assert registry.exists(registry.resolve("v1").config)
+
+
 def test_tls_with_a_certificate_of_the_client(serve, connect, tls):
     server = serve(tls=(*tls.server, tls.ca))
     certificate, key = tls.client

@@ -45,8 +45,22 @@ def add_store_options(parser: argparse.ArgumentParser) -> argparse._ArgumentGrou
     """How to reach the image; the group has more room for what it is."""
     group = parser.add_argument_group("image")
     group.add_argument("--oci-layout", action="store_true", help="REF is in an OCI image layout")
-    registry = parser.add_argument_group("registry").add_argument
-    registry("--plain-http", action="store_true", help="HTTP; always for loopback addresses")
+    reach = parser.add_argument_group("registry")
+    registry = reach.add_argument
+    scheme = reach.add_mutually_exclusive_group().add_argument
+    scheme(
+        "--plain-http",
+        action="store_true",
+        default=None,
+        help="HTTP, without any login but on the loopback; the default there",
+    )
+    scheme(
+        "--tls",
+        dest="plain_http",
+        action="store_false",
+        default=None,
+        help="HTTPS on the loopback too; so does --ca-file or --client-cert",
+    )
     registry("--ca-file", type=Path, metavar="FILE", help="certificates that its own may be from")
     registry("--client-cert", type=Path, metavar="FILE", help="to show to the registry")
     registry("--client-key", type=Path, metavar="FILE", help="of the client certificate")
@@ -77,7 +91,7 @@ def connection_of(args: argparse.Namespace) -> Connection:
     from dmsign_fast.oci.transport import Connection
 
     return Connection(
-        plain_http=args.plain_http or None,
+        plain_http=args.plain_http,
         ca_file=args.ca_file,
         client_certificate=args.client_cert,
         client_key=args.client_key,

@@ -10,13 +10,33 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Self
 
-from dmsign_fast.errors import FormatError
+from dmsign_fast.errors import FormatError, ParameterError
 from dmsign_fast.strict_json import Members
 
 __all__ = ["Descriptor", "Digest", "Platform", "check_media_type"]
 
 _ENCODED = {"sha256": 64, "sha384": 96, "sha512": 128}  # hexadecimal digits
 _NAME = r"[A-Za-z0-9][A-Za-z0-9!#$&^_.+-]{0,126}"  # RFC 6838, section 4.2
+_SYSTEMS = {"macos": "darwin"}
+# An architecture by its other names, and the variant that they stand for.
+_ARCHITECTURES: dict[str, tuple[str, str | None]] = {
+    "i386": ("386", ""),
+    "x86_64": ("amd64", None),
+    "x86-64": ("amd64", None),
+    "aarch64": ("arm64", None),
+    "armhf": ("arm", "v7"),
+    "armel": ("arm", "v6"),
+}
+_VARIANTS = {
+    ("amd64", "v1"): "",
+    ("arm64", "8"): "",
+    ("arm64", "v8"): "",
+    ("arm", ""): "v7",
+    ("arm", "5"): "v5",
+    ("arm", "6"): "v6",
+    ("arm", "7"): "v7",
+    ("arm", "8"): "v8",
+}
 _MEDIA_TYPE = re.compile(f"{_NAME}/{_NAME}")
 
 
@@ -94,6 +114,29 @@ class Platform:
             os_features=members.texts("os.features"),
             other=members.other,
         )
+
+    @classmethod
+    def parse(cls, text: str) -> Platform:
+        """Read ``OS/ARCHITECTURE[/VARIANT]``; ParameterError for anything else."""
+        parts = text.split("/")
+        if len(parts) not in (2, 3) or not all(parts):
+            raise ParameterError(f"{text!r} is not OS/ARCHITECTURE or OS/ARCHITECTURE/VARIANT")
+        return cls(parts[0], parts[1], parts[2] if len(parts) == 3 else None)
+
+    @property
+    def normal(self) -> tuple[str, str, str]:
+        """Operating system, architecture and variant: equal for names of the same platform.
+
+        As containerd normalises them (containerd/platforms, database.go).
+
+        >>> Platform.parse("linux/aarch64").normal == Platform.parse("linux/arm64/v8").normal
+        True
+        """
+        os, architecture = self.os.lower(), self.architecture.lower()
+        architecture, implied = _ARCHITECTURES.get(architecture, (architecture, None))
+        variant = (self.variant or "").lower() if implied is None else implied
+        variant = _VARIANTS.get((architecture, variant), variant)
+        return _SYSTEMS.get(os, os), architecture, variant
 
     def to_json(self) -> dict[str, Any]:
         """The JSON object, with the members that we do not know."""

@@ -18,6 +18,7 @@ _REPOSITORY = re.compile(f"{_PART}(?:/{_PART})*")
 _LABEL = "(?:[A-Za-z0-9]|[A-Za-z0-9][A-Za-z0-9-]*[A-Za-z0-9])"
 _REGISTRY = re.compile(rf"(?:{_LABEL}(?:\.{_LABEL})*|\[[0-9A-Fa-f:.]+\])(?::[0-9]{{1,5}})?")
 _LONGEST_NAME = 255
+_DIGEST = re.compile(r"sha(?:256|384|512):|[a-z0-9+._-]+:[0-9a-f]{32,}$", re.IGNORECASE)
 
 
 def is_tag(text: str) -> bool:
@@ -107,7 +108,7 @@ class LayoutReference:
         """Read a reference; ParameterError if it is not of that form."""
         path, digest = text, None
         before, at, after = text.rpartition("@")
-        if at and ":" in after and "/" not in after:
+        if at and _DIGEST.match(after):  # a path may have an @ too
             path, digest = before, _digest_of(after, text)
         before, colon, tag = path.rpartition(":")
         if not colon or "/" in tag:

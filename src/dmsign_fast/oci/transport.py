@@ -8,6 +8,7 @@ token among all scopes (docs/registries.md has the list).
 from __future__ import annotations
 
 import contextlib
+import logging
 import threading
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
 __all__ = ["Answer", "AnswerTooLargeError", "Connection", "Transport"]
 
 _DOCKER_HUB = {"docker.io": "registry-1.docker.io", "index.docker.io": "registry-1.docker.io"}
+_log = logging.getLogger(__name__)
 _PIECE = 1 << 20
 _ANSWER_LIMIT = 1 << 20
 _REDIRECTS = (301, 302, 303, 307, 308)
@@ -306,6 +308,7 @@ class Transport:
         import requests
         import urllib3
 
+        _log.debug("%s", request if url == request.url else f"{request}, at {shown(url)}")
         connection, content = self.connection, request.content
         certificate, key = connection.client_certificate, connection.client_key
         session = self._session()

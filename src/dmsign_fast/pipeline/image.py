@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from dmsign_fast.erofs.bounds import MAX_READ_TO_EXPLAIN
 from dmsign_fast.errors import FormatError, NotFoundError, ParameterError
-from dmsign_fast.oci.descriptor import Digest
+from dmsign_fast.oci.descriptor import Digest, Platform
 from dmsign_fast.oci.manifest import Index, Manifest
 from dmsign_fast.pipeline.layers import Expected, hash_layer_by
 from dmsign_fast.strict_json import Members, read_object
@@ -30,6 +30,7 @@ __all__ = [
     "manifests_of",
 ]
 
+_MOST_MANIFESTS = 1000
 _CONFIG_LIMIT = 16 << 20
 _CONFIG_TYPES = (
     "application/vnd.oci.image.config.v1+json",
@@ -71,20 +72,17 @@ def manifests_of(
         whole: of an index without another choice, itself.
 
     Raises:
-        ParameterError: an index, and neither option is given, or no manifest is for the platform.
+        ParameterError: an index, and neither option is given, or no manifest is for the platform,
+            or several.
         NotFoundError: one of them is not there.
+        FormatError: all of an index is wanted, and an entry of it cannot be read.
     """
     found = store.resolve(reference)
     if isinstance(found, Manifest):
         return [found]
     listed = [str(one.platform) for one in found.manifests if one.platform]
     if platform:
-        for descriptor in found.manifests:
-            if descriptor.platform and str(descriptor.platform) == platform:
-                return [store.fetch_manifest(descriptor)]
-        raise ParameterError(
-            f"{reference} has no manifest for {platform}: it has {', '.join(listed) or 'none'}"
-        )
+        return [store.fetch_manifest(_for_platform(found, platform, reference))]
     if whole and not recursive:
         return [found]
     if not recursive:
@@ -95,15 +93,37 @@ def manifests_of(
     return [*_within(store, found, 4, {found.descriptor.digest}), found]
 
 
+def _for_platform(index: Index, platform: str, reference: str) -> Descriptor:
+    wanted = Platform.parse(platform).normal
+    listed = [one for one in index.manifests if one.platform]
+    fitting = {one.plain(): one for one in listed if one.platform and one.platform.normal == wanted}
+    if len(fitting) > 1:
+        raise ParameterError(
+            f"{reference} has {len(fitting)} manifests for {platform}: name one of them by its "
+            f"digest, {', '.join(one.digest for one in fitting)}"
+        )
+    if not fitting:
+        names = ", ".join(str(one.platform) for one in listed)
+        unread = f"; {'; '.join(index.problems)}" if index.problems else ""
+        raise ParameterError(
+            f"{reference} has no manifest for {platform}: it has {names or 'none'}{unread}"
+        )
+    return next(iter(fitting.values()))
+
+
 def _within(
     store: Store, index: Index, depth: int, seen: set[Digest]
 ) -> Iterator[Manifest | Index]:
     if not depth:
         raise FormatError(f"index {index.descriptor.digest} nests more than 4 deep")
+    if index.problems:
+        raise FormatError(f"index {index.descriptor.digest}: {'; '.join(index.problems)}")
     for descriptor in index.manifests:
         if descriptor.digest in seen:
             continue
         seen.add(descriptor.digest)
+        if len(seen) > _MOST_MANIFESTS:
+            raise FormatError(f"an index lists more than {_MOST_MANIFESTS} manifests in all")
         manifest = store.fetch_manifest(descriptor)
         if isinstance(manifest, Index):
             yield from _within(store, manifest, depth - 1, seen)
