@@ -9,6 +9,8 @@ READY := $(VENV)/.ready
 CORE := $(wildcard csrc/*/*.c)
 # The conversion alone, without the digests of layer.c.
 EROFS := $(filter-out %/layer.c,$(wildcard csrc/tar/*.c csrc/erofs/*.c))
+FUZZ := fuzz_layer fuzz_leaves fuzz_pax fuzz_tree
+FUZZ_SECONDS ?= 60
 WARN := -std=c11 -Wall -Wextra -Werror
 SANITIZE := $(WARN) -g -O1 -fsanitize=address,undefined -fno-sanitize-recover=all
 export PATH := $(PATH):/usr/sbin:/sbin
@@ -50,7 +52,8 @@ check: $(READY)
 		clang $(WARN) -O2 -fsyntax-only $$file && gcc $(WARN) -O2 -fsyntax-only $$file || exit 1; \
 	done
 
-# The C core under AddressSanitizer, UndefinedBehaviorSanitizer and ThreadSanitizer; a minute of fuzzing.
+# The C core under AddressSanitizer, UndefinedBehaviorSanitizer and ThreadSanitizer; then each fuzz
+# target for FUZZ_SECONDS.
 sanitize:
 	.ci/packages check
 	mkdir -p build/corpus
@@ -68,10 +71,14 @@ sanitize:
 	clang $(SANITIZE) $(EROFS) csrc/test_layer.c -pthread \
 		-Wl,--wrap=malloc,--wrap=calloc,--wrap=realloc,--wrap=free -o build/test_layer.asan
 	build/test_layer.asan
-	clang $(SANITIZE) -fsanitize=fuzzer $(EROFS) csrc/fuzz_layer.c -o build/fuzz_layer
 	tar xzf tests/erofs/corpus.tar.gz -C build/corpus
-	build/fuzz_layer -dict=tests/erofs/tar.dict -max_len=40000 -max_total_time=60 -verbosity=0 \
-		-print_final_stats=1 -artifact_prefix=build/ build/corpus
+	for fuzz in $(FUZZ); do \
+		mkdir -p build/$$fuzz.found && \
+		clang $(SANITIZE) -fsanitize=fuzzer $(CORE) csrc/$$fuzz.c -pthread -o build/$$fuzz && \
+		build/$$fuzz -dict=tests/erofs/tar.dict -max_len=40000 -max_total_time=$(FUZZ_SECONDS) \
+			-rss_limit_mb=4000 -verbosity=0 -print_final_stats=1 -artifact_prefix=build/ \
+			build/$$fuzz.found build/corpus || exit 1; \
+	done
 
 # Implementations that this processor lacks, under emulators.
 cross:

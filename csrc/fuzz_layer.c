@@ -1,13 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * libFuzzer target. The first three bytes choose options and piece size, the rest is a tar;
- * whatever looks like a header gets a right checksum, or nothing would be reached. Fed whole and in
- * pieces the result must be the same. */
+ * libFuzzer target. The first three bytes choose options and piece size, the rest is a tar. Fed
+ * whole and in pieces the result must be the same. */
 #include <errno.h>
-#include <stdlib.h>
-#include <string.h>
 
 #include "erofs/conversion.h"
+#include "fuzz.h"
 
 struct seen {
     uint64_t next, hash; /* of data */
@@ -73,22 +71,6 @@ static int run(const struct conversion_options *o, const uint8_t *tar, size_t le
     return ret;
 }
 
-static void mend_checksums(uint8_t *tar, size_t len)
-{
-    for (; len >= TAR_BLOCK; tar += TAR_BLOCK, len -= TAR_BLOCK) {
-        unsigned sum = 8 * ' ';
-
-        if (memcmp(tar + 257, "ustar", 5))
-            continue;
-        for (unsigned i = 0; i < 500; i++)
-            sum += i >= 148 && i < 156 ? 0 : tar[i];
-        for (unsigned i = 0; i < 6; i++)
-            tar[148 + i] = (uint8_t)('0' + (sum >> (15 - 3 * i) & 7));
-        tar[154] = 0;
-        tar[155] = ' ';
-    }
-}
-
 int LLVMFuzzerTestOneInput(const uint8_t *input, size_t len)
 {
     struct conversion_options o = {.max_entries = 1 << 16, .max_metadata = 1 << 26};
@@ -105,11 +87,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *input, size_t len)
     }
     o.group = mkfs_group_at(input[1] % 5);
     len -= 3;
-    uint8_t *tar = malloc(len + 1);
+    uint8_t *const tar = copy_of(input + 3, len);
 
-    if (!tar)
-        return 0;
-    memcpy(tar, input + 3, len);
     mend_checksums(tar, len);
     const int ret = run(&o, tar, len, len + 1, &whole);
 

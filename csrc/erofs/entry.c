@@ -131,9 +131,9 @@ static int set_xattrs(struct erofs_tree *tree, uint32_t node, const struct tar_x
         if (ret == -ENODATA && tree->lossy)
             continue;
         if (ret == -ENODATA)
-            *reason = x->name_len
-                          ? "extended attribute of a namespace that mkfs.erofs of this version drops"
-                          : "extended attribute without a name: mkfs.erofs drops it";
+            *reason = "extended attribute of a namespace that mkfs.erofs of this version drops";
+        if (ret == -ENODATA && !x->name_len)
+            *reason = "extended attribute without a name: mkfs.erofs drops it";
         if (ret == -ERANGE)
             *reason = "extended attribute too large for EROFS";
         if (ret == -E2BIG)

@@ -1,21 +1,30 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * What a tar may cost, since strangers write tars. docs/security.md lists these rows. Beyond them the
- * conversion fails with -E2BIG, -EFBIG or -ENAMETOOLONG and a reason. */
+ * What a tar may cost, since strangers write tars; docs/security.md lists these rows. Beyond them
+ * the conversion fails with -E2BIG, -EFBIG or -ENAMETOOLONG and a reason. */
 #ifndef DMSIGN_TAR_BOUNDS_H
 #define DMSIGN_TAR_BOUNDS_H
 
 #include <stdint.h>
 
-#define TAR_MAX_HEADER (1u << 20) /* bytes of one PAX or GNU extension header */
-#define TAR_MAX_PATH 32767u       /* bytes of a path or link target */
-#define TAR_MAX_NUL_PATH 4096u    /* bytes of a PAX path with a NUL in it */
-#define TAR_MAX_XATTRS 1024u      /* extended attributes of one entry, and of the global header */
-#define TAR_MAX_XATTR_BYTES (4u << 20) /* their names and values, replaced values included */
-#define TAR_MAX_INHERITED (1u << 20) /* bytes of paths and link targets beyond those of the tar: each \
-                                        entry repeats those of a global header */
-#define TAR_MAX_SIZE ((UINT64_C(1) << 41) - (1 << 20)) /* bytes of one archive and of one file */
-#define EROFS_MAX_ENTRIES (1u << 24) /* inodes, names, and uses of extended attributes, each */
-#define EROFS_MAX_METADATA (UINT64_C(1) << 32) /* bytes of the image that are no file data */
+/* Bytes of one PAX or GNU extension header. */
+#define TAR_MAX_HEADER (1u << 20)
+/* Bytes of a path or link target. */
+#define TAR_MAX_PATH 32767u
+/* Bytes of a PAX path with a NUL in it. */
+#define TAR_MAX_NUL_PATH 4096u
+/* Extended attributes of one entry, and of the global header. */
+#define TAR_MAX_XATTRS 1024u
+/* Bytes of their names and values, replaced values included. */
+#define TAR_MAX_XATTR_BYTES (4u << 20)
+/* Bytes of all paths and link targets beyond those that the tar has: each entry repeats those of a
+ * global header. */
+#define TAR_MAX_INHERITED (1u << 20)
+/* Bytes of one archive and of one file. */
+#define TAR_MAX_SIZE ((UINT64_C(1) << 41) - (1 << 20))
+/* Inodes, names, and uses of extended attributes, each. */
+#define EROFS_MAX_ENTRIES (1u << 24)
+/* Bytes of the image that are no file data. */
+#define EROFS_MAX_METADATA (UINT64_C(1) << 32)
 
 #endif

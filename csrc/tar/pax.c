@@ -173,7 +173,7 @@ static int parse_string(struct tar_text *text, uint32_t traits, const char *valu
         *reason = "NUL in a long PAX path: mkfs.erofs reads memory that it does not own";
         return -EINVAL;
     }
-    /* mkfs.erofs takes what stands before a NUL, and looks for slashes to cut at the record's end */
+    /* mkfs.erofs takes what is before a NUL, and looks for slashes to cut at the record's end */
     if (nul)
         len = (size_t)(nul - value);
     if (!len && traits & MKFS_PAX_EMPTY) {
