@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from dmsign_fast.cli.layer.options import (
     add_layer_options,
@@ -13,6 +14,9 @@ from dmsign_fast.cli.layer.options import (
     total_size,
 )
 from dmsign_fast.cli.output import print_json, print_summary, work
+
+if TYPE_CHECKING:
+    from dmsign_fast.erofs.recipe import Recipe
 
 __all__ = ["EXAMPLES", "HELP", "add_arguments", "run"]
 
@@ -45,6 +49,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--diff-id", help="the same, of the uncompressed layer")
     add("--media-type", help="of LAYER; default: what it looks like")
     add_layer_options(parser)
+
+
+def _tree_options(made_by: Recipe) -> str:
+    """What ``verity sign`` needs for the same root hash: its own salt is random."""
+    from dmsign_fast.erofs.recipe import Recipe
+
+    params = made_by.params
+    if params == Recipe.parse(made_by.name).params:
+        return f"--recipe {made_by.name}"
+    return (
+        f"--data-block-size {params.data_block_size} --hash-block-size {params.hash_block_size} "
+        f"--salt {params.salt.hex() or '-'}"
+    )
 
 
 def run(args: argparse.Namespace) -> int:
@@ -82,5 +99,8 @@ def run(args: argparse.Namespace) -> int:
         if converted.hash_file:
             print(f"Hash file:      \t{converted.hash_file}")
             print(f"Hash offset:    \t{converted.hash_offset}")
+        else:
+            options = _tree_options(converted.layer.image.recipe)
+            print(f"To sign it:     \tdmsign-fast verity sign {converted.image} {options} ...")
     print_summary(args, done, "converted")
     return 0

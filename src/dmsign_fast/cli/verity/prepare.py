@@ -10,7 +10,7 @@ from dmsign_fast.cli.output import print_json, print_summary, work
 from dmsign_fast.cli.signing_requests import add_signing_request_options, chain_of, print_messages
 from dmsign_fast.cli.verity.header import formatted_header, print_header
 from dmsign_fast.cli.verity.options import data_size, format_arguments
-from dmsign_fast.cli.verity.sign import add_signed_file, signed_paths
+from dmsign_fast.cli.verity.sign import add_signed_file, signed_paths, take_recipe
 
 if TYPE_CHECKING:
     import argparse
@@ -37,6 +37,7 @@ def run(args: argparse.Namespace) -> int:
     """Run the command; its exit status."""
     from dmsign_fast.pipeline.files import prepare_file
 
+    take_recipe(args)
     paths, chain, arguments = signed_paths(args), chain_of(args), format_arguments(args)
     with work(args, "hashing", data_size(args)) as done:
         formatted, signing_request = prepare_file(

@@ -15,13 +15,22 @@ from dmsign_fast.errors import ParameterError
 if TYPE_CHECKING:
     from dmsign_fast.pipeline.files import SignedPaths
 
-__all__ = ["EXAMPLES", "HELP", "add_arguments", "add_signed_file", "run", "signed_paths"]
+__all__ = [
+    "EXAMPLES",
+    "HELP",
+    "add_arguments",
+    "add_signed_file",
+    "run",
+    "signed_paths",
+    "take_recipe",
+]
 
 HELP = "hash data and sign the root hash"
 EXAMPLES = """\
 examples:
   dmsign-fast verity sign image.erofs --key key.pem --cert chain.pem
   dmsign-fast verity sign image.erofs --key key.pem --cert chain.pem --passphrase-file secret
+  dmsign-fast verity sign layer.erofs --recipe containerd --key key.pem --cert chain.pem
 then:
   veritysetup open image.erofs NAME image.erofs.verity \\
       --root-hash-file image.erofs.roothash --root-hash-signature image.erofs.roothash.p7s
@@ -35,7 +44,26 @@ def add_signed_file(parser: argparse.ArgumentParser) -> None:
         "hash", metavar="HASH", type=Path, nargs="?", help="default: DATA.verity (without .raw)"
     )
     parser.add_argument("--signature", type=Path, help="default: DATA.roothash.p7s")
+    parser.add_argument(
+        "--recipe",
+        metavar="NAME",
+        help="salt and block sizes of a recipe of layers, for the root hash that the node computes",
+    )
     add_format_options(parser)
+    parser.set_defaults(data_block_size=None, hash_block_size=None)
+
+
+def take_recipe(args: argparse.Namespace) -> None:
+    """Fill in what the options leave to the recipe, or to the defaults where none is named."""
+    from dmsign_fast.erofs.recipe import Recipe
+    from dmsign_fast.verity.params import VerityParams
+
+    named = Recipe.parse(args.recipe).params if args.recipe else None
+    for name in ("data_block_size", "hash_block_size"):
+        if getattr(args, name) is None:
+            setattr(args, name, getattr(named or VerityParams, name))
+    if args.salt is None and named:
+        args.salt = named.salt
 
 
 def signed_paths(args: argparse.Namespace) -> SignedPaths:
@@ -63,6 +91,7 @@ def run(args: argparse.Namespace) -> int:
     """Run the command; its exit status."""
     from dmsign_fast.pipeline.files import sign_file
 
+    take_recipe(args)
     paths = signed_paths(args)
     arguments = format_arguments(args)
     signer = signer_of(args)
