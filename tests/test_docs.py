@@ -8,6 +8,7 @@ import pytest
 from dmsign_fast import _core, errors
 from dmsign_fast.erofs.recipe import RECIPES, ImageLayout, UuidRule
 from dmsign_fast.pipeline.convert import VERITY_MODES
+from dmsign_fast.pipeline.forms import FORMS
 from dmsign_fast.signing.providers import PROVIDERS
 
 HOME = Path(__file__).parent.parent
@@ -50,6 +51,17 @@ def test_the_recipes():
 def test_the_settings_of_containerd_name_one_recipe_each():
     settings = [one.enable_tar_index for one in RECIPES if one.enable_tar_index is not None]
     assert sorted(settings) == [False, True]
+
+
+def test_the_forms():
+    rows = table("docs/images.md", "| `--artifact` |")
+    assert [code(row[0]) for row in rows] == [form.name for form in FORMS]
+    assert "(default)" in rows[0][0]
+    for row, form in zip(rows, FORMS, strict=True):
+        _, _, artifact_type, blobs, several = row
+        assert code(artifact_type) == form.artifact_type
+        assert blobs.split(", ") == [blob.part for blob in form.blobs]
+        assert form.several.startswith(several)
 
 
 def test_the_places_of_the_hash_area():

@@ -70,6 +70,7 @@ def olareg(home: Path) -> Iterator[str]:
         return None
 
     command = [_built(), "serve", "--addr", "127.0.0.1", "--port", port, "--dir", home / "data"]
+    command += ["--api-delete"]
     with _running(command, home / "log", listening) as host:
         yield host
 

@@ -111,6 +111,7 @@ class RegistryServer(ThreadingHTTPServer):
         self.expires_in = 300
         self.denied = ()  # actions that no token gets
         self.tokens = {}  # token: [scopes, uses left]
+        self.deletes = True  # manifests
         self.blobs_at = None  # another server, to which downloads are redirected
         self.uploads_at = None
         self.repositories = {}
@@ -358,6 +359,9 @@ class Handler(BaseHTTPRequestHandler):
         if self.command == "PUT":
             self.put_manifest(repository, name, what)
             return
+        if self.command == "DELETE":
+            self.delete_manifest(repository, what)
+            return
         with self.server.lock:
             digest = repository.tags.get(what, what)
         if digest not in repository.manifests:
@@ -367,6 +371,14 @@ class Handler(BaseHTTPRequestHandler):
         if kind in TYPES and kind not in self.headers.get("Accept", ""):
             self.complain(f"an Accept without {kind}")
         self.answer(200, data, kind, {"Docker-Content-Digest": digest})
+
+    def delete_manifest(self, repository, what):
+        if not self.server.deletes:
+            self.error(405, "UNSUPPORTED")
+            return
+        with self.server.lock:
+            known = repository.manifests.pop(what, None)
+        self.answer(202 if known else 404)
 
     def put_manifest(self, repository, name, what):
         data, kind = self.body(), self.headers.get("Content-Type")

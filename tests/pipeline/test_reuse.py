@@ -90,7 +90,7 @@ def test_an_image_whose_tag_has_moved(kind, make_home, leaf, hashed):
     "options",
     [
         {"force": True},
-        {"form": "osguard"},
+        {"forms": ("osguard",)},
         {"pkcs7_digest": "sha512"},
         {"certificates": False},
         {"media_type": "application/cose"},

@@ -52,7 +52,7 @@ def test_signing_again_adds_nothing_but_by_force(kind, make_home, leaf):
 CHANGED = {
     "another mkfs.erofs": ({"recipe": replace(RECIPE, mkfs_version="1.8.6")}, (2, 2)),
     "another recipe": ({"recipe": Recipe.parse("osguard")}, (2, 2)),
-    "another form": ({"form": "osguard"}, (1, 1)),
+    "another form": ({"forms": ("osguard",)}, (1, 1)),
     "user metadata": ({"user_metadata": {"build": "7"}}, (1, 2)),
     "an expiry": ({"expiry": NOW + DAY}, (1, 2)),
     "another format": ({"media_type": "application/cose"}, (1, 2)),
@@ -71,7 +71,7 @@ def test_what_is_asked_for_and_not_there_is_added(what, home):
         sign(home, leaf, **options)
         found = referrers(home, image)
         assert (len(found[DM_VERITY_TYPES[0]]), len(found[NOTARY_TYPE])) == (dm_verity, notary)
-    assert ("form" in options) == (DM_VERITY_TYPES[1] in found)
+    assert ("forms" in options) == (DM_VERITY_TYPES[1] in found)
 
 
 def test_a_signature_of_the_manifest_that_binds_no_root_hashes_is_not_enough(home, leaf):

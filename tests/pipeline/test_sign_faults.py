@@ -183,7 +183,7 @@ def test_nothing_is_pushed_with_a_certificate(what, home):
         {"user_metadata": {"io.cncf.notary.x": "1"}},
         {"user_metadata": {"dmsign-fast.root-hashes": "sha256:0"}},
         {"expiry": NOW - DAY},
-        {"form": "other"},
+        {"forms": ("other",)},
         {"media_type": "text/plain"},
         {"pkcs7_digest": "sha1"},
     ],

@@ -41,6 +41,7 @@ from dmsign_fast.errors import (
 from dmsign_fast.oci.layout import Layout
 from dmsign_fast.oci.manifest import make_index
 from dmsign_fast.pipeline.binding import ROOT_HASHES, digest_of_roots
+from dmsign_fast.pipeline.forms import FORMS
 from dmsign_fast.trust.revocation import Revocation, Status
 from dmsign_fast.trust.verdict import trust_by_policy, trust_files
 
@@ -56,11 +57,11 @@ def layout(tmp_path):
 
 
 @pytest.mark.parametrize("media_type", [JWS, COSE])
-@pytest.mark.parametrize("form", ["notation", "osguard"])
+@pytest.mark.parametrize("form", [form.name for form in FORMS if not form.parts])
 @pytest.mark.parametrize("legacy", [True, False])
 def test_what_sign_made_is_verified(media_type, form, legacy, layout):
     push_image(layout, "v1")
-    (made,) = sign(layout, "v1", media_type=media_type, form=form, legacy=legacy)
+    (made,) = sign(layout, "v1", media_type=media_type, forms=(form,), legacy=legacy)
     verdict = verify(layout, "v1")
     assert verdict.verified
     assert verdict.passed

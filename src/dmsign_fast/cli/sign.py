@@ -61,6 +61,8 @@ def run(args: argparse.Namespace) -> int:
         name = repository_of(args)
         for one in signed:
             print_signed(name, one)
+    for text in (warning for one in signed for warning in one.warnings):
+        note(args, f"warning: {text}")
     if not args.quiet:
         for stage in ("hash", "sign", "push"):
             note(args, f"{stage}: {sum(one.seconds[stage] for one in signed):.2f} s")

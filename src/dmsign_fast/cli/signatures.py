@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from dmsign_fast.cli.keys import add_signature_options
 from dmsign_fast.cli.layer.options import add_layer_options, conversion, recipe
 from dmsign_fast.cli.options import AGENT, add_user_metadata, by_name
+from dmsign_fast.cli.output import note
 from dmsign_fast.cli.verity.options import whole_number
 from dmsign_fast.errors import ParameterError
 
@@ -33,6 +34,7 @@ __all__ = [
 ]
 
 _MEDIA_TYPES = {"jws": "application/jose+json", "cose": "application/cose"}
+_ALL_FORMS = "all"
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 _LONGEST = 36525 * 86400
 
@@ -56,7 +58,13 @@ def add_sign_options(parser: argparse.ArgumentParser, *, fleet: bool = False) ->
 
     names = [form.name for form in FORMS]
     what = parser.add_argument_group("signature").add_argument
-    what("--artifact", choices=names, default=names[0], help="form of the layers' signatures")
+    what(
+        "--artifact",
+        action="append",
+        choices=[*names, _ALL_FORMS],
+        help=f"form of the layers' signatures, may be repeated; default: {names[0]}",
+    )
+    what("--replace", action="store_true", help="remove former ones of this key and form")
     what("--signature-format", choices=tuple(_MEDIA_TYPES), default="jws", help="default: jws")
     what(
         "--manifest-form",
@@ -132,9 +140,10 @@ def sign_options(args: argparse.Namespace, made_by: Recipe | None = None) -> Sig
     """What the options want signed, and how; ``made_by`` is the recipe that they name."""
     from dmsign_fast.pipeline.plan import SignOptions
 
+    wanted = made_by or recipe(args)
     return SignOptions(
-        recipe=made_by or recipe(args),
-        form=args.artifact,
+        recipe=wanted,
+        forms=_forms(args, wanted),
         media_type=_MEDIA_TYPES[args.signature_format],
         legacy=args.manifest_form == "legacy",
         expiry=args.expiry,
@@ -149,7 +158,23 @@ def sign_options(args: argparse.Namespace, made_by: Recipe | None = None) -> Sig
         pkcs7_digest=args.digest,
         certificates=not args.no_certs,
         reuse=_reuse(args),
+        replace=args.replace,
     )
+
+
+def _forms(args: argparse.Namespace, wanted: Recipe) -> tuple[str, ...]:
+    """The forms that the options name, each once, in the order of the table."""
+    from dmsign_fast.pipeline.forms import FORMS
+
+    named = args.artifact or [FORMS[0].name]
+    if _ALL_FORMS not in named:
+        return tuple(form.name for form in FORMS if form.name in named)
+    misfits = {form.name: misfit for form in FORMS if (misfit := form.misfit(wanted))}
+    for name, misfit in misfits.items():
+        if name in named:
+            raise ParameterError(f"{misfit}: use another --recipe")
+        note(args, f"--artifact {_ALL_FORMS} leaves one out: {misfit}")
+    return tuple(form.name for form in FORMS if form.name not in misfits)
 
 
 def layer_json(layer: SignedLayer) -> dict[str, Any]:
@@ -174,8 +199,11 @@ def signed_json(signed: SignedImage) -> dict[str, Any]:
         "manifest": digest(signed.manifest),
         "media_type": signed.manifest.media_type,
         "dm_verity_artifact": digest(signed.dm_verity),
+        "dm_verity_artifacts": {name: digest(one) for name, one in signed.artifacts.items()},
         "notary_signature": digest(signed.notary),
         "added": [digest(one) for one in signed.added],
+        "removed": [digest(one) for one in signed.removed],
+        "warnings": list(signed.warnings),
         "layers": [layer_json(layer) for layer in signed.layers],
         "seconds": {name: round(value, 6) for name, value in signed.seconds.items()},
     }
@@ -195,3 +223,5 @@ def print_signed(name: str, signed: SignedImage) -> None:
     print(f"{verb} {name}@{signed.manifest.digest}")
     for artifact in signed.added:
         print(f"Pushed the signature to {name}@{artifact.digest}")
+    for artifact in signed.removed:
+        print(f"Removed the former signature {name}@{artifact.digest}")

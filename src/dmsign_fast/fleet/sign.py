@@ -107,7 +107,7 @@ def parameters_of(signer: Signer, options: FleetOptions) -> dict[str, Any]:
         "command": "sign",
         "signer": [one.fingerprint(SHA256()).hex() for one in signer.certificate_chain[:1]],
         "recipes": [recipe.fields() for recipe in options.recipes],
-        "artifact": options.sign.form,
+        "artifact": list(options.sign.forms),
         "signature-format": options.sign.media_type,
         "layout": options.layout,
         "dm-verity": options.sign.dm_verity,
@@ -133,7 +133,12 @@ def plan_run(
     """
     if options.sign.dm_verity:
         pkcs7_scheme(signer.key_spec, options.sign.pkcs7_digest)
-        form_of(options.sign.form)
+        for form in map(form_of, options.sign.forms):
+            if form.parts:
+                raise ParameterError(
+                    f"the form {form.name} has more of each layer than its signature, which "
+                    "workers do not send: sign such images one by one, with sign"
+                )
     if state.begin(parameters_of(signer, options), resume=resume):
         state.reset_failures()
     elif not options.index:

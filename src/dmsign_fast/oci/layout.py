@@ -256,6 +256,11 @@ class Layout:
 
         self._update(added)
 
+    def detach(self, subject: Descriptor, referrers: Iterable[Descriptor]) -> None:
+        """Take manifests out of the index; their blobs stay; see Store."""
+        gone = {one.digest for one in referrers}
+        self._update(lambda index: index.with_more((), lambda one: one.digest in gone))
+
     def _check_writable(self) -> None:
         if not isinstance(self._files, Directory):
             raise StorageError(f"cannot write {self.path}: a tar is only read; use a directory")

@@ -31,7 +31,7 @@ from dmsign_fast.strict_json import Members, read_object
 
 if TYPE_CHECKING:
     from dmsign_fast.oci.auth import Scope
-    from dmsign_fast.oci.descriptor import Descriptor
+    from dmsign_fast.oci.descriptor import Descriptor, Digest
     from dmsign_fast.oci.manifest import Manifest
     from dmsign_fast.oci.transport import Answer, Transport
 
@@ -53,12 +53,13 @@ class RegistryReferrers:
         scope: Scope,
         get: Callable[[str], Manifest | Index | None],
         put: Callable[[Manifest | Index, str], Answer],
+        delete: Callable[[Digest], None],
     ) -> None:
         """Take the means: ``get`` and ``put`` read and write a manifest under a tag or digest."""
         self._transport, self._scope = transport, scope
         self._path = f"/v2/{repository}/referrers/"
         self._where = f"{transport.registry}/{repository}"
-        self._get, self._put = get, put
+        self._get, self._put, self._delete = get, put, delete
 
     def read(self, subject: Descriptor, artifact_types: Sequence[str]) -> Referrers:
         """See Store; with types, a list that is long is asked for by types."""
@@ -155,6 +156,19 @@ class RegistryReferrers:
             raise next(iter(failed.values()))
         if failed:
             raise AttachError(failed, len(groups))
+
+    def detach(self, subject: Descriptor, referrers: Iterable[Descriptor]) -> None:
+        """See Store."""
+        gone = {one.digest: one for one in referrers}
+        types = {one.artifact_type or "" for one in gone.values()}
+        for one in self._listed(subject, sorted(types)) or ():
+            if one.digest in gone:
+                self._delete(one.digest)
+        tag = subject.digest.referrers_tag
+        settle = self._transport.connection.settle
+        failed = update_indexes({tag: ()}, self._index, self._put, settle, self._where, gone=gone)
+        if failed:
+            raise failed[tag]
 
     def _confirm(
         self,

@@ -68,7 +68,7 @@ class Registry:
         self._pull: Scope = (f"repository:{self.repository}:pull",)
         self._push: Scope = (f"repository:{self.repository}:pull,push",)
         self._referrers = RegistryReferrers(
-            self._transport, self.repository, self._pull, self._get, self._put
+            self._transport, self.repository, self._pull, self._get, self._put, self._delete
         )
 
     def __str__(self) -> str:
@@ -227,6 +227,23 @@ class Registry:
     def attach(self, manifests: Iterable[Manifest]) -> None:
         """Push manifests as referrers, and list them where the registry does not; see Store."""
         self._referrers.attach(manifests)
+
+    def detach(self, subject: Descriptor, referrers: Iterable[Descriptor]) -> None:
+        """Delete manifests that the registry lists, or take them out of its index; see Store."""
+        self._referrers.detach(subject, referrers)
+
+    def _delete(self, digest: Digest) -> None:
+        answer = self._transport.ask(
+            "DELETE",
+            self._path("manifests", digest),
+            merge_scopes(*self._push, f"repository:{self.repository}:delete"),
+            (200, 202, 400, 404, 405),
+        )
+        if answer.status in (400, 405):
+            raise RegistryError(
+                f"{self} deletes no manifests ({answer.status}), so that {digest} stays listed: "
+                "allow it to, or ask who runs the registry"
+            )
 
 
 def _is_manifest(descriptor: Descriptor) -> bool:

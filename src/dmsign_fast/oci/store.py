@@ -100,6 +100,14 @@ class Store(Protocol):
         """
         ...
 
+    def detach(self, subject: Descriptor, referrers: Iterable[Descriptor]) -> None:
+        """Take manifests out of the list of what refers to a subject; others stay.
+
+        Raises:
+            RegistryError: the registry lists referrers by itself, and deletes no manifests.
+        """
+        ...
+
 
 class Referrers(list[Descriptor]):
     """Descriptors, each once.

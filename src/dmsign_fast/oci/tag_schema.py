@@ -14,7 +14,7 @@ from dmsign_fast.errors import DmsignError, RegistryError
 from dmsign_fast.oci.manifest import Index, make_index
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Collection, Mapping, Sequence
 
     from dmsign_fast.oci.descriptor import Descriptor
 
@@ -29,6 +29,8 @@ def update_indexes(
     write: Callable[[Index, str], object],
     settle: float,
     where: str,
+    *,
+    gone: Collection[str] = (),
 ) -> dict[str, DmsignError]:
     """Add referrers to indexes, in one write of each, and see that they stay.
 
@@ -43,6 +45,7 @@ def update_indexes(
         write: stores an index under a tag.
         settle: seconds.
         where: the repository, for messages.
+        gone: digests of referrers to take out.
 
     Returns:
         The errors by tag; the others have their referrers.
@@ -53,7 +56,7 @@ def update_indexes(
         settled = 0.0
         for tag in list(waiting):
             try:
-                pause = _add(waiting[tag], tag, read, write, settle)
+                pause = _change(waiting[tag], gone, tag, read, write, settle)
             except DmsignError as error:
                 failed[tag], pause = error, None
             if pause is None:
@@ -71,22 +74,27 @@ def update_indexes(
     return failed
 
 
-def _add(
+def _change(
     referrers: Sequence[Descriptor],
+    gone: Collection[str],
     tag: str,
     read: Callable[[str], Index | None],
     write: Callable[[Index, str], object],
     settle: float,
 ) -> float | None:
-    """Add what is missing; the seconds after which to look again, None if nothing was missing."""
+    """Add what is missing and take out what is gone.
+
+    Returns:
+        The seconds after which to look again; None if there was nothing to do.
+    """
     begin = time.monotonic()
     index = read(tag) or make_index()
     known = time.monotonic()
     listed = {one.plain() for one in index.manifests}
     missing = [one for one in referrers if one.plain() not in listed]
-    if not missing:
+    if not missing and not any(one.digest in gone for one in index.manifests):
         return None
-    changed = index.with_more(missing)
+    changed = index.with_more(missing, lambda one: one.digest in gone)
     if time.monotonic() - known > settle / 2:  # this process was stopped meanwhile
         return 0.0
     write(changed, tag)

@@ -8,42 +8,51 @@ from typing import TYPE_CHECKING
 from dmsign_fast.envelope.chain import chain_validity_problem
 from dmsign_fast.envelope.notary import check_envelope, parse_envelope
 from dmsign_fast.envelope.pkcs7 import verify_root_hash
+from dmsign_fast.envelope.signed_data import parse_signed_data
 from dmsign_fast.envelope.trust import TrustAnchors
 from dmsign_fast.oci.manifest import Manifest
 from dmsign_fast.oci.store import refers_to
-from dmsign_fast.pipeline.artifact import NOTARY_TYPE, fetch_blob, read_dm_verity, recipe_of
+from dmsign_fast.pipeline.artifact import (
+    NOTARY_TYPE,
+    blobs_of,
+    fetch_blob,
+    read_dm_verity,
+    recipe_of,
+)
 from dmsign_fast.pipeline.binding import ROOT_HASHES
-from dmsign_fast.pipeline.forms import form_of
 from dmsign_fast.pipeline.strangers import MAX_SIGNATURES, Judgement
+from dmsign_fast.signing.certificates import has_key
 from dmsign_fast.signing.scheme import pkcs7_scheme
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from cryptography import x509
+
     from dmsign_fast.envelope.notary import Envelope
     from dmsign_fast.envelope.timestamp import Timestamper
-    from dmsign_fast.oci.descriptor import Descriptor, Digest
+    from dmsign_fast.oci.descriptor import Descriptor
     from dmsign_fast.oci.store import Store
-    from dmsign_fast.pipeline.plan import SignOptions
+    from dmsign_fast.pipeline.artifact import LayerSignature
+    from dmsign_fast.pipeline.forms import Form
+    from dmsign_fast.pipeline.plan import Plan, SignOptions
     from dmsign_fast.signing.signer import Signer
 
-__all__ = ["find_layers", "find_notary"]
+__all__ = ["find_former", "find_layers", "find_notary"]
 
 
 def find_layers(
     store: Store,
-    subject: Descriptor,
+    plan: Plan,
     known: Sequence[Descriptor],
-    roots: Sequence[tuple[Digest, bytes]],
+    form: Form,
     signer: Signer,
     options: SignOptions,
 ) -> Descriptor | None:
-    """The referrer with good signatures of this key and kind over these root hashes."""
-    form = form_of(options.form)
+    """The referrer of that form with good signatures of this key and kind over a plan's layers."""
     anchors = TrustAnchors((signer.certificate_chain[0],))
-    wanted = dict(roots)
-    digests = [layer for layer, _ in roots]
-    form_of_each = (
+    wanted = dict(plan.roots)
+    kind_of_each = (
         pkcs7_scheme(signer.key_spec, options.pkcs7_digest).name,
         len(signer.certificate_chain) if options.certificates else 0,
     )
@@ -51,14 +60,48 @@ def find_layers(
     def same(manifest: Manifest) -> bool:
         if manifest.artifact_type != form.artifact_type or recipe_of(manifest) != options.recipe:
             return False
-        signatures = read_dm_verity(store, manifest, digests)
+        signatures = read_dm_verity(store, manifest, [layer for layer, _ in plan.roots])
         for one in signatures:
             verdict = verify_root_hash(one.signature, wanted[one.layer], anchors)
-            if (verdict.scheme, verdict.embedded) != form_of_each:
+            if (verdict.scheme, verdict.embedded) != kind_of_each:
                 return False
-        return all(one.root_hash == wanted[one.layer] for one in signatures)
+        blobs = blobs_of(form, manifest, wanted)
+        return all(one.root_hash == wanted[one.layer] for one in signatures) and all(
+            described.digest == plan.blobs[layer][part].digest
+            for layer, parts in blobs.items()
+            for part, described in parts.items()
+        )
 
-    return _find(store, subject, known, same)
+    return _find(store, plan.manifest, known, same)
+
+
+def find_former(
+    store: Store, plan: Plan, known: Sequence[Descriptor], form: Form, leaf: x509.Certificate
+) -> list[Descriptor]:
+    """The referrers of that form whose signatures are all by the leaf's key, over any root hashes.
+
+    Certificates of the key may have been renewed, and have expired.
+    """
+
+    def by_key(manifest: Manifest) -> bool:
+        if manifest.artifact_type != form.artifact_type:
+            return False
+        signatures = read_dm_verity(store, manifest, [layer for layer, _ in plan.roots])
+        return all(_is_by_key(one, leaf) for one in signatures)
+
+    return [one for one in known if _find(store, plan.manifest, [one], by_key)]
+
+
+def _is_by_key(one: LayerSignature, leaf: x509.Certificate) -> bool:
+    embedded = parse_signed_data(one.signature).certificates
+    for certificate in dict.fromkeys((leaf, *embedded)):
+        if has_key(certificate, leaf.public_key()):
+            anchors, at = TrustAnchors((certificate,)), certificate.not_valid_before_utc
+            with Judgement() as judgement:
+                verify_root_hash(one.signature, one.root_hash, anchors, at=at)
+            if judgement.flaw is None:
+                return True
+    return False
 
 
 def find_notary(

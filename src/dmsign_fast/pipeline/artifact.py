@@ -11,28 +11,30 @@ import json
 import re
 from collections import Counter
 from dataclasses import dataclass
-from datetime import UTC
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
-from dmsign_fast.errors import FormatError, ParameterError, VerificationError
+from dmsign_fast.errors import FormatError, NotFoundError, ParameterError, VerificationError
 from dmsign_fast.oci.descriptor import Descriptor, Digest
 from dmsign_fast.oci.manifest import EMPTY_CONFIG, EMPTY_JSON, Index, Manifest, make_manifest
-from dmsign_fast.pipeline.forms import FORMS, LAYER, ROOT_HASH, SIGNATURE, form_of_type
+from dmsign_fast.pipeline.forms import FORMS, LAYER, ROOT_HASH, SIGNATURE, Part, form_of_type
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
-    from datetime import datetime
+    from collections.abc import Collection, Mapping, Sequence
 
     from cryptography import x509
 
     from dmsign_fast.erofs.recipe import Recipe
-    from dmsign_fast.oci.store import Referrers, Store
+    from dmsign_fast.oci.store import Content, Referrers, Store
     from dmsign_fast.pipeline.forms import Form
+    from dmsign_fast.pipeline.layer_file import LayerBlob
 
 __all__ = [
+    "CREATED",
     "NOTARY_TYPE",
     "Artifact",
     "LayerSignature",
+    "blobs_of",
     "fetch_blob",
     "kind_of",
     "kind_of_type",
@@ -40,13 +42,14 @@ __all__ = [
     "make_notary",
     "read_dm_verity",
     "recipe_of",
+    "rfc_3339",
     "signatures_of",
 ]
 
 NOTARY_TYPE = "application/vnd.cncf.notary.signature"
 _SIGNATURE_TYPES = (NOTARY_TYPE, *(form.artifact_type for form in FORMS))
 _THUMBPRINTS = "io.cncf.notary.x509chain.thumbprint#S256"
-_CREATED = "org.opencontainers.image.created"
+CREATED = "org.opencontainers.image.created"
 _OURS = "dmsign-fast.recipe."
 _ROOT_HASH = re.compile("[0-9a-f]{64}")  # every recipe has SHA-256
 # Of a signature or an envelope, before it is fetched: a chain of RSA-4096 has less than 10 KiB.
@@ -67,7 +70,7 @@ class Artifact:
     """A manifest and the blobs that it needs: those go first."""
 
     manifest: Manifest
-    blobs: tuple[tuple[Descriptor, bytes], ...]
+    blobs: tuple[tuple[Descriptor, Content], ...]
 
 
 def kind_of(referrer: Manifest | Index) -> str | None:
@@ -91,11 +94,27 @@ def signatures_of(store: Store, subject: Descriptor) -> Referrers:
 
 
 def make_dm_verity(
-    form: Form, subject: Descriptor, signatures: Sequence[LayerSignature], recipe: Recipe
+    form: Form,
+    subject: Descriptor,
+    signatures: Sequence[LayerSignature],
+    recipe: Recipe,
+    *,
+    blobs: Mapping[Digest, Mapping[Part, LayerBlob]] | None = None,
+    created: datetime | None = None,
 ) -> Artifact:
-    """The artifact of the signatures of all layers, in the order of the layers."""
+    """The artifact of the signatures of all layers, in the order of the layers.
+
+    Args:
+        form: how it is written.
+        subject: the image.
+        signatures: of all layers.
+        recipe: is recorded.
+        blobs: of each layer, by its digest: what the form has besides signatures.
+        created: by default now.
+    """
+    contents: dict[Digest, tuple[Descriptor, Content]] = {}
     layers = []
-    for number, one in enumerate(signatures):
+    for number, one in enumerate(dict.fromkeys(signatures) if form.once else signatures):
         values = {
             "layer": one.layer,
             "hex": one.layer.encoded,
@@ -103,21 +122,36 @@ def make_dm_verity(
             "base64": base64.b64encode(one.signature).decode(),
             "number": number,
         }
-        annotations = {
-            name: value.format_map(values) for name, value in form.signature.annotations.items()
-        }
-        media_type = form.signature.media_type
-        layers.append(Descriptor.of(one.signature, media_type, annotations=annotations))
+        for blob in form.blobs:
+            annotations = {
+                name: value.format_map(values) for name, value in blob.annotations.items()
+            }
+            if blob.part is Part.SIGNATURE:
+                content: Content = one.signature
+                described = Descriptor.of(one.signature, blob.media_type, annotations=annotations)
+            else:
+                assert blobs is not None  # noqa: S101
+                made = blobs[one.layer][blob.part]
+                content = made.content
+                described = Descriptor(blob.media_type, made.digest, made.size, annotations)
+            layers.append(described)
+            contents[described.digest] = (described, content)
     manifest = make_manifest(
         layers=layers,
         artifact_type=form.artifact_type,
         subject=subject,
-        annotations=dict(form.annotations) | _record(recipe),
+        annotations={
+            **form.annotations,
+            **_record(recipe),
+            CREATED: rfc_3339(created or datetime.now(UTC)),
+        },
     )
-    contents = {
-        layer.digest: (layer, one.signature) for layer, one in zip(layers, signatures, strict=True)
-    }
     return Artifact(manifest, ((EMPTY_CONFIG, EMPTY_JSON), *contents.values()))
+
+
+def rfc_3339(time: datetime) -> str:
+    """A time as annotations have it, in whole seconds."""
+    return time.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 def _record(recipe: Recipe) -> dict[str, str]:
@@ -169,26 +203,76 @@ def read_dm_verity(
         VerificationError: a layer has no signature, or several, or one is for another layer; or
             there are no layers, and so no signature of anybody.
     """
-    artifact_type = manifest.artifact_type or manifest.config.media_type
-    form = form_of_type(artifact_type)
+    form = form_of_type(manifest.referrer.artifact_type)
     if form is None:
-        raise FormatError(f"{artifact_type} is not the type of a dm-verity artifact")
+        raise FormatError(
+            f"{manifest.referrer.artifact_type} is not the type of a dm-verity artifact"
+        )
+    _check_types(form, manifest)
+    kind = form.signature.media_type
+    signatures = [one for one in manifest.layers if one.media_type == kind]
     claims = [
-        _claim(form, described, f"signature {number} of {manifest.descriptor.digest}")
-        for number, described in enumerate(manifest.layers)
+        _claim(form, f"signature {number} of {manifest.descriptor.digest}", one)
+        for number, one in enumerate(signatures)
     ]
     _check_layers(claims, layers)
+    for parts in blobs_of(form, manifest, set(layers)).values():
+        for one in parts.values():
+            if not store.exists(one):
+                raise NotFoundError(
+                    f"there is no {one.digest}, which {manifest.descriptor.digest} names"
+                )
     return tuple(
-        LayerSignature(layer, root_hash, _signature(store, form, described))
-        for (layer, root_hash), described in zip(claims, manifest.layers, strict=True)
+        LayerSignature(layer, root_hash, _signature(store, form, one))
+        for (layer, root_hash), one in zip(claims, signatures, strict=True)
     )
 
 
-def _claim(form: Form, described: Descriptor, what: str) -> tuple[Digest, bytes]:
+def _check_types(form: Form, manifest: Manifest) -> None:
+    """Raise FormatError for a blob that is none of the form's, unless nodes pass over it."""
+    known = [blob.media_type for blob in form.blobs]
+    for number, one in enumerate(manifest.layers):
+        if one.media_type not in known and not form.others:
+            raise FormatError(
+                f"blob {number} of {manifest.descriptor.digest} is of type {one.media_type}, not "
+                + " or ".join(known)
+            )
+
+
+def blobs_of(
+    form: Form, manifest: Manifest, layers: Collection[Digest]
+) -> dict[Digest, dict[Part, Descriptor]]:
+    """What an artifact has of each layer besides its signature; nothing for most forms.
+
+    Raises:
+        FormatError: a blob is empty, or does not say which layer it is of.
+        VerificationError: a layer lacks one, has two, or one is of another layer.
+    """
+    parts = {blob.media_type: blob for blob in form.blobs if blob.part in form.parts}
+    found: dict[Digest, dict[Part, Descriptor]] = {layer: {} for layer in layers}
+    for one in manifest.layers:
+        if (blob := parts.get(one.media_type)) is None:
+            continue
+        key = str(blob.key(LAYER))
+        if key not in one.annotations or not one.size:
+            raise FormatError(f"blob {one.digest} is empty, or has no annotation {key!r}")
+        layer = Digest(one.annotations[key])
+        if layer not in found:
+            raise VerificationError(
+                f"the artifact has a blob of {layer}, which is no layer of the image"
+            )
+        if blob.part in found[layer]:
+            raise VerificationError(f"the artifact has several blobs {blob.part} of layer {layer}")
+        found[layer][blob.part] = one
+    for layer, has in found.items():
+        if missing := sorted(form.parts - has.keys()):
+            raise VerificationError(f"the artifact has no {', '.join(missing)} of layer {layer}")
+    return found
+
+
+def _claim(form: Form, what: str, described: Descriptor) -> tuple[Digest, bytes]:
     """The layer and the root hash that a signature is said to be for."""
     wanted = form.signature
-    if described.media_type != wanted.media_type:
-        raise FormatError(f"{what} is of type {described.media_type}, not {wanted.media_type}")
     values = {value: described.annotations.get(name) for name, value in wanted.annotations.items()}
     for value in (LAYER, ROOT_HASH):
         if values[value] is None:
@@ -257,7 +341,7 @@ def make_notary(
         annotations={
             **(annotations or {}),
             _THUMBPRINTS: json.dumps(thumbprints, separators=(",", ":")),
-            _CREATED: signing_time.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
+            CREATED: rfc_3339(signing_time),
         },
     )
     return Artifact(manifest, ((config, EMPTY_JSON), (layer, envelope)))

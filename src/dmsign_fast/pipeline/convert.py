@@ -8,7 +8,6 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
-from uuid import NAMESPACE_URL, uuid5
 
 from dmsign_fast.erofs.image_hasher import no_hash_area
 from dmsign_fast.errors import ParameterError
@@ -117,10 +116,8 @@ def convert_layer(
                 os.ftruncate(fd, end)
         offset = end if verity == "append" else 0
         for hash_file in opened:
-            identity = uuid5(NAMESPACE_URL, f"dm-verity:{root_hash}")
-            superblock = Superblock(params=params, data_blocks=tree.data_blocks, uuid=identity)
             area = params.hash_area(tree.data_blocks, hash_offset=offset)
-            hash_file.finish(area, superblock)
+            hash_file.finish(area, Superblock.of(tree))
         sidecar = Path(f"{image}.dmverity") if verity == "append" else None
         if sidecar:
             known = {"roothash": root_hash, "hashoffset": end}

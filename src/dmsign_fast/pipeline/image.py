@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from dmsign_fast.erofs.recipe import Recipe
     from dmsign_fast.oci.descriptor import Descriptor
     from dmsign_fast.oci.store import Store
+    from dmsign_fast.pipeline.layer_file import LayerFile
     from dmsign_fast.pipeline.layers import Conversion, HashedLayer
 
 __all__ = [
@@ -174,12 +175,16 @@ def hash_image_layer(
     recipe: Recipe,
     conversion: Conversion,
     *,
+    file: LayerFile | None = None,
     progress: Callable[[int], object] = lambda _: None,
     stop: threading.Event | None = None,
 ) -> HashedLayer:
-    """Fetch a layer, check it and hash its EROFS image, all at once; errors as hash_layer."""
+    """Fetch a layer, check it and hash its EROFS image, all at once; errors as hash_layer.
+
+    ``file`` takes the metadata and the hash area.
+    """
     (hashed,) = hash_image_layer_by(
-        store, layer, [recipe], conversion, progress=progress, stop=stop
+        store, layer, [recipe], conversion, file=file, progress=progress, stop=stop
     )
     return hashed
 
@@ -190,6 +195,7 @@ def hash_image_layer_by(
     recipes: Sequence[Recipe],
     conversion: Conversion,
     *,
+    file: LayerFile | None = None,
     progress: Callable[[int], object] = lambda _: None,
     stop: threading.Event | None = None,
 ) -> list[HashedLayer]:
@@ -211,7 +217,8 @@ def hash_image_layer_by(
             recipes,
             expected,
             conversion,
-            hash_area=no_hash_area,
+            image_head=file.head if file else None,
+            hash_area=file.hash_area if file else no_hash_area,
             progress=progress,
             stop=stop,
         )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import re
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -11,8 +12,10 @@ from typing import TYPE_CHECKING, Any
 from dmsign_fast.erofs.recipe import Recipe
 from dmsign_fast.errors import ParameterError, VerificationError
 from dmsign_fast.oci.descriptor import Descriptor, Digest
-from dmsign_fast.outputs import Outputs
+from dmsign_fast.outputs import Outputs, storage_errors, write_all
 from dmsign_fast.pipeline.artifact import signatures_of
+from dmsign_fast.pipeline.forms import Part, form_of
+from dmsign_fast.pipeline.layer_file import LayerBlob, pieces_of_path
 from dmsign_fast.pipeline.plan import Plan, SignedLayer, SignOptions
 from dmsign_fast.pipeline.sign_image import (
     plan_image,
@@ -38,7 +41,7 @@ if TYPE_CHECKING:
 __all__ = ["attach_image", "image_of", "prepare_image"]
 
 _OPTIONS = (
-    *("recipe", "form", "media_type", "legacy", "expiry", "user_metadata", "agent"),
+    *("recipe", "forms", "media_type", "legacy", "expiry", "user_metadata", "agent"),
     *("manifest_signature", "pkcs7_digest", "certificates", "signing_time"),
 )
 _ROOT_HASH = re.compile("[0-9a-f]{64}")
@@ -106,8 +109,13 @@ def prepare_image(
         "images": [_plan_json(plan) for plan in plans],
     }
     signing_request = SigningRequest(directory, "image", tuple(chain), tuple(messages), made)
+    blobs = {
+        blob.digest: blob for plan in plans for one in plan.blobs.values() for blob in one.values()
+    }
     with Outputs() as outputs:
         signing_request.write(outputs, options.agent)
+        for blob in blobs.values():
+            _write(outputs, directory / _file_of(blob.digest), blob)
     return plans, signing_request
 
 
@@ -149,7 +157,11 @@ def attach_image(
     if expiry is not None and expiry <= now:
         raise ParameterError(f"the signature expires on {expiry}: prepare again")
     plans = [
-        _plan(Members(one, ("manifest", "layers"), f"{made.what}, images[{number}]"))
+        _plan(
+            signing_request,
+            Members(one, ("manifest", "layers"), f"{made.what}, images[{number}]"),
+            options.parts,
+        )
         for number, one in enumerate(made.array("images"))
     ]
     resolved = store.resolve(wanted).descriptor.digest
@@ -183,19 +195,23 @@ def _options_json(options: SignOptions) -> dict[str, Any]:
         value[name] = value[name] and value[name].isoformat()
     return value | {
         "recipe": options.recipe.fields(),
+        "forms": list(options.forms),
         "user_metadata": dict(options.user_metadata),
     }
 
 
 def _options(made: Members) -> SignOptions:
     value = Members(made.value("options"), _OPTIONS, f"{made.what}, options")
+    forms = tuple(form_of(name).name for name in value.texts("forms"))
+    if not forms:
+        raise value.wrong("forms", "is empty")
     try:
         recipe = Recipe.from_fields(value.annotations("recipe"))
     except (KeyError, ValueError) as error:
         raise value.wrong("recipe", f"is malformed: {error}") from error
     return SignOptions(
         recipe=recipe,
-        form=value.text("form"),
+        forms=forms,
         media_type=value.text("media_type"),
         legacy=value.flag("legacy"),
         expiry=_time(value, "expiry") if value.has("expiry") else None,
@@ -227,13 +243,46 @@ def _plan_json(plan: Plan) -> dict[str, Any]:
             "root_hash": layer.root_hash.hex(),
             "uncompressed_size": layer.uncompressed_size,
             "reused": layer.reused,
+            "blobs": {
+                part: {"digest": blob.digest, "size": blob.size}
+                for part, blob in layer.blobs.items()
+            },
         }
         for layer in plan.layers
     ]
     return {"manifest": plan.manifest.plain().to_json(), "layers": layers}
 
 
-def _plan(value: Members) -> Plan:
+def _file_of(digest: Digest) -> str:
+    """The name of the file that keeps a blob until the signatures are there."""
+    return f"{digest.encoded}.blob"
+
+
+def _write(outputs: Outputs, path: Path, blob: LayerBlob) -> None:
+    fd, offset = outputs.open(path), 0
+    with storage_errors("write", path):
+        for piece in blob.content():
+            write_all(fd, piece, offset)
+            offset += len(piece)
+
+
+def _blobs(
+    signing_request: SigningRequest, entry: Members, parts: frozenset[Part]
+) -> dict[Part, LayerBlob]:
+    """What is pushed besides signatures; the push sees whether a file was changed."""
+    listed = Members(entry.value("blobs"), tuple(Part), f"{entry.what}, blobs")
+    if entry.value("blobs").keys() != parts:
+        raise entry.wrong("blobs", f"are not {', '.join(sorted(parts)) or 'empty'}")
+    found = {}
+    for part in sorted(parts):
+        one = Members(listed.value(part), ("digest", "size"), f"{listed.what}, {part}")
+        digest = Digest(one.text("digest"))
+        content = functools.partial(pieces_of_path, signing_request.directory / _file_of(digest))
+        found[part] = LayerBlob(digest, one.integer("size"), content)
+    return found
+
+
+def _plan(signing_request: SigningRequest, value: Members, parts: frozenset[Part]) -> Plan:
     def layer(one: Any) -> SignedLayer:
         entry = Members(one, (), f"{value.what}, layers")
         if not _ROOT_HASH.fullmatch(entry.text("root_hash")):
@@ -246,6 +295,7 @@ def _plan(value: Members) -> Plan:
             bytes.fromhex(entry.text("root_hash")),
             entry.integer("uncompressed_size") if entry.has("uncompressed_size") else None,
             Digest(reused) if reused else None,
+            _blobs(signing_request, entry, parts),
         )
 
     manifest = Descriptor.from_json(value.value("manifest"), f"{value.what}, manifest")

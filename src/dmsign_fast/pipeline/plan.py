@@ -3,21 +3,23 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
 from dmsign_fast.pipeline.binding import digest_of_roots
+from dmsign_fast.pipeline.forms import FORMS, form_of
 from dmsign_fast.pipeline.layers import Conversion
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
-    from datetime import datetime
 
     from cryptography import x509
 
     from dmsign_fast.envelope.timestamp import Timestamper
     from dmsign_fast.erofs.recipe import Recipe
     from dmsign_fast.oci.descriptor import Descriptor, Digest
+    from dmsign_fast.pipeline.forms import Part
+    from dmsign_fast.pipeline.layer_file import LayerBlob
 
 __all__ = ["JWS", "Plan", "Reuse", "SignOptions", "SignedImage", "SignedLayer"]
 
@@ -44,7 +46,7 @@ class SignOptions:
 
     Attributes:
         recipe: of the nodes.
-        form: of the dm-verity artifact, a name in forms.FORMS.
+        forms: of the dm-verity artifacts, names in forms.FORMS.
         media_type: of the Notary Project envelope, JWS or COSE.
         legacy: whether the manifest of that signature is of the form that all versions of notation
             find.
@@ -55,6 +57,7 @@ class SignOptions:
         dm_verity: whether layers are signed.
         manifest_signature: whether the manifest is signed.
         force: sign again where a signature of the same key and content is there.
+        replace: remove what this key has signed before in the same forms.
         platform: of an index, sign this manifest.
         recursive: of an index, sign all manifests.
         jobs: layers at a time.
@@ -62,11 +65,11 @@ class SignOptions:
         pkcs7_digest: for the root hashes; by default that of the key.
         certificates: whether they are embedded in the signatures of root hashes.
         reuse: take root hashes that were signed before, see ``reuse``.
-        signing_time: of the Notary Project signature, by default now.
+        signing_time: of all artifacts, by default now.
     """
 
     recipe: Recipe
-    form: str = "notation"
+    forms: tuple[str, ...] = (FORMS[0].name,)
     media_type: str = JWS
     legacy: bool = True
     expiry: datetime | timedelta | None = None
@@ -76,6 +79,7 @@ class SignOptions:
     dm_verity: bool = True
     manifest_signature: bool = True
     force: bool = False
+    replace: bool = False
     platform: str | None = None
     recursive: bool = False
     jobs: int = 1
@@ -84,6 +88,16 @@ class SignOptions:
     certificates: bool = True
     reuse: Reuse | None = None
     signing_time: datetime | None = None
+
+    @property
+    def parts(self) -> frozenset[Part]:
+        """What the forms want of each layer besides a signature."""
+        return frozenset(part for name in self.forms for part in form_of(name).parts)
+
+    @property
+    def now(self) -> datetime:
+        """When the artifacts are made, in whole seconds."""
+        return (self.signing_time or datetime.now(UTC)).replace(microsecond=0)
 
     def expires(self, signed: datetime) -> datetime | None:
         """When a signature of that time expires."""
@@ -101,6 +115,7 @@ class SignedLayer:
         root_hash: of the dm-verity device that the recipe makes of it.
         uncompressed_size: bytes; None if the layer was not read.
         reused: the dm-verity artifact that has the root hash, instead.
+        blobs: what the forms want besides a signature.
         seconds: that the conversion took.
     """
 
@@ -110,6 +125,7 @@ class SignedLayer:
     root_hash: bytes
     uncompressed_size: int | None = None
     reused: Digest | None = None
+    blobs: Mapping[Part, LayerBlob] = field(default_factory=dict, hash=False)
     seconds: float = 0
 
 
@@ -130,6 +146,11 @@ class Plan:
         """The layers' digests and root hashes."""
         return [(layer.digest, layer.root_hash) for layer in self.layers]
 
+    @property
+    def blobs(self) -> dict[Digest, Mapping[Part, LayerBlob]]:
+        """What there is of each layer besides a signature."""
+        return {layer.digest: layer.blobs for layer in self.layers}
+
     def root_hashes(self, options: SignOptions) -> str | None:
         """The digest that binds layers to root hashes."""
         return digest_of_roots(self.roots, options.recipe) if self.layers else None
@@ -142,15 +163,24 @@ class SignedImage:
     Attributes:
         manifest: what was signed.
         layers: each different layer, with its root hash.
-        dm_verity: the artifact of the layers' signatures; None if none was asked for.
-        notary: the manifest's signature, the same.
+        artifacts: those of the layers' signatures, by the names of their forms.
+        notary: the manifest's signature; None if none was asked for.
         added: the artifacts that were not there before.
+        removed: the artifacts that the new ones replace.
+        warnings: what a node will make of several artifacts of a form.
         seconds: what the stages took.
     """
 
     manifest: Descriptor
     layers: tuple[SignedLayer, ...]
-    dm_verity: Descriptor | None
+    artifacts: Mapping[str, Descriptor]
     notary: Descriptor | None
     added: tuple[Descriptor, ...]
     seconds: Mapping[str, float]
+    removed: tuple[Descriptor, ...] = ()
+    warnings: tuple[str, ...] = ()
+
+    @property
+    def dm_verity(self) -> Descriptor | None:
+        """The artifact of the first form; None if none was asked for."""
+        return next(iter(self.artifacts.values()), None)

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 import time
 from dataclasses import replace
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from dmsign_fast.envelope.notary import parse_envelope, sign_manifest
@@ -13,7 +13,7 @@ from dmsign_fast.envelope.pkcs7 import sign_root_hash
 from dmsign_fast.envelope.trust import TrustAnchors
 from dmsign_fast.errors import FormatError, ParameterError, VerificationError
 from dmsign_fast.oci.manifest import Manifest
-from dmsign_fast.pipeline.already_signed import find_layers, find_notary
+from dmsign_fast.pipeline.already_signed import find_former, find_layers, find_notary
 from dmsign_fast.pipeline.artifact import (
     Artifact,
     LayerSignature,
@@ -22,9 +22,10 @@ from dmsign_fast.pipeline.artifact import (
     signatures_of,
 )
 from dmsign_fast.pipeline.binding import ROOT_HASHES
-from dmsign_fast.pipeline.forms import form_of
+from dmsign_fast.pipeline.forms import Several, form_of
 from dmsign_fast.pipeline.image import hash_image_layer, image_layers, is_image, manifests_of
 from dmsign_fast.pipeline.jobs import run_all
+from dmsign_fast.pipeline.layer_file import LayerFile
 from dmsign_fast.pipeline.plan import Plan, SignedImage, SignedLayer, SignOptions
 from dmsign_fast.signing.scheme import pkcs7_scheme
 from dmsign_fast.signing.signer import EnvelopeSigner
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
 
     from dmsign_fast.oci.descriptor import Descriptor, Digest
     from dmsign_fast.oci.store import Store
+    from dmsign_fast.pipeline.forms import Form
     from dmsign_fast.pipeline.image import ImageLayer
     from dmsign_fast.signing.signer import Signer
 
@@ -99,6 +101,9 @@ def plan_image(
         raise ParameterError("neither the layers nor the manifest are to be signed")
     if options.dm_verity:
         pkcs7_scheme(signer.key_spec, options.pkcs7_digest)  # raises for a key that cannot
+        for name in options.forms:
+            if misfit := form_of(name).misfit(options.recipe):
+                raise ParameterError(f"{misfit}: use another --recipe, or another --artifact")
     if ROOT_HASHES in options.user_metadata:
         raise ParameterError(f"user metadata {ROOT_HASHES!r} is what sign itself says: rename it")
     manifests = manifests_of(
@@ -141,8 +146,9 @@ def _hash_layers(
     def task(layer: ImageLayer) -> Callable[[threading.Event], SignedLayer]:
         def run(stop: threading.Event) -> SignedLayer:
             began = time.monotonic()
+            file = LayerFile(options.recipe.params) if options.parts else None
             checked = hash_image_layer(
-                store, layer, options.recipe, conversion, progress=progress, stop=stop
+                store, layer, options.recipe, conversion, file=file, progress=progress, stop=stop
             )
             return SignedLayer(
                 layer.descriptor.digest,
@@ -150,6 +156,7 @@ def _hash_layers(
                 layer.descriptor.size,
                 checked.image.root_hash,
                 uncompressed_size=checked.uncompressed_size,
+                blobs=file.finish(checked.image.tree) if file else {},
                 seconds=time.monotonic() - began,
             )
 
@@ -180,8 +187,11 @@ def _reused(
     signer: Signer,
     options: SignOptions,
 ) -> _Layers:
-    """The layers whose root hashes are known without a look at them."""
-    if not options.reuse:
+    """The layers whose root hashes are known without a look at them.
+
+    A form that has more of a layer than its signature needs the layer itself.
+    """
+    if not options.reuse or options.parts:
         return {}
     from dmsign_fast.pipeline.reuse import find_root_hashes
 
@@ -213,11 +223,13 @@ def sign_planned(
     store: Store, plan: Plan, signer: Signer, options: SignOptions
 ) -> tuple[SignedImage, list[Artifact]]:
     """Sign one manifest; the artifacts are those that are not there yet."""
+    options = replace(options, signing_time=options.now)  # of all artifacts the same
     subject = plan.manifest
     known = [] if options.force else signatures_of(store, subject)
     began = time.monotonic()
     artifacts: list[Artifact] = []
-    dm_verity = notary = None
+    dm_verity: dict[str, Descriptor] = {}
+    notary = None
 
     def find_or_add(
         find: Callable[[], Descriptor | None], make: Callable[[], Artifact]
@@ -230,10 +242,12 @@ def sign_planned(
             found = artifacts[-1].manifest.descriptor
         return found
 
-    if plan.layers:
-        dm_verity = find_or_add(
-            lambda: find_layers(store, subject, known, plan.roots, signer, options),
-            lambda: _sign_layers(plan, signer, options),
+    signatures = functools.cache(lambda: _sign_layers(plan, signer, options))
+    forms = [form_of(name) for name in options.forms] if plan.layers else []
+    for form in forms:
+        dm_verity[form.name] = find_or_add(
+            functools.partial(find_layers, store, plan, known, form, signer, options),
+            functools.partial(_make_layers, plan, form, signatures, options),
         )
     if options.manifest_signature:
         bound = plan.root_hashes(options)
@@ -247,13 +261,23 @@ def sign_planned(
         "sign": time.monotonic() - began,
     }
     added = tuple(artifact.manifest.descriptor for artifact in artifacts)
-    return SignedImage(subject, layers, dm_verity, notary, added, seconds), artifacts
+    removed: list[Descriptor] = []
+    if options.replace:
+        listed = known or signatures_of(store, subject)
+        for form in forms:
+            former = find_former(store, plan, listed, form, signer.certificate_chain[0])
+            removed += [one for one in former if one.digest != dm_verity[form.name].digest]
+    signed = SignedImage(subject, layers, dm_verity, notary, added, seconds, tuple(removed))
+    return signed, artifacts
 
 
 def push_signed(
     store: Store, made: Sequence[tuple[SignedImage, Sequence[Artifact]]]
 ) -> list[SignedImage]:
-    """Push the artifacts of manifests: all blobs, then those of each manifest together."""
+    """Push the artifacts of manifests: all blobs, then those of each manifest together.
+
+    Former artifacts that they replace are taken out when all are there.
+    """
     began = time.monotonic()
     artifacts = [artifact for _, some in made for artifact in some]
     blobs = {descriptor: content for one in artifacts for descriptor, content in one.blobs}
@@ -261,8 +285,31 @@ def push_signed(
         store.push(descriptor, content)
     if artifacts:
         store.attach([artifact.manifest for artifact in artifacts])
+    for signed, _ in made:
+        if signed.removed:
+            store.detach(signed.manifest, signed.removed)
     seconds = (time.monotonic() - began) / max(1, len(made))
-    return [replace(signed, seconds={**signed.seconds, "push": seconds}) for signed, _ in made]
+    return [
+        replace(
+            signed,
+            warnings=_warnings(store, signed),
+            seconds={**signed.seconds, "push": seconds},
+        )
+        for signed, _ in made
+    ]
+
+
+def _warnings(store: Store, signed: SignedImage) -> tuple[str, ...]:
+    """What nodes will make of several artifacts of a form."""
+    forms = [form_of(name) for name in signed.artifacts]
+    forms = [form for form in forms if form.several is not Several.UNKNOWN]
+    types = [one.artifact_type for one in signatures_of(store, signed.manifest)] if forms else []
+    return tuple(
+        f"{signed.manifest.digest} has {count} artifacts of the form {form.name}: "
+        f"{form.several.value}; --replace removes former ones of the same key"
+        for form in forms
+        if (count := types.count(form.artifact_type)) > 1
+    )
 
 
 def sign_layer(root_hash: bytes, signer: Signer, options: SignOptions) -> bytes:
@@ -272,17 +319,32 @@ def sign_layer(root_hash: bytes, signer: Signer, options: SignOptions) -> bytes:
     )
 
 
-def _sign_layers(plan: Plan, signer: Signer, options: SignOptions) -> Artifact:
+def _sign_layers(plan: Plan, signer: Signer, options: SignOptions) -> list[LayerSignature]:
     hashes = dict.fromkeys(root_hash for _, root_hash in plan.roots)
     made = {root_hash: sign_layer(root_hash, signer, options) for root_hash in hashes}
-    signatures = [LayerSignature(layer, root, made[root]) for layer, root in plan.roots]
-    return make_dm_verity(form_of(options.form), plan.manifest, signatures, options.recipe)
+    return [LayerSignature(layer, root, made[root]) for layer, root in plan.roots]
+
+
+def _make_layers(
+    plan: Plan,
+    form: Form,
+    signatures: Callable[[], list[LayerSignature]],
+    options: SignOptions,
+) -> Artifact:
+    return make_dm_verity(
+        form,
+        plan.manifest,
+        signatures(),
+        options.recipe,
+        blobs=plan.blobs,
+        created=options.now,
+    )
 
 
 def sign_subject(plan: Plan, signer: Signer, options: SignOptions) -> Artifact:
     """The signature of the manifest, which binds layers to root hashes if there are any."""
     bound = plan.root_hashes(options)
-    now = (options.signing_time or datetime.now(UTC)).replace(microsecond=0)
+    now = options.now
     data = sign_manifest(
         plan.manifest.plain().to_json(),
         signer,

@@ -5,9 +5,13 @@ from __future__ import annotations
 import struct
 import uuid
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from dmsign_fast.errors import FormatError, ParameterError
 from dmsign_fast.verity.params import SUPERBLOCK_SIZE, VerityParams
+
+if TYPE_CHECKING:
+    from dmsign_fast.verity.tree import HashTree
 
 __all__ = ["SUPERBLOCK_SIZE", "Superblock"]
 
@@ -24,6 +28,12 @@ class Superblock:
     params: VerityParams
     data_blocks: int
     uuid: uuid.UUID = field(default_factory=uuid.uuid4)
+
+    @classmethod
+    def of(cls, tree: HashTree) -> Superblock:
+        """The superblock of a tree, whose UUID is made of the root hash: always the same."""
+        identity = uuid.uuid5(uuid.NAMESPACE_URL, f"dm-verity:{tree.root_hash.hex()}")
+        return cls(params=tree.params, data_blocks=tree.data_blocks, uuid=identity)
 
     def pack(self) -> bytes:
         """The 512 bytes."""

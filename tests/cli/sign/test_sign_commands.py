@@ -182,13 +182,15 @@ def test_json(kind, make_home, key, leaf):
     (one,) = found["images"]
     assert one.keys() == {
         *("manifest", "media_type", "dm_verity_artifact", "notary_signature"),
-        *("added", "layers", "seconds"),
+        *("dm_verity_artifacts", "added", "removed", "warnings", "layers", "seconds"),
     }
     assert one["manifest"] == image.descriptor.digest
     assert one["media_type"] == image.descriptor.media_type
     assert one["notary_signature"] == only(home, image, NOTARY).digest
     assert one["dm_verity_artifact"] == only(home, image, DM_VERITY).digest
+    assert one["dm_verity_artifacts"] == {"notation": one["dm_verity_artifact"]}
     assert one["added"] == [one["dm_verity_artifact"], one["notary_signature"]]
+    assert one["removed"] == one["warnings"] == []
     assert one["seconds"].keys() == {"hash", "sign", "push"}
     artifact = home.store.fetch_manifest(only(home, image, DM_VERITY))
     assert [layer["root_hash"] for layer in one["layers"]] == [
