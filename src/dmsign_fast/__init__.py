@@ -17,9 +17,11 @@ if TYPE_CHECKING:
     from dmsign_fast.erofs.recipe import Recipe
     from dmsign_fast.pipeline.convert import ConvertedLayer, convert_layer
     from dmsign_fast.pipeline.layers import Conversion, Expected, HashedLayer, hash_layer
+    from dmsign_fast.verity.fec import FecArea, FecDevice
+    from dmsign_fast.verity.fec_repair import repair_file
     from dmsign_fast.verity.format import Formatted, format_file
     from dmsign_fast.verity.params import HashArea, VerityParams
-    from dmsign_fast.verity.report import Verified
+    from dmsign_fast.verity.report import Repaired, Verified
     from dmsign_fast.verity.superblock import Superblock
     from dmsign_fast.verity.tree import HashTree, VerityHasher
     from dmsign_fast.verity.verify import verify_file
@@ -30,6 +32,8 @@ __all__ = [
     "Conversion",
     "ConvertedLayer",
     "Expected",
+    "FecArea",
+    "FecDevice",
     "Formatted",
     "HashArea",
     "HashTree",
@@ -37,6 +41,7 @@ __all__ = [
     "HashedLayer",
     "LayerHasher",
     "Recipe",
+    "Repaired",
     "Superblock",
     "Verified",
     "VerityHasher",
@@ -44,6 +49,7 @@ __all__ = [
     "convert_layer",
     "format_file",
     "hash_layer",
+    "repair_file",
     "verify_file",
 ]
 
@@ -52,12 +58,15 @@ _HOME = {
     "Conversion": "pipeline.layers",
     "ConvertedLayer": "pipeline.convert",
     "Expected": "pipeline.layers",
+    "FecArea": "verity.fec",
+    "FecDevice": "verity.fec",
     "Formatted": "verity.format",
     "HashArea": "verity.params",
     "HashTree": "verity.tree",
     "HashedImage": "erofs.image_hasher",
     "LayerHasher": "erofs.layer",
     "Recipe": "erofs.recipe",
+    "Repaired": "verity.report",
     "Superblock": "verity.superblock",
     "Verified": "verity.report",
     "VerityHasher": "verity.tree",
@@ -65,6 +74,7 @@ _HOME = {
     "convert_layer": "pipeline.convert",
     "format_file": "verity.format",
     "hash_layer": "pipeline.layers",
+    "repair_file": "verity.fec_repair",
     "verify_file": "verity.verify",
 }
 

@@ -5,6 +5,7 @@
     DmsignError
     ├── VerificationError   1  read in full, and not what was signed or hashed
     │   ├── CorruptionError    the same, with every bad block named
+    │   ├── UnrepairedError    the same, of what error correction does not bring back
     │   └── UnsignedError   7  there is no signature to verify
     ├── ParameterError      2  an option or argument outside its limits
     ├── FormatError         3  input that is not in the format it should be in
@@ -25,7 +26,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from dmsign_fast.verity.report import Verified
+    from dmsign_fast.verity.report import Repaired, Verified
 
 __all__ = [
     "AttachError",
@@ -38,6 +39,7 @@ __all__ = [
     "RegistryError",
     "SigningError",
     "StorageError",
+    "UnrepairedError",
     "UnsignedError",
     "VerificationError",
 ]
@@ -59,6 +61,14 @@ class CorruptionError(VerificationError):
     """Blocks differ from what the root hash stands for; ``report`` names them all."""
 
     def __init__(self, message: str, report: Verified) -> None:
+        super().__init__(message)
+        self.report = report
+
+
+class UnrepairedError(VerificationError):
+    """Error correction does not bring every block back; ``report`` names the others."""
+
+    def __init__(self, message: str, report: Repaired) -> None:
         super().__init__(message)
         self.report = report
 

@@ -175,7 +175,8 @@ def _add_command(
     parser.set_defaults(run=command.run)
     command.add_arguments(parser)
     outputs = getattr(command, "OUTPUTS", ("text", "json"))
-    add("--output", choices=outputs, default="text", help="default: text")
+    if "--output" not in parser._option_string_actions:
+        add("--output", choices=outputs, default="text", help="default: text")
     add("--quiet", action="store_true", help="print nothing but errors, and JSON if asked for")
     add("--verbose", action="store_true", help="say what is done: requests, programs, steps")
     add("--debug", action="store_true", help="tracebacks of errors")

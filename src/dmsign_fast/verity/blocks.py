@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 from dmsign_fast import _core
@@ -12,7 +13,16 @@ from dmsign_fast.verity.params import VerityParams, new_digest
 if TYPE_CHECKING:
     from typing_extensions import Buffer
 
-__all__ = ["BlockHash", "HashlibBlockHash", "block_hash", "pack_hash_blocks", "read_exactly"]
+    from dmsign_fast.verity.source import Source
+
+__all__ = [
+    "BlockHash",
+    "HashlibBlockHash",
+    "LevelBlocks",
+    "block_hash",
+    "pack_hash_blocks",
+    "read_exactly",
+]
 
 _PIECE = 1 << 20
 
@@ -67,6 +77,29 @@ def read_exactly(fd: int, offset: int, size: int) -> bytes:
         pieces.append(piece)
         at += len(piece)
     return b"".join(pieces)
+
+
+@dataclass(frozen=True)
+class LevelBlocks:
+    """The blocks of one level where they stand; level None is the data."""
+
+    level: int | None
+    source: Source
+    offset: int
+    blocks: int
+    hash: BlockHash
+
+    def digests(self, first: int, count: int, threads: int) -> bytearray:
+        """Digests of some of them, without gaps."""
+        digests = bytearray()
+        size = self.hash.block_size
+        shift = self.offset // size
+        for at, blocks, hole in self.source.extents(first + shift, count, size):
+            if hole:
+                digests += self.hash.hash_blocks(bytes(size)) * blocks
+            else:
+                digests += self.hash.hash_file(self.source.fd, at * size, blocks, threads)
+        return digests
 
 
 class HashlibBlockHash:

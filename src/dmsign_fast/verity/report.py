@@ -11,7 +11,17 @@ if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
 
-__all__ = ["BadBlocks", "BadRange", "Verified"]
+__all__ = ["BadBlocks", "BadRange", "Repaired", "Verified", "runs_of"]
+
+
+def runs_of(numbers: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+    """Rising numbers as an array of shape (ranges, 2): the first of each range and how many."""
+    import numpy as np
+
+    if not len(numbers):
+        return np.zeros((0, 2), np.int64)
+    starts = np.flatnonzero(np.diff(numbers, prepend=numbers[0] - 2) != 1)
+    return np.stack([numbers[starts], np.diff(starts, append=len(numbers))], axis=1)
 
 
 @dataclass(frozen=True)
@@ -31,7 +41,8 @@ class BadBlocks:
     Attributes:
         level: of the hash area, 0 is the leaf level; None: data blocks.
         reason: ``digest``, it is not the block that was hashed; ``spare``, bytes that should be
-            zero are not; ``missing``, the data ends before it.
+            zero are not; ``missing``, the data ends before it; ``unverifiable``, the hash block
+            above it is bad and cannot be repaired.
         block_size: bytes.
         offset: where block 0 of the level stands in its file, bytes.
         runs: array of shape (ranges, 2): first block and number of blocks, in rising order.
@@ -68,3 +79,20 @@ class Verified:
     root_hash: bytes
     computed: bytes
     bad: tuple[BadBlocks, ...]
+
+
+@dataclass(frozen=True)
+class Repaired:
+    """What repair_file found and did.
+
+    Attributes:
+        repaired: blocks that were bad, and are (or could be) as they were hashed.
+        unrepaired: blocks that stay bad, and those below them that nobody can judge.
+        errors: bytes that were wrong, in these blocks and in what was read to repair them.
+    """
+
+    data_blocks: int
+    root_hash: bytes
+    repaired: tuple[BadBlocks, ...]
+    unrepaired: tuple[BadBlocks, ...]
+    errors: int

@@ -8,13 +8,12 @@ and the hash block is corrupt; if not, they are the ones that differ.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from dmsign_fast import _core
 from dmsign_fast.errors import CorruptionError, FormatError, ParameterError
-from dmsign_fast.verity.blocks import BlockHash, block_hash, pack_hash_blocks, read_exactly
-from dmsign_fast.verity.report import BadBlocks, Verified
+from dmsign_fast.verity.blocks import LevelBlocks, block_hash, pack_hash_blocks, read_exactly
+from dmsign_fast.verity.report import BadBlocks, Verified, runs_of
 from dmsign_fast.verity.source import Source, open_source
 from dmsign_fast.verity.superblock import SUPERBLOCK_SIZE, Superblock
 
@@ -32,29 +31,6 @@ __all__ = ["read_superblock", "verify_file"]
 # Work between two looks at signals and progress, as in format.py; digests are held several times.
 _SPAN = 128 << 20
 _SPAN_BLOCKS = 1 << 16
-
-
-@dataclass(frozen=True)
-class _Blocks:
-    """The blocks of one level where they stand; level None is the data."""
-
-    level: int | None
-    source: Source
-    offset: int
-    blocks: int
-    hash: BlockHash
-
-    def digests(self, first: int, count: int, threads: int) -> bytearray:
-        """Digests of some of them, without gaps."""
-        digests = bytearray()
-        size = self.hash.block_size
-        shift = self.offset // size
-        for at, blocks, hole in self.source.extents(first + shift, count, size):
-            if hole:
-                digests += self.hash.hash_blocks(bytes(size)) * blocks
-            else:
-                digests += self.hash.hash_file(self.source.fd, at * size, blocks, threads)
-        return digests
 
 
 class _Verifier:
@@ -86,7 +62,7 @@ class _Verifier:
         if len(numbers):
             self._found.setdefault((level, reason), []).append(numbers)
 
-    def run(self, data: _Blocks, present: int) -> bytes:
+    def run(self, data: LevelBlocks, present: int) -> bytes:
         """Compare every level; the digest of the top block."""
         self._places[None] = (data.hash.block_size, 0)
         if present < data.blocks:
@@ -95,7 +71,7 @@ class _Verifier:
         for level, place in enumerate(self._area.levels):
             self._places[level] = (self._params.hash_block_size, place.offset)
             self._compare(below, level, present if level == 0 else below.blocks)
-            below = _Blocks(level, self._hashes, place.offset, place.blocks, self._hash)
+            below = LevelBlocks(level, self._hashes, place.offset, place.blocks, self._hash)
         if below.level is None and not present:
             return b""
         computed = bytes(below.digests(0, 1, self._threads))
@@ -103,7 +79,7 @@ class _Verifier:
             self.flag(below.level, "digest", [0])
         return computed
 
-    def _compare(self, below: _Blocks, level: int, present: int) -> None:
+    def _compare(self, below: LevelBlocks, level: int, present: int) -> None:
         place = self._area.levels[level]
         per_block, size = self._params.hashes_per_block, self._params.hash_block_size
         bytes_above = per_block * below.hash.block_size
@@ -182,10 +158,7 @@ class _Verifier:
 
         found = []
         for (level, reason), parts in self._found.items():
-            blocks = np.concatenate(parts)
-            starts = np.flatnonzero(np.diff(blocks, prepend=blocks[0] - 2) != 1)
-            counts = np.diff(starts, append=len(blocks))
-            runs = np.stack([blocks[starts], counts], axis=1)
+            runs = runs_of(np.concatenate(parts))
             found.append(BadBlocks(level, reason, *self._places[level], runs))
         return tuple(sorted(found, key=lambda bad: -1 if bad.level is None else bad.level))
 
@@ -253,7 +226,7 @@ def verify_file(
                 f"{area.end}: it is cut short, or the parameters are not its own"
             )
         verifier = _Verifier(params, area, hashes, root_hash, _core.thread_count(threads), progress)
-        level = _Blocks(None, source, 0, blocks, block_hash(params, params.data_block_size))
+        level = LevelBlocks(None, source, 0, blocks, block_hash(params, params.data_block_size))
         computed = verifier.run(level, min(blocks, size // params.data_block_size))
         source.check_unchanged()
         report = Verified(blocks, root_hash, computed, verifier.bad())

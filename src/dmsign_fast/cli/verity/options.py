@@ -28,6 +28,7 @@ __all__ = [
     "params",
     "read_root_hash",
     "salt",
+    "tree_arguments",
     "whole_number",
 ]
 
@@ -137,6 +138,18 @@ def format_arguments(args: argparse.Namespace) -> dict[str, Any]:
         "hash_offset": args.hash_offset,
         "superblock": not args.no_superblock,
         "superblock_uuid": superblock_uuid,
+        "threads": args.threads,
+    }
+
+
+def tree_arguments(args: argparse.Namespace) -> dict[str, Any]:
+    """The options that verify and repair share, as keyword arguments."""
+    if args.no_superblock and args.salt is None:
+        raise ParameterError("--no-superblock needs the --salt of the tree (- for none)")
+    return {
+        "params": params(args) if args.no_superblock else None,
+        "data_blocks": args.data_blocks or None,
+        "hash_offset": args.hash_offset,
         "threads": args.threads,
     }
 

@@ -7,18 +7,28 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from dmsign_fast.cli.output import print_json, print_summary, work
+from dmsign_fast.cli.output import note, print_json, print_summary, work
+from dmsign_fast.cli.verity.bad_blocks import bad_json, print_bad
 from dmsign_fast.cli.verity.options import (
     add_data,
+    add_fec_options,
     add_tree_options,
     data_size,
+    fec_device,
     hex_bytes,
-    params,
     read_root_hash,
+    tree_arguments,
 )
-from dmsign_fast.errors import CorruptionError, DmsignError, ParameterError, VerificationError
+from dmsign_fast.errors import (
+    CorruptionError,
+    DmsignError,
+    ParameterError,
+    UnrepairedError,
+    VerificationError,
+)
 
 if TYPE_CHECKING:
+    from dmsign_fast.verity.fec import FecDevice
     from dmsign_fast.verity.report import Verified
 
 __all__ = ["EXAMPLES", "HELP", "add_arguments", "run"]
@@ -29,6 +39,7 @@ examples:
   dmsign-fast verity verify image.erofs image.verity ROOT_HASH
   dmsign-fast verity verify image.erofs image.verity --root-hash-file image.roothash \\
       --signature image.roothash.p7s --cert root-ca.pem
+  dmsign-fast verity verify image.erofs image.verity ROOT_HASH --fec-device image.fec
 """
 
 
@@ -52,6 +63,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "certificates, what they are for, and the digest",
     )
     add_tree_options(parser)
+    add_fec_options(parser)
 
 
 @dataclass(frozen=True)
@@ -91,39 +103,40 @@ def _verify_signature(args: argparse.Namespace, root_hash: bytes) -> _Signature 
     return _Signature(asdict(verified), verified.signer.subject)
 
 
-def _bad_json(report: Verified) -> list[dict[str, Any]]:
-    return [
-        {
-            "kind": "data" if bad.level is None else "hash",
-            "level": bad.level,
-            "reason": bad.reason,
-            "first_block": part.first,
-            "blocks": part.blocks,
-            "offset": part.offset,
-            "size": part.size,
-        }
-        for bad in report.bad
+def _repairs(
+    args: argparse.Namespace, fec: FecDevice, root_hash: bytes, report: Verified
+) -> tuple[dict[str, Any], UnrepairedError | None]:
+    """What error correction could do about it: for JSON, and what it could not."""
+    from dmsign_fast.verity.fec_repair import repair_file
+
+    failed = None
+    try:
+        found = repair_file(args.data, args.hash, root_hash, fec, **tree_arguments(args))
+    except UnrepairedError as error:
+        failed, found = error, error.report
+    mended = {
+        (bad.level, number)
+        for bad in found.repaired
         for part in bad
-    ]
-
-
-_REASONS = {
-    "digest": "not what was hashed",
-    "spare": "spare area not zero",
-    "missing": "beyond the end of the data",
-}
-
-
-def _print_bad(args: argparse.Namespace, report: Verified) -> None:
+        for number in range(part.first, part.first + part.blocks)
+        if bad.level is not None
+    }
     for bad in report.bad:
-        kind, path = "data block", args.data
-        if bad.level is not None:
-            kind, path = f"hash block (level {bad.level})", args.hash
-        for part in bad:
-            last = part.first + part.blocks - 1
-            numbers = f"{part.first}" if last == part.first else f"{part.first}-{last}"
-            end = part.offset + part.size - 1
-            print(f"{kind} {numbers}, bytes {part.offset}-{end} of {path}: {_REASONS[bad.reason]}")
+        # such a block has the right digest, and still no tool should take it
+        if bad.reason == "spare" and any((bad.level, part.first) not in mended for part in bad):
+            failed = UnrepairedError("a spare area is not zero, as it was hashed", found)
+    if failed:
+        note(args, "Errors cannot be repaired with FEC device.")
+        if args.output != "json":
+            print_bad(args, found.unrepaired, "cannot be repaired")
+    else:
+        note(args, f"Found {found.errors} repairable errors with FEC device.")
+    value = {
+        "repairable": not failed,
+        "repairable_errors": found.errors,
+        "unrepairable": bad_json(found.unrepaired),
+    }
+    return value, failed
 
 
 def run(args: argparse.Namespace) -> int:
@@ -131,8 +144,8 @@ def run(args: argparse.Namespace) -> int:
     from dmsign_fast.verity.verify import verify_file
 
     root_hash = read_root_hash(args)
-    if args.no_superblock and args.salt is None:
-        raise ParameterError("--no-superblock needs the --salt of the tree (- for none)")
+    tree_arguments(args)
+    fec = fec_device(args)
     signature = _verify_signature(args, root_hash)
     refused = signature.refused if signature else None
     corruption = None
@@ -142,29 +155,32 @@ def run(args: argparse.Namespace) -> int:
                 args.data,
                 args.hash,
                 root_hash,
-                params=params(args) if args.no_superblock else None,
-                data_blocks=args.data_blocks or None,
-                hash_offset=args.hash_offset,
-                threads=args.threads,
                 progress=done,
+                **tree_arguments(args),
             )
         except CorruptionError as error:
             corruption, report = error, error.report
+    if corruption and args.output != "json":
+        print_bad(args, report.bad)
+    repairs: dict[str, Any] = {}
+    if corruption and fec:
+        repairs, unrepaired = _repairs(args, fec, root_hash, report)
+        corruption = corruption if unrepaired else None
     if args.output == "json":
         args.printed = True
         value: dict[str, Any] = {
-            "verified": not corruption and not refused,
+            "verified": not report.bad and not corruption and not refused,
             "root_hash": root_hash.hex(),
             "computed_root_hash": report.computed.hex(),
             "data_blocks": report.data_blocks,
-            "bad": _bad_json(report),
+            "bad": bad_json(report.bad),
         }
+        if repairs:
+            value["repair"] = repairs
         if signature:
             value["signature"] = signature.json
         print_json(value | done.json)
-    elif corruption:
-        _print_bad(args, report)
-    elif not refused:
+    elif not report.bad and not corruption and not refused:
         print(f"Root hash:      \t{root_hash.hex()}")
         print(f"Verified:       \t{report.data_blocks} data blocks, every one as it was hashed")
         if signature:
