@@ -217,6 +217,7 @@ def test_an_error_of_ours_has_one_status_each():
     codes = {
         "VerificationError": 1,
         "CorruptionError": 1,
+        "UnrepairedError": 1,
         "ParameterError": 2,
         "FormatError": 3,
         "StorageError": 4,
@@ -224,6 +225,7 @@ def test_an_error_of_ours_has_one_status_each():
         "ProgramError": 4,
         "SigningError": 5,
         "RegistryError": 6,
+        "AttachError": 6,
         "UnsignedError": 7,
         "DmsignError": 70,
     }

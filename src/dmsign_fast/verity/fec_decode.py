@@ -105,18 +105,20 @@ class Decoder:
     def run(self, progress: Callable[[int], object]) -> None:
         """Judge every block and mend what can be; ``progress`` gets bytes of data judged."""
         top = len(self._stages) - 1
-        told = [progress, *[lambda _: None] * top]
+        self._stages[top].bad = self._judge(top, _NONE, progress)
+        good = np.setdiff1d(np.zeros(1, np.int64), self._stages[top].bad)
+        self._judge_below(top, good, progress)
         for at in range(top, -1, -1):
-            judged = _without(self._above(at), self._not_good(at + 1)) if at < top else _NONE
-            self._stages[at].bad = self._judge(at, judged, told[at])
-        fresh = _NONE  # blocks of the stage above that are good, and were not known to be
-        for at in range(top, -1, -1):
-            stage, below = self._stages[at], _NONE
-            if len(fresh):
-                stage.bad = np.union1d(stage.bad, self._judge(at, runs_of(fresh), told[at]))
-                below = self._below(fresh, at)
             self._mend(at)
-            fresh = np.setdiff1d(np.union1d(below, stage.mended), stage.bad)
+            self._judge_below(at, self._stages[at].mended, progress)
+
+    def _judge_below(self, at: int, good: Numbers, progress: Callable[[int], object]) -> None:
+        """Judge what hangs below blocks of a stage, as far down as blocks are good."""
+        for lower in range(at - 1, -1, -1):
+            found = self._judge(lower, runs_of(good), progress)
+            self._stages[lower].bad = np.union1d(self._stages[lower].bad, found)
+            if lower:
+                good = np.setdiff1d(self._below(good, lower), found)
 
     def unverifiable(self, at: int) -> Numbers:
         """Blocks of a stage that stand below a hash block which stays bad."""
@@ -140,9 +142,6 @@ class Decoder:
                 return
         self.errors = counted
 
-    def _above(self, at: int) -> int:
-        return self._stages[at + 1].blocks.blocks
-
     def _not_good(self, at: int) -> Numbers:
         """Blocks of a stage of hash blocks that are bad or cannot be judged."""
         if at >= len(self._stages):
@@ -160,7 +159,8 @@ class Decoder:
         stage, size = self._stages[at], self._layout.block_size
         if at == len(self._stages) - 1:
             computed = self._digests(stage, 0, stage.blocks.blocks)
-            progress(size)
+            if at == 0:
+                progress(size)
             return np.flatnonzero((computed != np.frombuffer(self._root_hash, np.uint8)).any(1))
         per_block = self._params.hashes_per_block
         step = max(1, _SPAN // (per_block * size))
@@ -173,7 +173,8 @@ class Decoder:
                 expected = self._stored(at + 1, block, blocks)[: last - first]
                 differs = (self._digests(stage, first, last - first) != expected).any(axis=1)
                 found.append(first + np.flatnonzero(differs))
-                progress((last - first) * size)
+                if at == 0:
+                    progress((last - first) * size)
         return np.concatenate(found)
 
     def _stored(self, at: int, first: int, blocks: int) -> npt.NDArray[np.uint8]:
@@ -316,11 +317,3 @@ class Decoder:
         if stage.fd is not None:
             with storage_errors("write", stage.blocks.source.path):
                 write_all(stage.fd, block, where)
-
-
-def _without(count: int, numbers: Numbers) -> Numbers:
-    """The runs of range(count) without some numbers, which rise."""
-    ends = np.append(numbers, count)
-    starts = np.concatenate([[0], numbers + 1]).astype(np.int64)
-    runs = np.stack([starts, ends - starts], axis=1)
-    return runs[runs[:, 1] > 0]
