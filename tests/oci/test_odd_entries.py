@@ -235,3 +235,12 @@ def test_layouts_attach_to_many_in_one_update(layout_path):
     index = json.loads((layout_path / "index.json").read_text())["manifests"]
     assert sum(REF_NAME in one.get("annotations", {}) for one in index) == 3
     assert all(one["mediaType"] in TYPES for one in index)
+
+
+def test_a_tag_that_is_a_whole_name(layout_path):
+    layout = Layout.create(layout_path)
+    image, other = push_image(layout, "docker.io/library/app:1.0"), push_image(layout, seed=2)
+    assert layout.resolve("docker.io/library/app:1.0") == image
+    # a name that is a digest stands for nothing but that
+    layout.tag(image, other.descriptor.digest)
+    assert layout.resolve(other.descriptor.digest) == other

@@ -100,3 +100,14 @@ def test_layouts_are_named_by_path(text, path, tag, digest):
 def test_what_names_no_layout_is_refused(text):
     with pytest.raises(ParameterError):
         LayoutReference.parse(text)
+
+
+def test_whole_names_as_podman_writes_them(tmp_path):
+    name = "docker.io/library/app:1.0"
+    (tmp_path / "dir").mkdir()
+    read = LayoutReference.parse(f"{tmp_path}/dir:{name}")
+    assert (read.path, read.wanted) == (tmp_path / "dir", name)
+    read = LayoutReference.parse(f"{tmp_path}/dir:{name}@{DIGEST}")
+    assert (read.path, read.tag, read.wanted) == (tmp_path / "dir", name, DIGEST)
+    (tmp_path / "dir:docker.io/library/app").mkdir(parents=True)
+    assert LayoutReference.parse(f"{tmp_path}/dir:{name}").tag == "1.0"

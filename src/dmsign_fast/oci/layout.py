@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from typing import TYPE_CHECKING, Self
 
@@ -40,6 +41,7 @@ _MARKER = "oci-layout"
 _INDEX = "index.json"
 _REFERRERS_LIMIT = 64 << 20  # bytes of all manifests that refer to one
 _SHOWN = 10
+_DIGEST = re.compile("sha(?:256|384|512):")
 _VERSION = b'{"imageLayoutVersion":"1.0.0"}'
 
 
@@ -121,7 +123,7 @@ class Layout:
 
     def resolve(self, reference: str) -> Manifest | Index:
         """The manifest that a tag or digest names; see Store."""
-        if ":" in reference:
+        if _DIGEST.match(reference):  # a tag may be a whole name with a colon
             return self._by_digest(Digest(reference))
         index = self._index()
         entries = {

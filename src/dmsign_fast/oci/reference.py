@@ -18,6 +18,8 @@ _REPOSITORY = re.compile(f"{_PART}(?:/{_PART})*")
 _LABEL = "(?:[A-Za-z0-9]|[A-Za-z0-9][A-Za-z0-9-]*[A-Za-z0-9])"
 _REGISTRY = re.compile(rf"(?:{_LABEL}(?:\.{_LABEL})*|\[[0-9A-Fa-f:.]+\])(?::[0-9]{{1,5}})?")
 _LONGEST_NAME = 255
+# image-spec 1.1, annotations.md
+_REF_NAME = re.compile(r"[A-Za-z0-9]+(?:(?:--|[-._:@+/])[A-Za-z0-9]+)*")
 _DIGEST = re.compile(r"sha(?:256|384|512):|[a-z0-9+._-]+:[0-9a-f]{32,}$", re.IGNORECASE)
 
 
@@ -91,9 +93,17 @@ class RegistryReference:
         return f"{self.registry}/{self.repository}{tag}{digest}"
 
 
+def _only_exists(first: str, path: str) -> bool:
+    """Whether the first of two readings of a path is of something that is there."""
+    return Path(first).exists() and not Path(path.rpartition(":")[0]).exists()
+
+
 @dataclass(frozen=True)
 class LayoutReference:
     """``PATH[:TAG][@DIGEST]`` of an OCI image layout, a directory or a tar.
+
+    TAG may be a whole name such as ``docker.io/library/app:1.0``, as podman and skopeo write it,
+    where PATH exists and the text before the last colon does not.
 
     >>> LayoutReference.parse("images/app:v1").tag
     'v1'
@@ -110,6 +120,9 @@ class LayoutReference:
         before, at, after = text.rpartition("@")
         if at and _DIGEST.match(after):  # a path may have an @ too
             path, digest = before, _digest_of(after, text)
+        first, _, name = path.partition(":")
+        if "/" in name and _REF_NAME.fullmatch(name) and _only_exists(first, path):
+            return cls(Path(first), name, digest)
         before, colon, tag = path.rpartition(":")
         if not colon or "/" in tag:
             before, tag = path, ""
