@@ -2,12 +2,14 @@
 
 import argparse
 import json
+import os
 import re
 import subprocess
 import sys
 
 import pytest
 from helpers import Done, cli, noise, run, veritysetup, write
+from pki import make_leaf, make_root
 
 from dmsign_fast import __version__
 from dmsign_fast.cli.main import parser_of
@@ -236,3 +238,50 @@ def test_text_that_the_locale_has_not(stream, locale, tmp_path):
     last = getattr(done, f"std{stream}").splitlines()[-1]
     mark = b"\xe2\x9c\x93" if locale in ("C", "POSIX") else rb"\u2713"
     assert last == mark + b" \xe4"
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+@pytest.mark.parametrize("text", ["\udcff", "ü", "\x1b[31m", ""], ids=ascii)
+def test_no_argument_is_a_bug(text, name, tmp_path, monkeypatch):
+    """Whatever bytes it has: the locale decides which of them are text."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
+    monkeypatch.setenv("PATH", str(tmp_path))
+    parser = COMMANDS[name]
+    needed = [text] * len(arguments(name.split()))
+    assert cli(*name.split(), *needed).exit_code not in (0, 70) or not needed
+    for action in parser._actions:
+        if action.option_strings and action.nargs != 0 and not action.choices:
+            done = cli(*name.split(), *needed, f"{action.option_strings[-1]}={text}")
+            assert done.exit_code != 70, (action.dest, done)
+            assert "Traceback" not in done.err
+            assert "\x1b" not in done.out + done.err
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("sign", "localhost:1/a:v1", "-m", "name=\udcff"),
+        ("sign", "localhost:1/a:v1", "-m", "\udcff=value"),
+        ("key", "add", "--plugin", "x", "--id", "y", "name", "--plugin-config", "a=\udcff"),
+    ],
+)
+def test_what_is_no_text_stands_in_no_document(words):
+    done = cli(*words)
+    assert done.exit_code == 2
+    assert "bytes that are no text in this locale" in done.err
+
+
+def test_names_of_files_need_not_be_text(tmp_path):
+    """In each place: what is read, what is written, keys, and messages."""
+    home = tmp_path / os.fsdecode(b"\xff\xe4")
+    home.mkdir()
+    data = write(home / "data", noise(8192))
+    files = make_leaf(make_root()).write(home / "pki")
+    for more in ((), ("--quiet",), ("--output", "json"), ("--verbose",)):
+        done = cli("verity", "sign", data, "--key", files.key, "--cert", files.chain, *more)
+        assert done.exit_code == 0, done.err
+        assert cli("verity", "dump", f"{data}.verity", *more).exit_code == 0
+        done = cli("verity", "dump", data, *more)
+        assert done.exit_code == 3
+        assert f"{home}" in done.err

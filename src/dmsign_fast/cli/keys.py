@@ -118,7 +118,7 @@ def signer_of(args: argparse.Namespace) -> Signer:
         return open_signer(args.key, options)
     if args.cert and not args.key:
         raise ParameterError("--cert needs --key, the private key that belongs to it")
-    in_file = f"file:{quote(args.key or '')}"
+    in_file = f"file:{quote(args.key or '', errors='surrogateescape')}"
     if args.cert and Path(args.key).exists():
         return open_signer(in_file, options)
     from dmsign_fast.trust.keys import PluginKey, load_signing_keys
@@ -133,5 +133,5 @@ def signer_of(args: argparse.Namespace) -> Signer:
     if isinstance(named, PluginKey):
         uri = f"plugin:{quote(named.plugin, safe='')}?id={quote(named.id, safe='')}"
         return open_signer(uri, replace(options, config={**named.config, **options.config}))
-    uri = f"file:{quote(str(named.key))}"
+    uri = f"file:{quote(str(named.key), errors='surrogateescape')}"
     return open_signer(uri, replace(options, certificates=named.certificates))

@@ -105,7 +105,7 @@ def _run(argv: Sequence[str]) -> int:
             if args.verbose:
                 stack.enter_context(logging_to_stderr())
             if args.quiet and args.output == "text":
-                nowhere = stack.enter_context(Path(os.devnull).open("w"))
+                nowhere = stack.enter_context(Path(os.devnull).open("w", errors=SHOWN))
                 stack.enter_context(contextlib.redirect_stdout(nowhere))
             return int(args.run(args))
     except UsageError as error:

@@ -12,14 +12,31 @@ from dmsign_fast.errors import ParameterError
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-__all__ = ["AGENT", "add_user_metadata", "by_name", "name_and_value", "positive_seconds"]
+__all__ = [
+    "AGENT",
+    "add_user_metadata",
+    "by_name",
+    "name_and_value",
+    "positive_seconds",
+    "unicode_text",
+]
 
 AGENT = f"dmsign-fast/{__version__}"  # who says that he made a signature
 
 
+def unicode_text(text: str) -> str:
+    """What goes into documents; an error of argparse for bytes that are no text here."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        message = "bytes that are no text in this locale: use UTF-8 (LC_ALL=C.UTF-8)"
+        raise argparse.ArgumentTypeError(message) from None
+    return text
+
+
 def name_and_value(text: str) -> tuple[str, str]:
     """``NAME=VALUE``; an error of argparse otherwise."""
-    name, equals, value = text.partition("=")
+    name, equals, value = unicode_text(text).partition("=")
     if not equals or not name:
         message = f"{text!r} is not NAME=VALUE"
         raise argparse.ArgumentTypeError(message)

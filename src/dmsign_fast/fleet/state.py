@@ -182,6 +182,8 @@ class FleetState:
             StorageError: it cannot be read or written, or another coordinator has it.
             FormatError: it is of another program, or of another version of this one.
         """
+        if not path.name:
+            raise StorageError(f"{str(path)!r} is not the name of a state file")
         self.path = path
         self._lock: int | None = None
         self._numbers: dict[Listed, int] = {}

@@ -86,7 +86,7 @@ def open_signer(uri: str, options: KeyOptions) -> Signer:
         members = {"": []}
     if not path or set(members) - {"cert"} or len(members.get("cert", [])) > 1:
         raise ParameterError(f"{uri} is not file:KEY?cert=CHAIN")
-    key = Path(unquote(path))
+    key = Path(unquote(path, errors="surrogateescape"))
     named = [Path(one) for one in members.get("cert", [])]
     if named and options.certificates:
         raise ParameterError(f"{uri} names its certificates: leave --cert out")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -99,7 +100,7 @@ def _attributes(pieces: Iterable[str], component: str, known: tuple[str, ...]) -
                 f"the {name} of a PKCS#11 URI has a % that two hexadecimal digits do not follow; "
                 "write %25 for the character itself"
             )
-        found[name] = unquote_to_bytes(value)
+        found[name] = unquote_to_bytes(os.fsencode(value))
     return found
 
 
