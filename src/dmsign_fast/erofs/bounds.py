@@ -1,4 +1,4 @@
-"""Bounds on a layer, since strangers write layers; csrc/erofs/bounds.h has those of the C core.
+"""Bounds on a layer, since strangers write layers; csrc/tar/bounds.h has those of the C core.
 
 docs/security.md lists both, and tests/erofs_layers/test_bounds.py compares the list with them.
 """
