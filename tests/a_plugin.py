@@ -22,6 +22,9 @@ if TYPE_CHECKING:
     from pki import Entity
 
 RAW, ENVELOPE = "SIGNATURE_GENERATOR.RAW", "SIGNATURE_GENERATOR.ENVELOPE"
+TRUSTED_IDENTITY = "SIGNATURE_VERIFIER.TRUSTED_IDENTITY"
+REVOCATION_CHECK = "SIGNATURE_VERIFIER.REVOCATION_CHECK"
+AUTHORITY = "is a signing authority"  # as AWS Signer's
 _SCRIPT = """\
 #!{python}
 import sys
@@ -141,10 +144,33 @@ def main(home: str, key_spec: str, capabilities: list[str], wrong: str) -> None:
         said = {"keyId": request["keyId"], "keySpec": key_spec}
     elif command == "generate-signature":
         said = _signature(_entity(home), request, wrong)
+    elif command == "verify-signature":
+        said = _verification(request, wrong)
     else:
-        said = _envelope(_entity(home), request, wrong)
+        said = _envelope(_entity(home), request, wrong, home.name)
     where, changes = ANSWERS.get(wrong, ("", {}))
     print(json.dumps(said | (changes if where == command else {})))
+
+
+def _verification(request: dict, wrong: str) -> dict:
+    wanted = request["trustPolicy"]["signatureVerification"]
+    results = {one: {"success": True, "reason": "well known"} for one in wanted}
+    processed = request["signature"]["unprocessedAttributes"] or []
+    if wrong == "knows no identity":
+        results[TRUSTED_IDENTITY] = {"success": False, "reason": "who is that"}
+    if wrong == "says revoked":
+        results[REVOCATION_CHECK] = {"success": False, "reason": "revoked it"}
+    if wrong == "leaves a result out":
+        results.popitem()
+    if wrong == "leaves a header out":
+        processed = processed[:-1]
+    if wrong == "leaves the reason out":
+        results = {one: {"success": True} for one in wanted}
+    if wrong == "says yes":
+        results = dict.fromkeys(wanted, "yes")
+    if wrong == "says success in text":
+        results = {one: {"success": "true"} for one in wanted}
+    return {"verificationResults": results, "processedAttributes": processed}
 
 
 def _entity(home: Path) -> Entity:
@@ -206,9 +232,9 @@ def _signature(entity: Entity, request: dict, wrong: str) -> dict:
     }
 
 
-def _envelope(entity: Entity, request: dict, wrong: str) -> dict:
+def _envelope(entity: Entity, request: dict, wrong: str, name: str) -> dict:
     import cbor2
-    from forge import forge_cose, forge_jws
+    from forge import ABSENT, forge_cose, forge_jws
 
     payload = json.loads(base64.b64decode(request["payload"]))
     target = payload["targetArtifact"]
@@ -220,6 +246,8 @@ def _envelope(entity: Entity, request: dict, wrong: str) -> dict:
         target["urls"] = ["https://example.com"]
     if wrong == "adds to the payload":
         payload["more"] = 1
+    if wrong == "binds root hashes":
+        target.setdefault("annotations", {})["dmsign-fast.root-hashes"] = f"sha256:{'0' * 64}"
     if wrong == "":
         target.setdefault("annotations", {})["plugin"] = "was here"
     jws = request["signatureEnvelopeType"] == "application/jose+json"
@@ -233,13 +261,22 @@ def _envelope(entity: Entity, request: dict, wrong: str) -> dict:
     protected: dict = {}
     critical = ["io.cncf.notary.signingScheme"]
     now = int(time.time())
+    if wrong == AUTHORITY:
+        protected |= {
+            "io.cncf.notary.signingScheme": "notary.x509.signingAuthority",
+            "io.cncf.notary.authenticSigningTime": moment(now),
+            "io.cncf.notary.verificationPlugin": name,
+            "io.cncf.notary.verificationPluginMinVersion": "1.0.0",
+            "com.example.signingJob": "arn:example:1",
+        }
+        critical += [one for one in protected if one not in critical]
     if expires:
         critical.append("io.cncf.notary.expiry")
         protected["io.cncf.notary.expiry"] = moment(now + expires)
     if wrong == "has a critical header":
         critical.append("com.example.header")
         protected["com.example.header"] = "x"
-    protected["io.cncf.notary.signingTime"] = moment(now)
+    protected["io.cncf.notary.signingTime"] = ABSENT if wrong == AUTHORITY else moment(now)
     protected["crit" if jws else 2] = critical
     if wrong == "is by another key":
         entity = replace(entity, key=_other(entity).key)

@@ -17,7 +17,8 @@ RSA = make_leaf(make_intermediate(make_root()), key="RSA-2048")
 EC = make_leaf(make_intermediate(make_root("Other Root"), "Other Intermediate"), "EC Signer")
 SCHEME, TIME, EXPIRY = N + "signingScheme", N + "signingTime", N + "expiry"
 SOON = f"{NOW + DAY:%Y-%m-%dT%H:%M:%SZ}"
-PLUGIN = N + "verificationPlugin"
+PLUGIN, VERSION = N + "verificationPlugin", N + "verificationPluginMinVersion"
+AUTHORITY, AUTHENTIC = "notary.x509.signingAuthority", N + "authenticSigningTime"
 
 
 @dataclass(frozen=True)
@@ -107,13 +108,29 @@ JWS_CASES = [
     case("scheme-other", "signing scheme", protected={SCHEME: "notary.x510"}),
     case("scheme-absent", "no text", protected={SCHEME: ABSENT}),
     case(
-        "scheme-authority",
-        "signing scheme",
+        "authority-time-absent",
+        "authentic signing time is missing",
+        protected={SCHEME: AUTHORITY, TIME: ABSENT},
+    ),
+    case(
+        "authority-time-not-critical",
+        "must be",
+        protected={SCHEME: AUTHORITY, TIME: ABSENT, AUTHENTIC: SOON},
+    ),
+    case(
+        "authority-with-signing-time",
+        "does not belong",
+        protected={SCHEME: AUTHORITY, AUTHENTIC: SOON, "crit": [SCHEME, AUTHENTIC]},
+    ),
+    case(
+        "authority-expiry-at-signing-time",
+        "expires before",
         protected={
-            SCHEME: "notary.x509.signingAuthority",
+            SCHEME: AUTHORITY,
             TIME: ABSENT,
-            N + "authenticSigningTime": SOON,
-            "crit": [SCHEME, N + "authenticSigningTime"],
+            AUTHENTIC: SOON,
+            EXPIRY: SOON,
+            "crit": [SCHEME, AUTHENTIC, EXPIRY],
         },
     ),
     case("time-absent", "signing time is missing", protected={TIME: ABSENT}),
@@ -133,9 +150,41 @@ JWS_CASES = [
         "expires before",
         protected={EXPIRY: "0001-01-01T00:00:00Z"},
     ),
-    case("authentic-time", "does not belong", protected={N + "authenticSigningTime": SOON}),
-    case("plugin", "unknown or absent", protected={"crit": [SCHEME, PLUGIN], PLUGIN: "x"}),
-    case("plugin-not-critical", "are unknown", protected={PLUGIN: "x"}),
+    case("authentic-time", "does not belong", protected={AUTHENTIC: SOON}),
+    *(
+        case(f"plugin-{name}", says, protected={"crit": [SCHEME, PLUGIN], PLUGIN: value})
+        for name, value, says in (
+            ("empty", "", "not the name"),
+            ("blank", " ", "not the name"),
+            ("number", 1, "not the name"),
+            ("list", ["x"], "not the name"),
+        )
+    ),
+    case("plugin-not-critical", "must be", protected={PLUGIN: "x"}),
+    case("plugin-absent", "unknown or absent", protected={"crit": [SCHEME, PLUGIN]}),
+    case(
+        "plugin-version-alone",
+        "is of no plugin",
+        protected={"crit": [SCHEME, VERSION], VERSION: "1.0.0"},
+    ),
+    *(
+        case(
+            f"plugin-version-{name}",
+            "not a semantic version",
+            protected={"crit": [SCHEME, PLUGIN, VERSION], PLUGIN: "x", VERSION: value},
+        )
+        for name, value in (("odd", "1.0"), ("zero", "01.0.0"), ("number", 1))
+    ),
+    case(
+        "plugin-and-crit-not-there",
+        "unknown or absent: y",
+        protected={"crit": [SCHEME, PLUGIN, "y"], PLUGIN: "x"},
+    ),
+    case(
+        "plugin-and-reserved-name",
+        "are unknown",
+        protected={"crit": [SCHEME, PLUGIN, N + "new"], PLUGIN: "x", N + "new": 1},
+    ),
     case("reserved-name", "are unknown", protected={N + "new": "x"}),
     case(
         "protected-repeated",
@@ -263,7 +312,18 @@ COSE_CASES = [
     case("time-too-large", "not a time", protected={TIME: tag(1, 1 << 62)}),
     case("expiry-not-critical", "must be", protected={EXPIRY: tag(1, 2000000000)}),
     case("expiry-before", "expires before", protected={2: [SCHEME, EXPIRY], EXPIRY: tag(1, 1)}),
-    case("plugin", "unknown or absent", protected={2: [SCHEME, PLUGIN], PLUGIN: "x"}),
+    case("plugin-not-critical", "must be", protected={PLUGIN: "x"}),
+    case("plugin-empty", "not the name", protected={2: [SCHEME, PLUGIN], PLUGIN: ""}),
+    case(
+        "authority-with-signing-time",
+        "does not belong",
+        protected={SCHEME: AUTHORITY, AUTHENTIC: tag(1, 2000000000), 2: [SCHEME, AUTHENTIC]},
+    ),
+    case(
+        "authority-time-not-critical",
+        "must be",
+        protected={SCHEME: AUTHORITY, TIME: ABSENT, AUTHENTIC: tag(1, 2000000000)},
+    ),
     case("protected-indefinite", "not CBOR", protected_bytes=indefinite),
     case("protected-repeated", "not CBOR", protected_bytes=doubled),
     case("protected-padded", "RFC 8949", protected_bytes=wide),

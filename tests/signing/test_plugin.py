@@ -259,6 +259,7 @@ def test_an_envelope_of_a_plugin(media_type, expires, install):
         ("changes an annotation", SigningError, "its payload has changed, in annotations"),
         ("adds a member", SigningError, "its payload has changed, in urls"),
         ("adds to the payload", SigningError, "its payload has changed, in more"),
+        ("binds root hashes", SigningError, "has changed, in dmsign-fast.root-hashes"),
         ("never expires", SigningError, "expires after no time, and was to expire after 1 day"),
         ("expires soon", SigningError, "expires after 23:59:00, and was to"),
         ("is by another key", SigningError, "is not over this content, or not by the key of"),

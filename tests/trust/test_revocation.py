@@ -13,7 +13,8 @@ from dmsign_fast.envelope.trust import TrustAnchors
 from dmsign_fast.errors import ParameterError
 from dmsign_fast.trust.policy import Validation
 from dmsign_fast.trust.revocation import Status, fetch_revocation
-from dmsign_fast.trust.verdict import Outcome, envelope_verdict, trust_by_policy, trust_files
+from dmsign_fast.trust.validations import Outcome
+from dmsign_fast.trust.verdict import envelope_verdict, trust_by_policy, trust_files
 
 JWS = "application/jose+json"
 

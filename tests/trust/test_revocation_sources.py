@@ -20,7 +20,8 @@ from dmsign_fast.envelope.trust import TrustAnchors
 from dmsign_fast.trust import revocation
 from dmsign_fast.trust.policy import Validation
 from dmsign_fast.trust.revocation import Status, fetch_revocation, sources_of
-from dmsign_fast.trust.verdict import Outcome, envelope_verdict, trust_by_policy, trust_files
+from dmsign_fast.trust.validations import Outcome
+from dmsign_fast.trust.verdict import envelope_verdict, trust_by_policy, trust_files
 
 JWS = "application/jose+json"
 URI = x509.UniformResourceIdentifier

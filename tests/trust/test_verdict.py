@@ -19,7 +19,8 @@ from dmsign_fast.envelope.timestamp import request_timestamp
 from dmsign_fast.envelope.trust import TrustAnchors
 from dmsign_fast.errors import ParameterError, StorageError, VerificationError
 from dmsign_fast.trust.policy import LEVELS, Action, Validation
-from dmsign_fast.trust.verdict import Outcome, envelope_verdict, trust_by_policy, trust_files
+from dmsign_fast.trust.validations import Outcome
+from dmsign_fast.trust.verdict import envelope_verdict, trust_by_policy, trust_files
 
 SECOND = timedelta(seconds=1)
 JWS, COSE = "application/jose+json", "application/cose"
@@ -176,7 +177,7 @@ def test_certificates_for_something_else_are_not_trusted(both, layout):
         trustStores=["signingAuthority:s"],
     )
     assert not verdict.accepted
-    assert "trusted: no certificate" in verdict.refusal()
+    assert "trusted for notary.x509: no certificate" in verdict.refusal()
 
 
 TSA = make_tsa()

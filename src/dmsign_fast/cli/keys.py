@@ -55,7 +55,11 @@ def add_key_options(parser: argparse.ArgumentParser) -> None:
     add("--passphrase-env", metavar="NAME", help="the environment variable that holds it")
 
 
-def add_plugin_options(add: Callable[..., object]) -> None:
+def add_plugin_options(
+    add: Callable[..., object],
+    which: str = "the plugin that has the key",
+    timeout: float = 300.0,
+) -> None:
     """What a plugin is told, and how long it has."""
     add(
         "--plugin-config",
@@ -63,14 +67,14 @@ def add_plugin_options(add: Callable[..., object]) -> None:
         action="append",
         default=[],
         metavar="NAME=VALUE",
-        help="for the plugin that has the key",
+        help=f"for {which}",
     )
     add(
         "--plugin-timeout",
         type=positive_seconds,
-        default=300.0,
+        default=timeout,
         metavar="SECONDS",
-        help="for each answer of the plugin, PINs and taps included; default: 300",
+        help=f"for each answer of a plugin, PINs and taps included; default: {timeout:g}",
     )
 
 

@@ -7,8 +7,9 @@ import dataclasses
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from dmsign_fast.cli.keys import add_plugin_options
 from dmsign_fast.cli.layer.options import add_layer_options, conversion, recipe
-from dmsign_fast.cli.options import add_user_metadata
+from dmsign_fast.cli.options import add_user_metadata, by_name
 from dmsign_fast.cli.output import print_json, print_line, work
 from dmsign_fast.cli.stores import add_image_options, open_image, repository_of
 from dmsign_fast.cli.verity.options import whole_number
@@ -69,6 +70,7 @@ def add_trust_options(parser: argparse.ArgumentParser) -> None:
     trust("--timestamp-root-cert", type=Path, metavar="FILE", help="with --trust: of timestamps")
     trust("--scope", help="of the trust policy, where REF is in a layout: such as local/app")
     trust("--revocation", action="store_true", help="fetch CRLs and OCSP answers")
+    add_plugin_options(trust, "verification plugins that signatures name", 60.0)
 
 
 def add_verification_options(what: Callable[..., object]) -> None:
@@ -118,6 +120,7 @@ def verify_options(args: argparse.Namespace) -> VerifyOptions:
     """What the options want of an image."""
     from dmsign_fast.pipeline.verify_image import VerifyOptions
     from dmsign_fast.trust.revocation import fetch_revocation
+    from dmsign_fast.trust.verification_plugin import PluginOptions
 
     return VerifyOptions(
         trust=_trust(args),
@@ -128,6 +131,7 @@ def verify_options(args: argparse.Namespace) -> VerifyOptions:
         max_signatures=args.max_signatures,
         user_metadata=dict(args.user_metadata),
         revocation=fetch_revocation if args.revocation else None,
+        plugin=PluginOptions(by_name(args.plugin_config, "--plugin-config"), args.plugin_timeout),
         deep=args.deep,
         platform=args.platform,
         recursive=args.recursive,

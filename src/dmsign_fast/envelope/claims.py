@@ -23,11 +23,14 @@ __all__ = [
     "EXPIRY",
     "MAX_SIZE",
     "PAYLOAD_TYPE",
+    "SCHEME_AUTHORITY",
     "SCHEME_X509",
     "SIGNING_SCHEME",
     "SIGNING_TIME",
     "TIMES",
     "TIMESTAMP",
+    "VERIFICATION_PLUGIN",
+    "VERIFICATION_PLUGIN_MIN_VERSION",
     "Claims",
     "EnvelopeFormat",
     "Parts",
@@ -39,6 +42,7 @@ MAX_SIZE = 4 << 20
 
 PAYLOAD_TYPE = "application/vnd.cncf.notary.payload.v1+json"
 SCHEME_X509 = "notary.x509"
+SCHEME_AUTHORITY = "notary.x509.signingAuthority"
 
 CRITICAL = "crit"
 CONTENT_TYPE = "cty"
@@ -46,6 +50,8 @@ SIGNING_SCHEME = "io.cncf.notary.signingScheme"
 SIGNING_TIME = "io.cncf.notary.signingTime"
 AUTHENTIC_SIGNING_TIME = "io.cncf.notary.authenticSigningTime"
 EXPIRY = "io.cncf.notary.expiry"
+VERIFICATION_PLUGIN = "io.cncf.notary.verificationPlugin"
+VERIFICATION_PLUGIN_MIN_VERSION = "io.cncf.notary.verificationPluginMinVersion"
 TIMES = (SIGNING_TIME, AUTHENTIC_SIGNING_TIME, EXPIRY)
 
 TIMESTAMP = "io.cncf.notary.timestampSignature"

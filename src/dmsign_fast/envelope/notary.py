@@ -25,12 +25,12 @@ from dmsign_fast.envelope.claims import (
     EXPIRY,
     MAX_SIZE,
     PAYLOAD_TYPE,
-    SCHEME_X509,
     SIGNING_SCHEME,
     SIGNING_TIME,
     Claims,
     Unsigned,
 )
+from dmsign_fast.envelope.headers import KNOWN, header_problem
 from dmsign_fast.envelope.media import envelope_for
 from dmsign_fast.errors import (
     DmsignError,
@@ -54,14 +54,8 @@ from dmsign_fast.strict_json import dump_json, read_object
 __all__ = ["Envelope", "check_envelope", "manifest_annotations", "parse_envelope", "sign_manifest"]
 
 _RESERVED = "io.cncf.notary"
+_OURS = "dmsign-fast."  # what begins so is said by sign, and by nobody else
 _TARGET = "targetArtifact"
-_KNOWN = {
-    CRITICAL,
-    CONTENT_TYPE,
-    SIGNING_SCHEME,
-    SIGNING_TIME,
-    EXPIRY,
-}
 # RFC 5280 does not limit a chain; this bounds the work on one that is made to take long.
 _MAX_CHAIN = 16
 _TICK = timedelta(seconds=1)  # to which times are cut
@@ -74,10 +68,10 @@ _DIGEST = re.compile(r"[a-z0-9]+(?:[+._-][a-z0-9]+)*:[a-zA-Z0-9=_-]+", re.ASCII)
 class Envelope:
     """All that an envelope says, well-formed and not believed until ``check_envelope``.
 
-    ``message`` is what the signature is over; an ECDSA ``signature`` is r‖s. ``critical`` are the
-    names of the headers that a verifier must know, ``extended`` those headers, critical or not,
-    that the specification does not define. ``timestamp_token``, ``agent`` and the certificates are
-    not covered by the signature.
+    ``message`` is what the signature is over; an ECDSA ``signature`` is r‖s. ``signing_time`` is
+    the authentic one where the scheme has that. ``critical`` are the names of the headers that a
+    verifier must know, ``headers`` all protected ones but the algorithm. ``timestamp_token``,
+    ``agent`` and the certificates are not covered by the signature.
     """
 
     media_type: str
@@ -87,13 +81,18 @@ class Envelope:
     signing_time: datetime | None
     expiry: datetime | None
     critical: tuple[str, ...]
-    extended: Mapping[str, Any]
+    headers: Mapping[str, Any]
     scheme: Scheme
     certificate_chain: tuple[x509.Certificate, ...]
     message: bytes
     signature: bytes
     timestamp_token: bytes | None
     agent: str | None
+
+    @property
+    def extended(self) -> dict[str, Any]:
+        """The headers, critical or not, beside those that the specification requires."""
+        return {name: value for name, value in self.headers.items() if name not in KNOWN}
 
     @property
     def target(self) -> dict[str, Any]:
@@ -204,6 +203,8 @@ def _check_payload(envelope: Envelope, wanted: Mapping[str, Any]) -> None:
     """Let a plugin add annotations, and nothing else (plugin-extensibility.md)."""
     signed = envelope.target
     added = read_object(envelope.payload, "the payload").keys() - {_TARGET}
+    names = envelope.user_metadata.keys() - (wanted.get("annotations") or {}).keys()
+    added |= {name for name in names if name.startswith(_OURS)}
     other = {name for name in {*signed, *wanted} if signed.get(name) != wanted.get(name)}
     asked = (wanted.get("annotations") or {}).items()
     if asked <= envelope.user_metadata.items():
@@ -237,10 +238,10 @@ def parse_envelope(data: bytes, media_type: str) -> Envelope:
         payload=parts.payload,
         content_type=headers[CONTENT_TYPE],
         signing_scheme=headers[SIGNING_SCHEME],
-        signing_time=headers.get(SIGNING_TIME),
+        signing_time=headers.get(SIGNING_TIME, headers.get(AUTHENTIC_SIGNING_TIME)),
         expiry=headers.get(EXPIRY),
         critical=tuple(critical),
-        extended={name: value for name, value in headers.items() if name not in _KNOWN},
+        headers=headers,
         scheme=parts.scheme,
         certificate_chain=tuple(parse_certificate(one) for one in parts.unsigned.certificates),
         message=parts.message,
@@ -258,7 +259,7 @@ def check_envelope(envelope: Envelope, *, target: Mapping[str, Any] | None = Non
     With ``target``, the descriptor must have its mediaType, digest and size. Nothing is said of
     trust or of the present time.
     """
-    for problem in (_header_problem(envelope), _signature_problem(envelope)):
+    for problem in (header_problem(envelope), _signature_problem(envelope)):
         if problem is not None:
             raise VerificationError(problem)
     problem = chain_problem(envelope.certificate_chain, Purpose.CODE_SIGNING)
@@ -282,33 +283,6 @@ def manifest_annotations(envelope: Envelope) -> dict[str, str]:
         created = envelope.signing_time.astimezone(UTC).replace(microsecond=0)
         annotations["org.opencontainers.image.created"] = f"{created:%Y-%m-%dT%H:%M:%SZ}"
     return annotations
-
-
-def _header_problem(envelope: Envelope) -> str | None:
-    """Say which rule for the protected header is broken, or None."""
-    if envelope.content_type != PAYLOAD_TYPE:
-        return f"the content type {envelope.content_type!r} is not {PAYLOAD_TYPE}"
-    if envelope.signing_scheme != SCHEME_X509:
-        return f"no support for the signing scheme {envelope.signing_scheme!r}; only {SCHEME_X509}"
-    if envelope.signing_time is None:
-        return "the signing time is missing"
-    if envelope.expiry is not None and envelope.expiry <= envelope.signing_time:
-        return "the signature expires before it was made"
-    needed = {SIGNING_SCHEME} | ({EXPIRY} if envelope.expiry is not None else set())
-    critical = set(envelope.critical)
-    if len(critical) != len(envelope.critical):
-        return "a critical header is listed more than once"
-    if missing := needed - critical:
-        return f"headers are not marked critical and must be: {', '.join(sorted(missing))}"
-    if unknown := critical - needed:
-        return f"critical headers are unknown or absent: {', '.join(sorted(unknown))}"
-    # Among them those that say that a plugin must verify the rest, critical or not.
-    reserved = sorted(name for name in envelope.extended if name.startswith(_RESERVED))
-    if AUTHENTIC_SIGNING_TIME in reserved:
-        return f"the header {AUTHENTIC_SIGNING_TIME} does not belong to {SCHEME_X509}"
-    if reserved:
-        return f"headers of the Notary Project are unknown: {', '.join(reserved)}"
-    return None
 
 
 def _signature_problem(envelope: Envelope) -> str | None:

@@ -39,7 +39,7 @@ def bound_by(verdict: SignatureVerdict) -> str | None:
     Its signer must be trusted, also where the policy would only log that he is not.
     """
     from dmsign_fast.trust.policy import Validation
-    from dmsign_fast.trust.verdict import Outcome
+    from dmsign_fast.trust.validations import Outcome
 
     authentic = any(
         one.validation is Validation.AUTHENTICITY and one.outcome is Outcome.PASSED

@@ -31,6 +31,7 @@ from dmsign_fast.trust.verdict import (
     envelope_verdict,
     verify_layer_signature,
 )
+from dmsign_fast.trust.verification_plugin import PluginOptions
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -65,6 +66,7 @@ class VerifyOptions:
         user_metadata: must be among what was signed with the manifest.
         max_signatures: how many referrers of a manifest are judged.
         revocation: fetches CRLs and OCSP answers; nothing is fetched by default.
+        plugin: what verification plugins are told that signatures of trusted chains name.
         deep: whether the root hashes are made again from the layers.
         recipe: for artifacts that record none.
         platform: of an index, this manifest.
@@ -81,6 +83,7 @@ class VerifyOptions:
     max_signatures: int = MAX_SIGNATURES
     user_metadata: Mapping[str, str] = field(default_factory=dict)
     revocation: Checker | None = None
+    plugin: PluginOptions = field(default_factory=PluginOptions)
     deep: bool = False
     platform: str | None = None
     recursive: bool = False
@@ -302,6 +305,7 @@ def _judge_notary(
         target=subject.plain().to_json(),
         user_metadata=options.user_metadata,
         revocation=options.revocation,
+        plugin=options.plugin,
     )
     return ReferrerVerdict(
         referrer.descriptor.digest,

@@ -7,6 +7,7 @@ Commands and members are those of notaryproject/specifications, ``specs/plugin-e
 from __future__ import annotations
 
 import base64
+import re
 from dataclasses import dataclass
 from typing import Any
 
@@ -24,11 +25,15 @@ __all__ = [
     "METADATA_MEMBERS",
     "PREFIX",
     "RAW",
+    "REVOCATION_CHECK",
     "SIGNING_SCHEME",
+    "TRUSTED_IDENTITY",
+    "VERIFY_SIGNATURE",
     "Metadata",
     "algorithm_name",
     "from_base64",
     "hash_name",
+    "precedence",
     "to_base64",
 ]
 
@@ -39,6 +44,10 @@ DESCRIBE_KEY = "describe-key"
 GENERATE_SIGNATURE = "generate-signature"
 GENERATE_ENVELOPE = "generate-envelope"
 
+VERIFY_SIGNATURE = "verify-signature"
+
+TRUSTED_IDENTITY = "SIGNATURE_VERIFIER.TRUSTED_IDENTITY"
+REVOCATION_CHECK = "SIGNATURE_VERIFIER.REVOCATION_CHECK"
 RAW = "SIGNATURE_GENERATOR.RAW"
 ENVELOPE = "SIGNATURE_GENERATOR.ENVELOPE"
 
@@ -48,6 +57,15 @@ SIGNING_SCHEME = "signing_scheme"
 METADATA_MEMBERS = (
     *("name", "description", "version", "url"),
     *("supportedContractVersions", "capabilities"),
+)
+
+_LONGEST_VERSION = 255
+_NUMBER = r"(?:0|[1-9]\d*)"
+_PART = rf"(?:{_NUMBER}|\d*[a-zA-Z-][0-9a-zA-Z-]*)"
+_VERSION = re.compile(
+    rf"({_NUMBER})\.({_NUMBER})\.({_NUMBER})(?:-({_PART}(?:\.{_PART})*))?"
+    r"(?:\+[0-9a-zA-Z-]+(?:\.[0-9a-zA-Z-]+)*)?",
+    re.ASCII,
 )
 
 _ALGORITHMS = {
@@ -97,6 +115,20 @@ def hash_name(scheme: Scheme) -> str:
 def algorithm_name(scheme: Scheme) -> str:
     """Return the ``signingAlgorithm``, such as ``RSASSA-PSS-SHA-256``."""
     return f"{_ALGORITHMS[scheme.family]}-{hash_name(scheme)}"
+
+
+def precedence(version: str) -> tuple[object, ...]:
+    """Return what orders versions as https://semver.org does; FormatError for what is none."""
+    parts = _VERSION.fullmatch(version) if len(version) <= _LONGEST_VERSION else None
+    if parts is None:
+        raise FormatError(f"the version {version[:80]!r} is not a semantic one, such as 1.2.3")
+    *numbers, before = parts.groups()
+    # numbers come before words, and what has neither is the release itself
+    words = [
+        (0, int(one), "") if one.isdecimal() else (1, 0, one)
+        for one in (before.split(".") if before else [])
+    ]
+    return (*map(int, numbers), not before, words)
 
 
 def to_base64(data: bytes) -> str:

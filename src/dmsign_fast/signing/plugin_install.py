@@ -6,7 +6,6 @@ import gzip
 import io
 import lzma
 import os
-import re
 import shutil
 import stat
 import tempfile
@@ -21,7 +20,7 @@ from dmsign_fast.bounded_tar import tar_members
 from dmsign_fast.directories import is_name, plugin_directory
 from dmsign_fast.errors import DmsignError, FormatError, ParameterError
 from dmsign_fast.outputs import storage_errors
-from dmsign_fast.signing.plugin_contract import PREFIX, Metadata
+from dmsign_fast.signing.plugin_contract import PREFIX, Metadata, precedence
 from dmsign_fast.signing.plugin_host import METADATA_TIMEOUT, Plugin, find_plugin
 
 __all__ = ["install_plugin", "uninstall_plugin"]
@@ -33,8 +32,6 @@ _BROKEN = (
     *(zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, ValueError, OverflowError),
     *(NotImplementedError, RuntimeError),  # so zipfile says that it cannot, or has no password
 )
-# https://semver.org, as far as it decides which version is higher
-_VERSION = re.compile(r"(\d+)\.(\d+)\.(\d+)(?:-([0-9A-Za-z.-]+))?(?:\+[0-9A-Za-z.-]+)?", re.ASCII)
 
 
 def install_plugin(source: Path, *, force: bool = False) -> tuple[Metadata | None, Metadata]:
@@ -186,7 +183,7 @@ def _replaced(new: Metadata, *, force: bool) -> Metadata | None:
         return None
     try:
         old = find_plugin(new.name).metadata()
-        higher = force or _precedence(new.version) > _precedence(old.version)
+        higher = force or precedence(new.version) > precedence(old.version)
     except DmsignError as error:
         if force:
             return None
@@ -197,17 +194,3 @@ def _replaced(new: Metadata, *, force: bool) -> Metadata | None:
             "not higher; to replace it, give --force"
         )
     return old
-
-
-def _precedence(version: str) -> tuple[object, ...]:
-    """What orders versions as https://semver.org does."""
-    parts = _VERSION.fullmatch(version)
-    if parts is None:
-        raise FormatError(f"the version {version!r} is not a semantic one, such as 1.2.3")
-    *numbers, before = parts.groups()
-    # numbers come before words, and what has neither is the release itself
-    words = [
-        (0, int(one), "") if one.isdecimal() else (1, 0, one)
-        for one in (before.split(".") if before else [])
-    ]
-    return (*map(int, numbers), not before, words)

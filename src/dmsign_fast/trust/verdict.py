@@ -9,29 +9,40 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
 from cryptography import x509
 
-from dmsign_fast.envelope.chain import chain_validity_problem
+from dmsign_fast.envelope.claims import SCHEME_AUTHORITY, SCHEME_X509
 from dmsign_fast.envelope.facts import CertificateFacts, facts_of
+from dmsign_fast.envelope.headers import PluginDemand, plugin_demand
 from dmsign_fast.envelope.notary import Envelope, check_envelope, parse_envelope
 from dmsign_fast.envelope.pkcs7 import VerifiedRootHash, verify_root_hash
 from dmsign_fast.envelope.signed_data import parse_signed_data
-from dmsign_fast.envelope.timestamp import Timestamp, verify_timestamp
+from dmsign_fast.envelope.timestamp import Timestamp
 from dmsign_fast.envelope.trust import TrustAnchors
 from dmsign_fast.errors import FormatError, VerificationError
 from dmsign_fast.signing.certificates import moment, name_of
-from dmsign_fast.trust.identity import Identity, identity_problem
+from dmsign_fast.signing.plugin_contract import REVOCATION_CHECK, TRUSTED_IDENTITY
+from dmsign_fast.trust.identity import ANY, Identity, identity_problem
 from dmsign_fast.trust.policy import LEVELS, Action, Validation, load_policy
-from dmsign_fast.trust.revocation import Checker, Status, sources_of
+from dmsign_fast.trust.revocation import Checker
 from dmsign_fast.trust.store import config_directory, load_store
+from dmsign_fast.trust.validations import (
+    Outcome,
+    Result,
+    anchored,
+    chains_to_ask,
+    iso,
+    made_while_valid,
+    not_expired,
+    not_revoked,
+)
+from dmsign_fast.trust.verification_plugin import PluginOptions, VerificationPlugin
 
 __all__ = [
     "Finding",
-    "Outcome",
     "SignatureVerdict",
     "Trust",
     "envelope_verdict",
@@ -40,21 +51,20 @@ __all__ = [
     "verify_layer_signature",
 ]
 
-
-class Outcome(StrEnum):
-    """How a validation went; one that was not made counts as failed where it is enforced."""
-
-    PASSED = "passed"
-    FAILED = "failed"
-    UNCHECKED = "not checked"
-    SKIPPED = "skipped"
+_PLUGIN_OPTIONS = PluginOptions()
+_BY_PLUGIN = {
+    TRUSTED_IDENTITY: Validation.AUTHENTICITY,
+    REVOCATION_CHECK: Validation.REVOCATION,
+}
 
 
 @dataclass(frozen=True, slots=True)
 class Trust:
     """Whom to believe for one artifact, and how strictly; no ``identities`` stands for any.
 
-    Without ``tsa_anchors`` timestamps are not looked at. ``level`` is for reports.
+    ``anchors`` are for signers, ``authority_anchors`` for signers of the scheme
+    ``notary.x509.signingAuthority``, who vouch for the time as well. Without ``tsa_anchors``
+    timestamps are not looked at. ``level`` is for reports.
     """
 
     name: str
@@ -64,11 +74,18 @@ class Trust:
     tsa_anchors: TrustAnchors | None = None
     identities: tuple[Identity, ...] = ()
     after_cert_expiry: bool = False
+    authority_anchors: TrustAnchors | None = None
+
+    def trusted(self, signing_scheme: str) -> tuple[x509.Certificate, ...]:
+        """Return the certificates that are trusted for signers of a scheme."""
+        authority = signing_scheme == SCHEME_AUTHORITY
+        anchors = self.authority_anchors if authority else self.anchors
+        return anchors.certificates if anchors else ()
 
     @property
     def certificates(self) -> tuple[x509.Certificate, ...]:
         """Every certificate that is trusted for signers."""
-        return self.anchors.certificates if self.anchors else ()
+        return (*self.trusted(SCHEME_X509), *self.trusted(SCHEME_AUTHORITY))
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,6 +163,7 @@ def trust_by_policy(scope: str, config: Path | None = None) -> Trust:
         level=statement.level,
         actions=statement.actions,
         anchors=anchors("ca"),
+        authority_anchors=anchors("signingAuthority"),
         tsa_anchors=anchors("tsa"),
         identities=statement.identities,
         after_cert_expiry=statement.after_cert_expiry,
@@ -161,13 +179,15 @@ def envelope_verdict(
     user_metadata: Mapping[str, str] | None = None,
     at: datetime | None = None,
     revocation: Checker | None = None,
+    plugin: PluginOptions = _PLUGIN_OPTIONS,
 ) -> SignatureVerdict:
     """Verify a signature and return the verdict, whatever it is.
 
     ``target`` is the descriptor of the artifact as the registry gives it; ``user_metadata`` must be
     among what was signed; ``at`` is by default now. Nothing is fetched without ``revocation``, such
-    as ``revocation.fetch_revocation``, and the verdict says so. Raises ParameterError only, for
-    arguments out of range.
+    as ``revocation.fetch_revocation``, and the verdict says so. A verification plugin that the
+    signature names is started only if all else that is enforced has passed. Raises ParameterError
+    only, for arguments out of range.
     """
     at = moment(at)
     if trust.actions[Validation.INTEGRITY] is Action.SKIP:
@@ -181,25 +201,12 @@ def envelope_verdict(
     except (FormatError, VerificationError) as error:
         broken = _finding(trust, Validation.INTEGRITY, Outcome.FAILED, str(error))
         return SignatureVerdict(False, trust.name, trust.level, (broken,), media_type)
-    timestamp, timestamp_finding = _authentic_timestamp(envelope, trust, at)
-    authenticity = _authenticity(envelope, trust)
-    chains = _to_ask(envelope, trust, timestamp)
-    findings = (
-        _finding(
-            trust,
-            Validation.INTEGRITY,
-            Outcome.PASSED,
-            f"{envelope.scheme.jose} by {name_of(envelope.certificate_chain[0])} over "
-            f"{envelope.target['digest']}",
-        ),
-        authenticity,
-        _expiry(envelope, trust, at),
-        timestamp_finding,
-        # URLs that a stranger chose are not fetched
-        _revocation(chains, trust, revocation if authenticity.outcome is Outcome.PASSED else None),
-    )
+    judge = _Judge(envelope, trust)
+    timestamp = judge.by_itself(at)
+    judge.by_others(timestamp, revocation, plugin)
+    findings = tuple(judge.found[one] for one in Validation)
     return SignatureVerdict(
-        accepted=not any(one.refuses for one in findings),
+        accepted=not judge.refused(),
         policy=trust.name,
         level=trust.level,
         findings=findings,
@@ -208,10 +215,10 @@ def envelope_verdict(
         chain=tuple(facts_of(one) for one in envelope.certificate_chain),
         algorithm=envelope.scheme.jose,
         target=envelope.target,
-        signing_time=_text(envelope.signing_time),
-        expiry=_text(envelope.expiry),
+        signing_time=iso(envelope.signing_time),
+        expiry=iso(envelope.expiry),
         agent=envelope.agent,
-        timestamp=_text(timestamp.time if timestamp else None),
+        timestamp=iso(timestamp.time if timestamp else None),
     )
 
 
@@ -235,9 +242,12 @@ def verify_layer_signature(
     known = (*trust.anchors.certificates, *parse_signed_data(signature).certificates)
     path = tuple(next(one for one in known if facts_of(one) == facts) for facts in verdict.path)
     problem = identity_problem(path[0], trust.identities) if trust.identities else None
-    finding = _revocation([(path, len(path) - 1)], trust, revocation)
-    if problem is not None or finding.refuses:
-        raise VerificationError(problem or f"{finding.validation}: {finding.evidence}")
+    if problem is not None:
+        raise VerificationError(problem)
+    if trust.actions[Validation.REVOCATION] is Action.ENFORCE:
+        outcome, evidence = not_revoked([(path, len(path) - 1)], revocation)
+        if outcome is not Outcome.PASSED:
+            raise VerificationError(f"{Validation.REVOCATION}: {evidence}")
     return verdict
 
 
@@ -252,112 +262,91 @@ def _check_metadata(envelope: Envelope, wanted: Mapping[str, str]) -> None:
             raise VerificationError(f"the user metadata {name!r} is {found!r}, not {value!r}")
 
 
-def _authenticity(envelope: Envelope, trust: Trust) -> Finding:
-    def finding(outcome: Outcome, evidence: str) -> Finding:
-        return _finding(trust, Validation.AUTHENTICITY, outcome, evidence)
+class _Judge:
+    """The findings on an envelope that is whole, one after the other."""
 
-    chain, trusted = envelope.certificate_chain, trust.certificates
-    anchor = _anchor(envelope, trust)
-    if anchor is None:
-        names = ", ".join(dict.fromkeys(name_of(one) for one in trusted)) or "no certificate"
-        return finding(
-            Outcome.FAILED,
-            f"the chain of {name_of(chain[0])} ends in {name_of(chain[-1])} and holds no "
-            f"certificate that is trusted: {names}",
+    def __init__(self, envelope: Envelope, trust: Trust) -> None:
+        self.found: dict[Validation, Finding] = {}
+        self._envelope, self._trust = envelope, trust
+        self._trusted = trust.trusted(envelope.signing_scheme)
+
+    def put(self, validation: Validation, result: Result) -> None:
+        """Note what came out of a validation, in place of what came before."""
+        self.found[validation] = Finding(validation, self._trust.actions[validation], *result)
+
+    def passed(self, validation: Validation) -> bool:
+        """Tell whether a validation has passed."""
+        return self.found[validation].outcome is Outcome.PASSED
+
+    def refused(self) -> bool:
+        """Tell whether what was found so far refuses the signature."""
+        return any(one.refuses for one in self.found.values())
+
+    def by_itself(self, at: datetime) -> Timestamp | None:
+        """Make the validations that need nobody else; return the timestamp that counts."""
+        envelope, trust = self._envelope, self._trust
+        chain = envelope.certificate_chain
+        what = f"{envelope.scheme.jose} by {name_of(chain[0])} over {envelope.target['digest']}"
+        self.put(Validation.INTEGRITY, (Outcome.PASSED, what))
+        self.put(Validation.AUTHENTICITY, anchored(envelope, self._trusted))
+        self.put(Validation.EXPIRY, not_expired(envelope, at))
+        timestamp, result = made_while_valid(
+            envelope, trust.tsa_anchors, at, only_if_expired=trust.after_cert_expiry
         )
-    problem = identity_problem(chain[0], trust.identities) if trust.identities else None
-    if problem is not None:
-        return finding(Outcome.FAILED, problem)
-    return finding(Outcome.PASSED, f"{name_of(chain[0])} by way of {name_of(chain[anchor])}")
+        self.put(Validation.AUTHENTIC_TIMESTAMP, result)
+        return timestamp
 
+    def by_others(
+        self, timestamp: Timestamp | None, check: Checker | None, options: PluginOptions
+    ) -> None:
+        """Ask sources of revocation, and the plugin that the envelope names; none for a stranger.
 
-def _anchor(envelope: Envelope, trust: Trust) -> int | None:
-    """Return the place in the chain of the first certificate that is trusted."""
-    chain = envelope.certificate_chain
-    return next((at for at, one in enumerate(chain) if one in trust.certificates), None)
+        A plugin is asked last, if a trust store trusts the chain and nothing refuses the signature.
+        Without its answer the signature is refused.
+        """
+        envelope, trust = self._envelope, self._trust
+        demand, known = plugin_demand(envelope), self.passed(Validation.AUTHENTICITY)
+        plugin = self._start(demand, options) if demand and known and not self.refused() else None
+        capabilities = plugin.capabilities if plugin else ()
+        if known and TRUSTED_IDENTITY not in capabilities and trust.identities:
+            problem = identity_problem(envelope.certificate_chain[0], trust.identities)
+            if problem is not None:
+                self.put(Validation.AUTHENTICITY, (Outcome.FAILED, problem))
+        if trust.actions[Validation.REVOCATION] is Action.SKIP:
+            capabilities = tuple(one for one in capabilities if one != REVOCATION_CHECK)
+            self.put(Validation.REVOCATION, (Outcome.SKIPPED, "the trust policy skips revocation"))
+        else:
+            chains = chains_to_ask(envelope, self._trusted, timestamp)
+            if REVOCATION_CHECK in capabilities:
+                chains = chains[1:]  # those of a timestamp's authority are no plugin's
+            ask = check if self.passed(Validation.AUTHENTICITY) and not self.refused() else None
+            self.put(Validation.REVOCATION, not_revoked(chains, ask))
+        if demand is not None:
+            self._finish(demand, plugin, capabilities)
 
+    def _start(self, demand: PluginDemand, options: PluginOptions) -> VerificationPlugin | None:
+        try:
+            return VerificationPlugin(demand, options)
+        except VerificationError as error:
+            self.put(Validation.INTEGRITY, (Outcome.FAILED, str(error)))
+            return None
 
-def _expiry(envelope: Envelope, trust: Trust, at: datetime) -> Finding:
-    if envelope.expiry is None:
-        outcome, evidence = Outcome.PASSED, "the signature does not expire"
-    elif at >= envelope.expiry:
-        outcome, evidence = Outcome.FAILED, f"the signature expired on {_text(envelope.expiry)}"
-    else:
-        outcome, evidence = Outcome.PASSED, f"the signature expires on {_text(envelope.expiry)}"
-    return _finding(trust, Validation.EXPIRY, outcome, evidence)
-
-
-def _authentic_timestamp(
-    envelope: Envelope, trust: Trust, at: datetime
-) -> tuple[Timestamp | None, Finding]:
-    """Find the certificates valid at the time of a stamp, or else now."""
-
-    def finding(problem: str | None, evidence: str) -> Finding:
-        outcome = Outcome.FAILED if problem else Outcome.PASSED
-        return _finding(trust, Validation.AUTHENTIC_TIMESTAMP, outcome, problem or evidence)
-
-    chain = envelope.certificate_chain
-    expired = any(at > one.not_valid_after_utc for one in chain)
-    if trust.tsa_anchors is None or (trust.after_cert_expiry and not expired):
-        evidence = f"every certificate is valid on {_text(at)}"
-        if envelope.timestamp_token is None:
-            evidence += "; there is no timestamp"
-        elif trust.tsa_anchors is None:
-            evidence += "; the timestamp was not looked at, no root is trusted for it"
-        return None, finding(chain_validity_problem(chain, at), evidence)
-    if envelope.timestamp_token is None:
-        return None, finding("the signature has no timestamp, and one is required", "")
-    try:
-        timestamp = verify_timestamp(
-            envelope.timestamp_token, envelope.signature, trust.tsa_anchors
-        )
-    except (FormatError, VerificationError) as error:
-        return None, finding(str(error), "")
-    problem = chain_validity_problem(chain, timestamp.earliest) or chain_validity_problem(
-        chain, timestamp.latest
-    )
-    stamp = f"{_text(timestamp.time)} by {name_of(timestamp.chain[0])}"
-    if problem is not None:
-        problem = f"at the time of the stamp, {stamp}: {problem}"
-    return timestamp, finding(problem, f"every certificate was valid on {stamp}")
-
-
-def _to_ask(
-    envelope: Envelope, trust: Trust, timestamp: Timestamp | None
-) -> list[tuple[tuple[x509.Certificate, ...], int]]:
-    """Return the chains whose revocation is asked for, and of how many certificates.
-
-    Not above what is trusted: there a stranger can have put his own, since the chain is not signed.
-    """
-    chain, anchor = envelope.certificate_chain, _anchor(envelope, trust)
-    count = len(chain) - 1 if anchor is None else min(anchor + 1, len(chain) - 1)
-    stamps = [(timestamp.chain, len(timestamp.chain) - 1)] if timestamp else []
-    return [(chain, count), *stamps]
-
-
-def _revocation(
-    chains: Sequence[tuple[tuple[x509.Certificate, ...], int]],
-    trust: Trust,
-    check: Checker | None,
-) -> Finding:
-    def finding(outcome: Outcome, evidence: str) -> Finding:
-        return _finding(trust, Validation.REVOCATION, outcome, evidence)
-
-    if trust.actions[Validation.REVOCATION] is Action.SKIP:
-        return finding(Outcome.SKIPPED, "the trust policy skips revocation")
-    named = [one for chain, count in chains for one in chain[:count] if sources_of(one)]
-    if not named:
-        return finding(Outcome.PASSED, "not checked, no CRL or OCSP named by the certificates")
-    if check is None:
-        names = ", ".join(name for one in named for name in sources_of(one).names)
-        return finding(Outcome.UNCHECKED, f"not checked, nothing was fetched from {names}")
-    found = [one for chain, count in chains for one in check(chain, count)]
-    evidence = "; ".join(f"{one.certificate}: {one.evidence}" for one in found)
-    if any(one.status is Status.REVOKED for one in found):
-        return finding(Outcome.FAILED, evidence)
-    good = len(found) == len(named) and all(one.status is Status.GOOD for one in found)
-    return finding(Outcome.PASSED if good else Outcome.UNCHECKED, evidence)
-
-
-def _text(time: datetime | None) -> str | None:
-    return time.isoformat() if time else None
+    def _finish(
+        self, demand: PluginDemand, plugin: VerificationPlugin | None, capabilities: Sequence[str]
+    ) -> None:
+        if plugin is None or self.refused():
+            if self.passed(Validation.INTEGRITY):
+                why = f"the verification plugin {demand.name} was not asked"
+                self.put(Validation.INTEGRITY, (Outcome.UNCHECKED, why))
+            return
+        identities = [one.text for one in self._trust.identities] or [ANY]
+        try:
+            results = plugin.verify(self._envelope, identities, capabilities)
+        except VerificationError as error:
+            self.put(Validation.INTEGRITY, (Outcome.FAILED, str(error)))
+            return
+        for capability, result in results.items():
+            outcome = Outcome.PASSED if result.success else Outcome.FAILED
+            said = f"the plugin {demand.name} says: {result.reason or outcome}"
+            if self.passed(_BY_PLUGIN[capability]):
+                self.put(_BY_PLUGIN[capability], (outcome, said))
