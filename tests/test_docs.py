@@ -9,6 +9,7 @@ from dmsign_fast import _core, errors
 from dmsign_fast.erofs.recipe import RECIPES, ImageLayout, UuidRule
 from dmsign_fast.pipeline.convert import VERITY_MODES
 from dmsign_fast.pipeline.forms import FORMS
+from dmsign_fast.pipeline.nodes import NODES
 from dmsign_fast.signing.providers import PROVIDERS
 
 HOME = Path(__file__).parent.parent
@@ -62,6 +63,13 @@ def test_the_forms():
         assert code(artifact_type) == form.artifact_type
         assert blobs.split(", ") == [blob.part for blob in form.blobs]
         assert form.several.startswith(several)
+
+
+def test_the_nodes():
+    rows = table("docs/verify-images.md", "| `--for` |")
+    assert [code(row[0]) for row in rows] == [node.name for node in NODES]
+    for row, node in zip(rows, NODES, strict=True):
+        assert row[1] == (f"`{node.form}`" if node.form else "nothing")
 
 
 def test_the_places_of_the_hash_area():

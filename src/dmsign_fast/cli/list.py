@@ -27,9 +27,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Run the command; its exit status."""
+    from dmsign_fast.pipeline.forms import form_of_type
     from dmsign_fast.pipeline.image import manifests_of
 
-    name = repository_of(args)
+    repository = repository_of(args)
     with open_image(args) as (store, wanted):
         manifests = manifests_of(
             store, wanted, platform=args.platform, recursive=args.recursive, whole=True
@@ -47,10 +48,12 @@ def run(args: argparse.Namespace) -> int:
         print_json({"reference": args.reference, "images": images})
         return 0
     for manifest, referrers in found:
-        print_line(f"{name}@{manifest.digest}")
+        print_line(f"{repository}@{manifest.digest}")
         for number, one in enumerate(referrers):
             branch = "└──" if number == len(referrers) - 1 else "├──"
-            print_line(f"{branch} {one.digest} {one.artifact_type or one.media_type}")
+            form = form_of_type(one.artifact_type)
+            name = f" ({form.name})" if form else ""
+            print_line(f"{branch} {one.digest} {one.artifact_type or one.media_type}{name}")
         if not referrers:
             print_line("└── nothing refers to it")
         for problem in referrers.problems:

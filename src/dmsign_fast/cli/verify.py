@@ -14,11 +14,14 @@ from dmsign_fast.cli.output import print_json, print_line, work
 from dmsign_fast.cli.stores import add_image_options, open_image, repository_of
 from dmsign_fast.cli.verity.options import whole_number
 from dmsign_fast.errors import ParameterError, UnsignedError, VerificationError
+from dmsign_fast.pipeline.forms import FORMS
+from dmsign_fast.pipeline.nodes import NODES, node_of
 from dmsign_fast.pipeline.strangers import MAX_SIGNATURES
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from dmsign_fast.pipeline.nodes import Node
     from dmsign_fast.pipeline.verify_image import ImageVerdict, ReferrerVerdict, VerifyOptions
     from dmsign_fast.trust.verdict import Trust
 
@@ -51,6 +54,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_trust_options(parser)
     what = parser.add_argument_group("verification").add_argument
     add_verification_options(what)
+    what(
+        "--for",
+        dest="node",
+        choices=[node.name for node in NODES],
+        help="say whether such a node would take the image",
+    )
     what("--deep", action="store_true", help="make the root hashes again from the layers")
     what("--jobs", type=whole_number, default=2, metavar="N", help="layers at a time; default: 2")
     add_layer_options(parser)
@@ -77,6 +86,12 @@ def add_verification_options(what: Callable[..., object]) -> None:
     """What an image needs."""
     add_user_metadata(what, "that must be among what was signed")
     what("--no-dm-verity", action="store_true", help="the layers need no signatures")
+    what(
+        "--artifact",
+        action="append",
+        choices=[form.name for form in FORMS],
+        help="form in which the layers must be signed, may be repeated; default: any",
+    )
     what("--no-manifest-signature", action="store_true", help="the manifest needs none")
     what(
         "--require-bound",
@@ -127,6 +142,7 @@ def verify_options(args: argparse.Namespace) -> VerifyOptions:
         recipe=recipe(args),
         dm_verity=not args.no_dm_verity,
         manifest_signature=not args.no_manifest_signature,
+        forms=tuple(dict.fromkeys(args.artifact or ())),
         require_bound=args.require_bound,
         max_signatures=args.max_signatures,
         user_metadata=dict(args.user_metadata),
@@ -142,6 +158,8 @@ def verify_options(args: argparse.Namespace) -> VerifyOptions:
 
 def _print_referrer(one: ReferrerVerdict) -> None:
     print_line(f"  {one.kind} {one.digest}: {'accepted' if one.accepted else 'refused'}")
+    if one.form:
+        print_line(f"    form: {one.form}")
     if one.problem:
         print_line(f"    {one.problem}")
     if one.signature:
@@ -178,17 +196,44 @@ def _print_image(name: str, verdict: ImageVerdict) -> None:
         print_line(f"  and {verdict.unjudged} more, not looked at: see --max-signatures")
 
 
+def _words(kind: str) -> str:
+    name, _, form = kind.partition(" ")
+    words = {"notary": "Notary Project signature", "dm-verity": "dm-verity artifact"}[name]
+    return f"{words} of the form {form}" if form else words
+
+
+def _node(args: argparse.Namespace) -> Node | None:
+    if args.node is None:
+        return None
+    if args.no_dm_verity:
+        raise ParameterError("--for is about the signatures of layers: leave out --no-dm-verity")
+    return node_of(args.node)
+
+
+def _print_node(name: str, problems: tuple[str, ...]) -> None:
+    print_line(f"A node {name} {'would not take it:' if problems else 'would take it'}")
+    for problem in problems:
+        print_line(f"  {problem}")
+
+
 def run(args: argparse.Namespace) -> int:
     """Run the command; its exit status."""
+    from dmsign_fast.pipeline.node_check import node_problems
     from dmsign_fast.pipeline.verify_image import verify_image
 
     options = verify_options(args)
+    node = _node(args)
+    problems: list[tuple[str, ...]] = []
     with work(args, "verifying", None) as done, open_image(args) as (store, wanted):
         verdicts = verify_image(store, wanted, options, progress=done)
+        if node:
+            problems = [node_problems(store, verdict, node) for verdict in verdicts]
     verified = all(verdict.verified for verdict in verdicts)
     name = repository_of(args)
     if args.output == "json":
         images = [_json(verdict) for verdict in verdicts]
+        for image, found in zip(images, problems, strict=False):
+            image["node"] = {"name": args.node, "takes": not found, "problems": found}
         print_json(
             {"reference": args.reference, "verified": verified, "images": images} | done.json
         )
@@ -196,13 +241,14 @@ def run(args: argparse.Namespace) -> int:
     else:
         for verdict in verdicts:
             _print_image(name, verdict)
+        for found in problems:
+            _print_node(args.node, found)
     if all(verdict.passed for verdict in verdicts):
+        if any(problems):
+            raise VerificationError(f"a node {args.node} would not take {name}@{wanted}")
         return 0
     bad = next(verdict for verdict in verdicts if not verdict.passed)
-    missing = " and ".join(
-        {"notary": "Notary Project signature", "dm-verity": "dm-verity artifact"}[kind]
-        for kind in bad.missing
-    )
+    missing = " and ".join(map(_words, bad.missing))
     if not any(verdict.referrers for verdict in verdicts):
         raise UnsignedError(f"{name}@{bad.manifest} has no {missing}: nothing to verify")
     more = f"; {bad.unjudged} were not looked at: raise --max-signatures" if bad.unjudged else ""

@@ -11,12 +11,14 @@ from dmsign_fast.envelope.signed_data import parse_signed_data
 from dmsign_fast.errors import DmsignError, FormatError
 from dmsign_fast.oci.manifest import Manifest
 from dmsign_fast.pipeline.artifact import (
+    CREATED,
     fetch_blob,
     kind_of,
     read_dm_verity,
     recipe_of,
     signatures_of,
 )
+from dmsign_fast.pipeline.forms import form_of_type
 from dmsign_fast.pipeline.image import manifests_of
 
 if TYPE_CHECKING:
@@ -90,7 +92,10 @@ def _dm_verity(store: Store, referrer: Manifest, manifest: Manifest | Index) -> 
     layers = manifest.layers if isinstance(manifest, Manifest) else ()
     signatures = read_dm_verity(store, referrer, [layer.digest for layer in layers])
     recipe = recipe_of(referrer)
+    form = form_of_type(referrer.referrer.artifact_type)
     return {
+        "form": form and form.name,
+        "created": referrer.annotations.get(CREATED),
         "recipe": recipe and recipe.fields(),
         "layers": [
             {

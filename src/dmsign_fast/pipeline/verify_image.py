@@ -21,6 +21,7 @@ from dmsign_fast.pipeline.artifact import (
 )
 from dmsign_fast.pipeline.binding import bound_by, digest_of_roots
 from dmsign_fast.pipeline.deep import LayerVerdict, RootHashes
+from dmsign_fast.pipeline.forms import form_of, form_of_type
 from dmsign_fast.pipeline.image import is_image, manifests_of
 from dmsign_fast.pipeline.layers import Conversion
 from dmsign_fast.pipeline.strangers import MAX_SIGNATURES, Judgement
@@ -62,6 +63,7 @@ class VerifyOptions:
         trust: whom to believe.
         dm_verity: whether its layers must be signed.
         manifest_signature: whether its manifest must be signed.
+        forms: of which there must be a dm-verity artifact each; names in forms.FORMS.
         require_bound: whether a signature of the manifest must bind the root hashes of its layers.
         user_metadata: must be among what was signed with the manifest.
         max_signatures: how many referrers of a manifest are judged.
@@ -79,6 +81,7 @@ class VerifyOptions:
     recipe: Recipe
     dm_verity: bool = True
     manifest_signature: bool = True
+    forms: tuple[str, ...] = ()
     require_bound: bool = False
     max_signatures: int = MAX_SIGNATURES
     user_metadata: Mapping[str, str] = field(default_factory=dict)
@@ -98,6 +101,7 @@ class ReferrerVerdict:
     Attributes:
         digest: of its manifest.
         kind: ``notary`` or ``dm-verity``.
+        form: of a dm-verity artifact, a name in forms.FORMS.
         accepted: whether it counts.
         problem: why not.
         signature: what came of a Notary Project signature.
@@ -118,6 +122,7 @@ class ReferrerVerdict:
     recipe: Mapping[str, str] | None = None
     root_hashes: str | None = None
     bound: bool | None = None
+    form: str | None = None
 
 
 @dataclass(frozen=True)
@@ -126,7 +131,7 @@ class ImageVerdict:
 
     Attributes:
         manifest: its digest.
-        wanted: the kinds of signatures that it needs.
+        wanted: the kinds of signatures that it needs; ``dm-verity FORM`` for a form of artifact.
         referrers: every signature that was judged.
         skipped: the trust policy wants no verification of the manifest's signature.
         unjudged: how many referrers were not looked at, since there are too many.
@@ -148,7 +153,8 @@ class ImageVerdict:
     @property
     def missing(self) -> tuple[str, ...]:
         """The kinds of which no signature is accepted."""
-        good = {one.kind for one in self.referrers if one.accepted}
+        accepted = [one for one in self.referrers if one.accepted]
+        good = {one.kind for one in accepted} | {f"{one.kind} {one.form}" for one in accepted}
         return tuple(kind for kind in self.wanted if kind not in good)
 
     @property
@@ -182,6 +188,8 @@ def verify_image(
     """
     if not options.dm_verity and not options.manifest_signature:
         raise ParameterError("neither the layers nor the manifest are to be verified")
+    if options.forms and not options.dm_verity:
+        raise ParameterError("a form is one of the layers' signatures: verify those too")
     if options.require_bound and not (options.dm_verity and options.manifest_signature):
         raise ParameterError(
             "--require-bound is about signatures of the manifest and of the layers: verify both"
@@ -231,7 +239,7 @@ def _verify_one(
         wanted.append("notary")
     # without a signature over it, what a manifest says that it is excuses nothing
     if options.dm_verity and (is_image(manifest) or not options.manifest_signature):
-        wanted.append("dm-verity")
+        wanted += ["dm-verity", *(f"dm-verity {form_of(name).name}" for name in options.forms)]
     subject = manifest.descriptor
     found: dict[Descriptor, ReferrerVerdict] = {}
     artifacts = []
@@ -263,7 +271,7 @@ def _verify_one(
                 store, referrer, manifest, options, hashes, bound
             )
         if judgement.flaw is not None:
-            found[referrer.descriptor] = _refused(referrer.descriptor, "dm-verity", judgement.flaw)
+            found[referrer.descriptor] = _refused(referrer.referrer, "dm-verity", judgement.flaw)
     in_order = tuple(found[one.plain()] for one in judged if one.plain() in found)
     return ImageVerdict(
         subject.digest, tuple(wanted), in_order, skipped, len(unjudged), known.problems
@@ -289,7 +297,7 @@ def _in_order(listed: Sequence[Descriptor], trust: Trust) -> list[Descriptor]:
 
 
 def _refused(described: Descriptor, kind: str, problem: str) -> ReferrerVerdict:
-    return ReferrerVerdict(described.digest, kind, False, problem)
+    return ReferrerVerdict(described.digest, kind, False, problem, form=_form_name(described))
 
 
 def _judge_notary(
@@ -352,7 +360,14 @@ def _judge_layers(
         recipe=recipe.fields() if recipe else None,
         root_hashes=root_hashes,
         bound=not unbound if bound else None,
+        form=_form_name(referrer),
     )
+
+
+def _form_name(described: Manifest | Descriptor) -> str | None:
+    listed = described.referrer if isinstance(described, Manifest) else described
+    form = form_of_type(listed.artifact_type)
+    return form.name if form else None
 
 
 def _judge_layer(one: LayerSignature, options: VerifyOptions) -> LayerVerdict:
