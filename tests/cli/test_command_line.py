@@ -8,6 +8,7 @@ import subprocess
 import sys
 
 import pytest
+from container_images import push_image
 from helpers import Done, cli, noise, run, veritysetup, write
 from pki import make_leaf, make_root
 
@@ -285,3 +286,14 @@ def test_names_of_files_need_not_be_text(tmp_path):
         done = cli("verity", "dump", data, *more)
         assert done.exit_code == 3
         assert f"{home}" in done.err
+
+
+def test_verbose_logs_requests_without_what_is_secret_in_them(serve, connect):
+    server = serve()
+    push_image(connect(server), "v1")
+    reference = f"{server.host}/app/web:v1"
+    done = cli("list", reference, "--verbose")
+    request = rf"^\d+\.\d{{3}} s: GET http://{re.escape(server.host)}/v2/app/web/\S+: 200 after \d"
+    assert re.search(request, done.err, re.MULTILINE), done.err
+    assert "?" not in done.err
+    assert cli("list", reference).err == ""

@@ -119,9 +119,10 @@ def logging_to_stderr() -> Iterator[None]:
             print_line(f"{time.monotonic() - began:.3f} s: {record.getMessage()}", sys.stderr)
 
     began = time.monotonic()
-    logger, handler, level = logging.getLogger("dmsign_fast"), Lines(), logging.NOTSET
+    logger, handler = logging.getLogger("dmsign_fast"), Lines()
+    level = logger.level
     logger.addHandler(handler)
-    level, logger.level = logger.level, logging.DEBUG
+    logger.setLevel(logging.DEBUG)
     try:
         yield
     finally:

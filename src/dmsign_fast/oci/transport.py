@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import threading
+import time
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -308,7 +309,7 @@ class Transport:
         import requests
         import urllib3
 
-        _log.debug("%s", request if url == request.url else f"{request}, at {shown(url)}")
+        began = time.monotonic()
         connection, content = self.connection, request.content
         certificate, key = connection.client_certificate, connection.client_key
         session = self._session()
@@ -328,7 +329,7 @@ class Transport:
                 (str(certificate), str(key or certificate)) if certificate and certified else None,
             )
             # not session.send: that reads redirects whole, and follows what they say to a URL
-            return session.get_adapter(url).send(
+            answer = session.get_adapter(url).send(
                 prepared,
                 timeout=(connection.connect_timeout, connection.read_timeout),
                 **settings,
@@ -337,6 +338,10 @@ class Transport:
             if budget.exceeded:
                 raise RegistryError(f"{request}: {budget.exceeded}") from error
             raise trouble_of(error, str(request)) from error
+        where = "" if url == request.url else f", at {shown(url)}"
+        seconds = time.monotonic() - began
+        _log.debug("%s%s: %d after %.3f s", request, where, answer.status_code, seconds)
+        return answer
 
     def _session(self) -> requests.Session:
         session: requests.Session | None = getattr(self._local, "session", None)
