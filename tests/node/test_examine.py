@@ -375,3 +375,59 @@ class TestContainerd:
         findings, _ = self.containerd(node, CONTAINERD)
         assert findings["mkfs.erofs"].state is State.NOTE
         assert "not supported" in findings["mkfs.erofs"].advice
+
+    def test_options_in_two_words_are_the_same(self, node):
+        text = CONTAINERD.replace('"-T0"', '"-T", "0"').replace('"--sort=none"', '"--sort", "none"')
+        assert text != CONTAINERD
+        findings, bad = self.containerd(node, text)
+        assert bad == []
+        assert findings["recipe"].state is State.OK
+
+    def test_drop_ins_alone_are_read(self, node):
+        node.write("etc/containerd/conf.d/10-kata.toml", CONTAINERD)
+        findings = found(node)
+        assert findings["containerd snapshotter"].state is State.OK
+        assert "conf.d/10-kata.toml" in findings["containerd files"].evidence
+
+    @pytest.mark.parametrize(
+        "imports", ["", 'imports = ["conf.d/*.toml"]', 'imports = ["/etc/containerd/conf.d/*"]']
+    )
+    def test_the_last_file_has_the_last_word(self, imports, node):
+        node.write("etc/containerd/conf.d/10-on.toml", CONTAINERD)
+        node.write(
+            "etc/containerd/conf.d/99-off.toml",
+            '[plugins."io.containerd.snapshotter.v1.erofs"]\ndmverity_mode = "off"\n',
+        )
+        findings, bad = self.containerd(node, f"{imports}\n{CONTAINERD}")
+        assert bad == ["containerd dmverity_mode"]
+        assert findings["containerd enable_dmverity"].state is State.OK
+
+    def test_imports_of_imports_and_of_themselves(self, node):
+        node.write("etc/containerd/a.toml", 'imports = ["b.toml", "config.toml"]')
+        node.write("etc/containerd/b.toml", CONTAINERD)
+        findings, bad = self.containerd(node, 'imports = ["./a.toml", "missing.toml"]')
+        assert bad == []
+        assert findings["containerd snapshotter"].state is State.OK
+
+    def test_a_bad_import_is_named(self, node):
+        node.write("etc/containerd/bad.toml", "x = yes")
+        findings, bad = self.containerd(node, 'imports = ["bad.toml"]')
+        assert bad == ["containerd"]
+        assert "bad.toml is not TOML" in findings["containerd"].evidence
+        findings, bad = self.containerd(node, 'imports = ["/etc/*/x.toml"]')
+        assert findings["containerd"].state is State.UNKNOWN
+
+    def test_a_snapshotter_of_one_runtime(self, node):
+        runtime = (
+            '[plugins."io.containerd.cri.v1.runtime".containerd.runtimes.kata]\n'
+            'snapshotter = "erofs"\n'
+        )
+        text = CONTAINERD.replace('snapshotter = "erofs"', 'snapshotter = "overlayfs"') + runtime
+        findings, bad = self.containerd(node, text)
+        assert bad == []
+        assert "erofs for the runtimes kata alone" in findings["containerd snapshotter"].evidence
+
+    @pytest.mark.parametrize("name", ["k3s", "rke2"])
+    def test_files_of_distributions(self, name, node):
+        node.write(f"var/lib/rancher/{name}/agent/etc/containerd/config.toml", CONTAINERD)
+        assert found(node)["recipe"].state is State.OK

@@ -1,13 +1,16 @@
 """containerd's settings for EROFS and dm-verity.
 
 Names are those of containerd 2.3: ``plugins/snapshots/erofs/plugin``, ``plugins/diff/erofs/plugin``
-and ``internal/cri/config``. Files that the configuration imports are not read.
+and ``internal/cri/config``; how files are merged is in ``cmd/containerd/server/config``.
 """
 
 from __future__ import annotations
 
+import fnmatch
+import posixpath
 import tomllib
 from collections.abc import Iterator
+from dataclasses import dataclass, field
 from typing import Any
 
 from dmsign_fast.node.findings import Finding, State
@@ -16,44 +19,133 @@ from dmsign_fast.node.system import System, UnseenError
 
 __all__ = ["check_containerd"]
 
-_PATH = "/etc/containerd/config.toml"
+# containerd's own, and those that k3s and RKE2 write for theirs
+_PATHS = (
+    "/etc/containerd/config.toml",
+    "/var/lib/rancher/k3s/agent/etc/containerd/config.toml",
+    "/var/lib/rancher/rke2/agent/etc/containerd/config.toml",
+)
+_DROP_INS = "/etc/containerd/conf.d/*.toml"  # which containerd imports from 2.2 on, asked or not
+_MAX_FILES = 256
+
 _DIFFER = "io.containerd.differ.v1.erofs"
 _SNAPSHOTTER = "io.containerd.snapshotter.v1.erofs"
 _DIFF_SERVICE = "io.containerd.service.v1.diff-service"
 _CRI = (("io.containerd.cri.v1.images",), ("io.containerd.grpc.v1.cri", "containerd"))
+_RUNTIMES = (
+    ("io.containerd.cri.v1.runtime", "containerd", "runtimes"),
+    ("io.containerd.grpc.v1.cri", "containerd", "runtimes"),
+)
 # what containerd gives by itself: internal/erofsutils/mount.go
 _GIVEN = ("--tar=f", "--tar=i", "--aufs", "--quiet", "-Enoinline_data", "-b4096")
+# options of mkfs.erofs that take a value, which may be a word of its own
+_VALUED = ("-b", "-d", "-z", "-C", "-E", "-L", "-T", "-U", "-x")
+_VALUED_LONG = ("--chunksize", "--compress-hints", "--sort")
+
+
+@dataclass
+class _Settings:
+    """What containerd has in effect: all files merged, the later ones over the former."""
+
+    files: list[str] = field(default_factory=list)
+    merged: dict[str, Any] = field(default_factory=dict)
+
+    def read(self, system: System, path: str) -> None:
+        """Take in the file and what it imports; UnseenError or _MalformedError if one fails."""
+        pending = [path, *_matching(system, _DROP_INS)] if path == _PATHS[0] else [path]
+        while pending:
+            path = pending.pop(0)
+            if path in self.files:
+                continue
+            if len(self.files) == _MAX_FILES:
+                raise UnseenError(f"{path} is beyond {_MAX_FILES} files")
+            text = system.text(path)
+            if text is None:
+                continue
+            try:
+                found = tomllib.loads(text)
+            except (tomllib.TOMLDecodeError, RecursionError) as error:
+                raise _MalformedError(f"{path} is not TOML: {error}") from None
+            self.files.append(path)
+            _merge(self.merged, found)
+            imports = found.get("imports", [])
+            for name in imports if isinstance(imports, list) else []:
+                below = posixpath.join(posixpath.dirname(path), str(name))
+                pending += _matching(system, below)
+
+
+class _MalformedError(Exception):
+    """A file that containerd cannot read either."""
+
+
+def _matching(system: System, pattern: str) -> list[str]:
+    """Return the paths that match, in containerd's order; wildcards are in the last part."""
+    directory, name = posixpath.split(posixpath.normpath(pattern))
+    if any(char in directory for char in "*?["):
+        raise UnseenError(f"imports = {pattern}: wildcards in directories are not followed")
+    if not any(char in name for char in "*?["):
+        return [posixpath.join(directory, name)]
+    names = system.names(directory) or ()
+    return [posixpath.join(directory, one) for one in names if fnmatch.fnmatchcase(one, name)]
+
+
+def _merge(into: dict[str, Any], other: dict[str, Any]) -> None:
+    todo = [(into, other)]
+    while todo:
+        target, source = todo.pop()
+        for name, value in source.items():
+            if isinstance(value, dict) and isinstance(target.get(name), dict):
+                todo.append((target[name], value))
+            else:
+                target[name] = value
 
 
 def check_containerd(system: System) -> Iterator[Finding]:
     """Check whether containerd puts layers behind dm-verity, as which recipe."""
+    settings = _Settings()
     try:
-        text = system.text(_PATH)
+        for path in _PATHS:
+            if not settings.files:
+                settings.read(system, path)
     except UnseenError as error:
         yield Finding("containerd", State.UNKNOWN, str(error), "run as root")
         return
-    if text is None:
-        yield Finding("containerd", State.NOTE, f"no {_PATH}")
+    except _MalformedError as error:
+        yield Finding("containerd", State.PROBLEM, str(error), "correct it")
         return
-    try:
-        plugins = _table(tomllib.loads(text), "plugins")
-    except (tomllib.TOMLDecodeError, RecursionError) as error:
-        evidence = f"{_PATH} is not TOML: {error}"
-        yield Finding("containerd", State.PROBLEM, evidence, "correct it")
+    if not settings.files:
+        yield Finding("containerd", State.NOTE, f"no {_PATHS[0]}")
         return
+    plugins = _table(settings.merged, "plugins")
     named = [str(found) for at in _CRI if (found := _table(plugins, *at).get("snapshotter"))]
-    if "erofs" not in named and _SNAPSHOTTER not in plugins and _DIFFER not in plugins:
-        evidence = f"{_PATH} names the snapshotter {', '.join(named) or 'of the platform'}"
+    runtimes = [
+        name
+        for at in _RUNTIMES
+        for name, runtime in _table(plugins, *at).items()
+        if isinstance(runtime, dict) and runtime.get("snapshotter") == "erofs"
+    ]
+    read = f"read {', '.join(settings.files)}"
+    if not ({"erofs"} & set(named) or runtimes or _SNAPSHOTTER in plugins or _DIFFER in plugins):
+        evidence = f"the snapshotter is {', '.join(named) or 'that of the platform'}; {read}"
         advice = "layers go through dm-verity with the snapshotter and the differ erofs"
         yield Finding("containerd", State.NOTE, evidence, advice)
         return
-    yield from _check_erofs(plugins, named)
+    yield Finding("containerd files", State.NOTE, read)
+    yield from _check_erofs(plugins, named, runtimes)
     yield from _check_recipe(_table(plugins, _DIFFER), system)
 
 
-def _check_erofs(plugins: dict[str, Any], named: list[str]) -> Iterator[Finding]:
+def _check_erofs(
+    plugins: dict[str, Any], named: list[str], runtimes: list[str]
+) -> Iterator[Finding]:
     if "erofs" in named:
         yield Finding("containerd snapshotter", State.OK, "erofs, for CRI")
+    elif runtimes:
+        evidence = (
+            f"erofs for the runtimes {', '.join(runtimes)} alone; "
+            f"{', '.join(named) or 'that of the platform'} for others"
+        )
+        yield Finding("containerd snapshotter", State.NOTE, evidence)
     else:
         evidence = f"for CRI {', '.join(named) or 'that of the platform'}, though erofs is set up"
         advice = 'set snapshotter = "erofs" for CRI, or use ctr run --snapshotter erofs'
@@ -88,7 +180,8 @@ def _check_recipe(differ: dict[str, Any], system: System) -> Iterator[Finding]:
     row = next(recipe for recipe in RECIPES if recipe.enable_tar_index is tar_index)
     wanted = [one for one in row.mkfs_arguments if one not in _GIVEN]
     options = differ.get("mkfs_options", [])
-    given = [str(one) for one in options] if isinstance(options, list) else [str(options)]
+    words = [str(one) for one in options] if isinstance(options, list) else [str(options)]
+    given = _joined(words)
     missing = [one for one in wanted if one not in given]
     try:
         recipe = f"{row.name}@{mkfs_version(system)}"
@@ -103,6 +196,20 @@ def _check_recipe(differ: dict[str, Any], system: System) -> Iterator[Finding]:
         yield Finding("recipe", State.NOTE, evidence, f"sign with --recipe {recipe} and compare")
     else:
         yield Finding("recipe", State.OK, f"sign with --recipe {recipe}")
+
+
+def _joined(words: list[str]) -> list[str]:
+    """Return the options, each with its value in one word: ``-T0``, ``--sort=none``."""
+    joined: list[str] = []
+    rest = iter(words)
+    for word in rest:
+        if word in _VALUED:
+            joined.append(word + next(rest, ""))
+        elif word in _VALUED_LONG:
+            joined.append(f"{word}={next(rest, '')}")
+        else:
+            joined.append(word)
+    return joined
 
 
 def _table(value: Any, *names: str) -> dict[str, Any]:
