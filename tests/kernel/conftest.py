@@ -15,10 +15,11 @@ from oci.conftest import docker_registry  # noqa: F401
 
 from kernel.cases import CASES, make_images
 from kernel.debian import pinned_kernel
-from kernel.guest import Answer, GuestError, boot, build, programs
+from kernel.guest import Answer, FormAnswers, GuestError, boot, build, programs
 from kernel.identities import make_identities
 from kernel.images import Image
 from kernel.layers import make_layers
+from kernel.signature_forms import write_forms
 
 
 @dataclass(frozen=True)
@@ -27,6 +28,7 @@ class Judged:
 
     directory: Path
     answers: dict[str, Answer]
+    forms: FormAnswers
 
     @property
     def anchors(self) -> Path:
@@ -55,7 +57,8 @@ def judged(request, tmp_path_factory) -> Judged:
     known = json.loads(answers.read_text())
     if isinstance(known, str):
         pytest.fail(known, pytrace=False)
-    return Judged(directory, {name: Answer(**answer) for name, answer in known.items()})
+    cases = {name: Answer(**answer) for name, answer in known["cases"].items()}
+    return Judged(directory, cases, FormAnswers(**known["forms"]))
 
 
 def _judge(directory: Path, request) -> dict | str:
@@ -69,6 +72,7 @@ def _judge(directory: Path, request) -> dict | str:
         make_images(CASES, tree / "cases", identities)
         registry = request.getfixturevalue("docker_registry")
         make_layers(directory, tree, identities, registry)
+        write_forms(tree / "forms")
         initramfs = build(tree, linux, identities.certificates)
         done = boot(initramfs, linux)
     except (GuestError, UnavailableError, AssertionError) as error:
@@ -77,4 +81,5 @@ def _judge(directory: Path, request) -> dict | str:
         for name in ("bin", "lib", "lib64", "usr"):
             shutil.rmtree(tree / name, ignore_errors=True)
         (directory / "guest.cpio").unlink(missing_ok=True)
-    return {name: asdict(answer) for name, answer in done.answers.items()}
+    cases = {name: asdict(answer) for name, answer in done.answers.items()}
+    return {"cases": cases, "forms": asdict(done.forms), "seconds": done.seconds}

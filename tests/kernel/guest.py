@@ -70,8 +70,22 @@ class Boot:
     """What the machine printed, by case."""
 
     answers: dict[str, Answer]
+    forms: FormAnswers
     console: Path
     seconds: float
+
+
+@dataclass(frozen=True)
+class FormAnswers:
+    """What Linux said to signature_forms.py.
+
+    Attributes:
+        errors: of each signature, empty for one that was accepted.
+        enrolled: whether each certificate was taken into the keyring.
+    """
+
+    errors: dict[str, str] = field(default_factory=dict)
+    enrolled: dict[str, bool] = field(default_factory=dict)
 
 
 class GuestError(Exception):
@@ -154,7 +168,8 @@ def boot(
         process.kill()
         process.wait()
     text = console.read_text(errors="replace") if console.exists() else ""
-    return Boot(read_console(text, kernel.version), console, time.monotonic() - began)
+    answers, forms = read_console(text, kernel.version), read_forms(text)
+    return Boot(answers, forms, console, time.monotonic() - began)
 
 
 def read_console(text: str, version: str) -> dict[str, Answer]:
@@ -185,6 +200,25 @@ def read_console(text: str, version: str) -> dict[str, Answer]:
             f"lines:\n{end}"
         )
         raise GuestError(message)
+    return answers
+
+
+def read_forms(text: str) -> FormAnswers:
+    """Return the answers to the forms; GuestError if some are missing."""
+    answers = FormAnswers()
+    counts = []
+    for line in text.splitlines():
+        match line.split("\t"):
+            case ["form", name, "ok"]:
+                answers.errors[name] = ""
+            case ["form", name, error]:
+                answers.errors[name] = _ERRORS.get(error.rstrip("."), error or "unknown")
+            case ["enrolled", name, answer]:
+                answers.enrolled[name] = answer == "yes"
+            case ["forms", count]:
+                counts.append(int(count))
+    if counts != [len(answers.errors)] * bool(counts or answers.errors):
+        raise GuestError(f"Linux answered {len(answers.errors)} forms of {counts}")
     return answers
 
 

@@ -20,6 +20,7 @@ from dmsign_fast.errors import FormatError, ParameterError, SigningError, Storag
 from dmsign_fast.signing import certificates
 from dmsign_fast.signing.certificates import (
     check_chain,
+    go_problem,
     issuer_problem,
     leaf_problem,
     load_certificates,
@@ -156,3 +157,36 @@ def test_check_chain():
         check_chain(make_leaf(make_not_a_ca(root)).chain, NOW)
     with pytest.raises(SigningError, match="CN=Test Intermediate expired"):
         check_chain(make_leaf(make_intermediate(root, end=NOW - DAY / 2)).chain, NOW)
+
+
+def named(*names):
+    return make_leaf(extensions=((x509.SubjectAlternativeName(names), False),)).certificate
+
+
+@pytest.mark.parametrize(
+    "uri",
+    [
+        "spiffe://example.org/a/b",
+        "https://user@example.org:8443/a?b=c#d",
+        "urn:uuid:f81d4fae-7dec-11d0-a765-00a0c91e6bf6",
+        "ldap://[2001:db8::7]/c=GB?objectClass?one",
+        "mailto:a@b.example",
+        "file:///etc/a%20b",
+    ],
+)
+def test_uris_that_go_reads(uri):
+    assert go_problem(named(x509.UniformResourceIdentifier(uri))) is None
+
+
+@pytest.mark.parametrize(
+    "uri", ["http://a b", "http://a/b c", "a", "http://a%zz/", "http://a:b/", ""]
+)
+def test_uris_that_go_cannot_read(uri):
+    assert "no URI: notation cannot" in go_problem(named(x509.UniformResourceIdentifier(uri)))
+
+
+def test_other_certificates_that_go_reads_or_not():
+    assert go_problem(make_leaf().certificate) is None
+    assert go_problem(named(x509.DNSName("example.org"), x509.RFC822Name("a@b.example"))) is None
+    long = named(x509.UniformResourceIdentifier("http://" + "a" * 20000 + "@" * 20000 + " "))
+    assert "no URI" in go_problem(long)

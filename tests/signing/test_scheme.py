@@ -60,11 +60,9 @@ def test_every_key_kind_is_in_the_tables():
         assert [other for other in KEYS.values() if other.has(make_key(spec).public_key())] == [
             kind
         ]
-        scheme = notary_scheme(spec)
-        signature = make_key(spec).sign(b"message", *scheme.arguments)
-        assert signature_matches(
-            make_entity("x", key=spec, key_name="").certificate, *(b"message", signature, scheme)
-        )
+        entity, scheme = make_entity("kinds", key=spec), notary_scheme(spec)
+        signature = entity.key.sign(b"message", *scheme.arguments)
+        assert signature_matches(entity.certificate, b"message", signature, scheme)
     for scheme in SCHEMES:
         assert scheme.arguments
 

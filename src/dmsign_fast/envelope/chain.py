@@ -22,12 +22,13 @@ from dmsign_fast.envelope.name_constraints import name_constraint_problem
 from dmsign_fast.errors import SigningError
 from dmsign_fast.signing.certificates import (
     extension,
+    go_problem,
     issued,
     issuer_problem,
     name_of,
     validity_problem,
 )
-from dmsign_fast.signing.scheme import certificate_key_spec
+from dmsign_fast.signing.scheme import certificate_key_spec, key_form_problem
 
 __all__ = ["Purpose", "chain_problem", "chain_validity_problem"]
 
@@ -104,6 +105,8 @@ def _problems(chain: Sequence[x509.Certificate], purpose: Purpose) -> Iterator[s
                     f"{name_of(issuer)} is next in the chain and did not issue "
                     f"{name_of(certificate)}"
                 )
+        if (problem := key_form_problem(certificate) or go_problem(certificate)) is not None:
+            yield problem
         for one in certificate.extensions:
             if one.critical and one.oid not in _PROCESSED:
                 yield (

@@ -109,15 +109,15 @@ def message_slips(message: bytes) -> dict[str, bytes]:
 def linux_verdict(
     signature: bytes | None,
     root_hash: bytes,
-    trusted: Sequence[x509.Certificate] | None,
+    trusted: Sequence[x509.Certificate | bytes] | None,
 ) -> LinuxVerdict:
     """Foretell what Linux says when a device with this root hash is opened.
 
     Args:
         signature: the contents of the signature file; None is none at all.
         root_hash: raw.
-        trusted: the certificates in the keyrings that Linux asks, ``.dm-verity`` only if it is
-            sealed; None if they are not known.
+        trusted: the certificates in the keyrings that Linux asks, or their DER, ``.dm-verity`` only
+            if it is sealed; None if they are not known.
 
     Raises:
         ParameterError: the root hash is no such thing.
@@ -229,7 +229,7 @@ class _Judge:
                 raise RefusedError(errno, *self._why_other(signer, found))
             self._chains[number] = climb(found, message.certificates)
 
-    def check_trust(self, trusted: Sequence[x509.Certificate]) -> None:
+    def check_trust(self, trusted: Sequence[x509.Certificate | bytes]) -> None:
         """``pkcs7_validate_trust()``: RefusedError unless a chain meets a trusted key."""
         keyring = Keyring(trusted)
         seen: dict[bytes, bool] = {}

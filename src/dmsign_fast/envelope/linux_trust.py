@@ -17,7 +17,7 @@ from dmsign_fast.envelope.linux_asn1 import Asn1Error
 from dmsign_fast.envelope.linux_certificates import LinuxCertificate
 from dmsign_fast.envelope.linux_keys import RefusedError, UnknownError, verify
 from dmsign_fast.envelope.linux_message import SIGN_ANEW
-from dmsign_fast.signing.certificates import name_of
+from dmsign_fast.signing.certificates import name_in
 
 __all__ = ["Keyring", "climb"]
 
@@ -28,14 +28,15 @@ class Keyring:
     ``unfit`` says which it cannot load, or that there are none, for the end of a sentence.
     """
 
-    def __init__(self, trusted: Sequence[x509.Certificate]) -> None:
+    def __init__(self, trusted: Sequence[x509.Certificate | bytes]) -> None:
         self._loaded: list[LinuxCertificate] = []
         unfit = []
         for one in dict.fromkeys(trusted):
+            der = one if isinstance(one, bytes) else one.public_bytes(Encoding.DER)
             try:
-                self._loaded.append(linux_certificates.parse(one.public_bytes(Encoding.DER)))
+                self._loaded.append(linux_certificates.parse(der))
             except (RefusedError, UnknownError, Asn1Error):
-                unfit.append(name_of(one))
+                unfit.append(name_in(der))
         self.unfit = f"; Linux cannot load the certificate {', '.join(unfit)}" if unfit else ""
         if not trusted:
             self.unfit = (

@@ -50,12 +50,12 @@ def find_layers(
     options: SignOptions,
 ) -> Descriptor | None:
     """The referrer of that form with good signatures of this key and kind over a plan's layers."""
-    anchors = TrustAnchors((signer.certificate_chain[0],))
+    chain = signer.certificate_chain
+    embedded = set(chain) if options.certificates else set()
+    # as assemble_root_hash verified them
+    anchors = TrustAnchors((chain[-1] if options.certificates else chain[0],))
     wanted = dict(plan.roots)
-    kind_of_each = (
-        pkcs7_scheme(signer.key_spec, options.pkcs7_digest).name,
-        len(signer.certificate_chain) if options.certificates else 0,
-    )
+    scheme = pkcs7_scheme(signer.key_spec, options.pkcs7_digest).name
 
     def same(manifest: Manifest) -> bool:
         if manifest.artifact_type != form.artifact_type or recipe_of(manifest) != options.recipe:
@@ -63,7 +63,9 @@ def find_layers(
         signatures = read_dm_verity(store, manifest, [layer for layer, _ in plan.roots])
         for one in signatures:
             verdict = verify_root_hash(one.signature, wanted[one.layer], anchors)
-            if (verdict.scheme, verdict.embedded) != kind_of_each:
+            # the raw signature is of a key, which other certificates may have too
+            certificates = set(parse_signed_data(one.signature).certificates)
+            if verdict.scheme != scheme or certificates != embedded:
                 return False
         blobs = blobs_of(form, manifest, wanted)
         return all(one.root_hash == wanted[one.layer] for one in signatures) and all(

@@ -6,8 +6,10 @@ these rules are ours, the same when signing (SigningError) and verifying (Verifi
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
+from itertools import filterfalse
 from pathlib import Path
 from typing import TypeVar
 
@@ -21,6 +23,7 @@ __all__ = [
     "chain_of_key",
     "check_chain",
     "extension",
+    "go_problem",
     "has_key",
     "issued",
     "issuer_problem",
@@ -48,6 +51,12 @@ _PARSE_ERRORS = (
     x509.InvalidVersion,
     x509.UnsupportedGeneralNameType,
 )
+
+# RFC 3986: all of a URI, and the host with its port
+_URI = re.compile(
+    r"[a-z][a-z0-9+.-]*:(?:[!#$&-;=?-Z_a-z~\[\]]|%[0-9a-f]{2})*", re.ASCII | re.IGNORECASE
+)
+_HOST = re.compile(r"(?:[\w.~-]*|\[[0-9a-f:.]+\])(?::[0-9]*)?", re.ASCII | re.IGNORECASE)
 
 _Extension = TypeVar("_Extension", bound=x509.ExtensionType)
 
@@ -112,7 +121,7 @@ def name_of(certificate: x509.Certificate) -> str:
 def name_in(der: bytes) -> str:
     """Return ``name_of`` a certificate in DER, or its first bytes if it cannot be read."""
     try:
-        return name_of(x509.load_der_x509_certificate(der))
+        return name_of(_parse_fully(x509.load_der_x509_certificate(der)))
     except _PARSE_ERRORS:
         return f"{der[:24].hex()}..."
 
@@ -186,6 +195,32 @@ def issuer_problem(certificate: x509.Certificate) -> str | None:
             "lacks keyCertSign"
         )
     return None
+
+
+def go_problem(certificate: x509.Certificate) -> str | None:
+    """Say why Go's crypto/x509, and so notation, cannot read the certificate, or None.
+
+    Of what ``cryptography`` reads; for keys see ``scheme.key_form_problem``.
+    """
+    problem = None
+    names = _extension(certificate, x509.SubjectAlternativeName)
+    uris = names.get_values_for_type(x509.UniformResourceIdentifier) if names else []
+    if certificate.serial_number < 0:
+        problem = "a negative serial number"
+    elif (odd := next(filterfalse(_is_uri, uris), None)) is not None:
+        problem = f"the subject alternative name {odd!r}, which is no URI"
+    elif names and not all(one.isascii() for one in names.get_values_for_type(x509.RFC822Name)):
+        problem = "an address in its subject alternative name that is not ASCII"
+    if problem is None:
+        return None
+    return f"the certificate {name_of(certificate)} has {problem}: notation cannot read it"
+
+
+def _is_uri(text: str) -> bool:
+    if not _URI.fullmatch(text):
+        return False
+    authority = re.match(r"[^:]*://([^/?#]*)", text)
+    return authority is None or bool(_HOST.fullmatch(authority[1].rpartition("@")[2]))
 
 
 def issued(issuer: x509.Certificate, certificate: x509.Certificate) -> bool:
