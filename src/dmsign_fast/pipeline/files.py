@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from cryptography import x509
 
     from dmsign_fast.signing.signer import Signer
+    from dmsign_fast.verity.fec import FecDevice
     from dmsign_fast.verity.params import VerityParams
 
 __all__ = ["SignedFile", "SignedPaths", "attach_file", "prepare_file", "sign_file"]
@@ -75,6 +76,7 @@ def sign_file(
     superblock_uuid: uuid.UUID | None = None,
     threads: int | None = None,
     progress: Callable[[int], object] = lambda _: None,
+    fec: FecDevice | None = None,
 ) -> SignedFile:
     """Hash ``data``, sign the root hash, and write all three files or none.
 
@@ -94,6 +96,7 @@ def sign_file(
             threads=threads,
             progress=progress,
             outputs=outputs,
+            fec=fec,
         )
         signature = sign_root_hash(
             formatted.root_hash, signer, digest=digest, certificates=certificates

@@ -9,10 +9,8 @@ from dmsign_fast.cli.output import note, print_json, print_summary, work
 from dmsign_fast.cli.verity.header import formatted_header, print_header
 from dmsign_fast.cli.verity.options import (
     add_data,
-    add_fec_options,
     add_format_options,
     data_size,
-    fec_device,
     format_arguments,
 )
 
@@ -34,7 +32,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_data(parser)
     parser.add_argument("hash", metavar="HASH", type=Path, nargs="?", help="DATA for behind it")
     add_format_options(parser)
-    add_fec_options(parser)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -48,7 +45,6 @@ def run(args: argparse.Namespace) -> int:
             args.hash,
             progress=done,
             outputs=outputs,
-            fec=fec_device(args),
             **format_arguments(args),
         )
         if args.root_hash_file:

@@ -8,7 +8,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dmsign_fast.cli.output import print_json, print_line
-from dmsign_fast.cli.verity.options import add_layout_options, hex_bytes, read_root_hash
+from dmsign_fast.cli.verity.options import (
+    add_fec_options,
+    add_layout_options,
+    fec_device,
+    hex_bytes,
+    read_root_hash,
+)
 from dmsign_fast.errors import ParameterError, VerificationError
 
 if TYPE_CHECKING:
@@ -45,6 +51,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--unsigned", action="store_true", help="without a signature, if the kernel allows that")
     add("--dry-run", action="store_true", help="print the command line, and run nothing")
     add_layout_options(parser)
+    add_fec_options(parser)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -83,7 +90,7 @@ def _command(args: argparse.Namespace) -> OpenCommand:
         hashes=args.hash or beside.hash_file,
         root_hash=args.root_hash or args.root_hash_file,
         signature=None if args.unsigned else args.root_hash_signature or beside.signature,
-        options=_options(args),
+        options=(*_options(args), *_fec_options(args, args.hash or beside.hash_file)),
     )
 
 
@@ -102,6 +109,26 @@ def _options(args: argparse.Namespace) -> tuple[str, ...]:
         *("--salt", args.salt.hex() or "-"),
         *place,
     )
+
+
+def _fec_options(args: argparse.Namespace, hashes: Path) -> tuple[str, ...]:
+    fec = fec_device(args)
+    if fec is None:
+        return ()
+    size = args.data_block_size
+    if fec.offset and not args.no_superblock:
+        from dmsign_fast.verity.source import open_source
+        from dmsign_fast.verity.verify import read_superblock
+
+        with open_source(hashes) as source:
+            size = read_superblock(source, args.hash_offset).params.data_block_size
+    if fec.offset % size:
+        raise ParameterError(
+            f"Linux would find no parity at --fec-offset {fec.offset}: it must be a multiple of "
+            f"the block size, {size}"
+        )
+    place = ("--fec-offset", str(fec.offset)) if fec.offset else ()
+    return ("--fec-device", str(fec.path), "--fec-roots", str(fec.roots), *place)
 
 
 def _check(args: argparse.Namespace, signature: Path) -> None:

@@ -83,6 +83,7 @@ def add_format_options(parser: argparse.ArgumentParser) -> None:
     """What describes a hash tree that is to be written."""
     add_tree_options(parser)
     parser.add_argument("--uuid", help="of the superblock; default: random")
+    add_fec_options(parser)
 
 
 def add_fec_options(parser: argparse.ArgumentParser) -> None:
@@ -139,6 +140,7 @@ def format_arguments(args: argparse.Namespace) -> dict[str, Any]:
         "superblock": not args.no_superblock,
         "superblock_uuid": superblock_uuid,
         "threads": args.threads,
+        "fec": fec_device(args),
     }
 
 
