@@ -13,6 +13,7 @@ import pki
 from helpers import flip, noise
 
 from .bad_signatures import BAD_SIGNATURES
+from .fec_cases import fec_cases
 from .identities import Identities
 from .images import BLOCK, BLOCKS, Case, Change, Image, eio
 from .openssl_signatures import ATTRIBUTES, PLAIN, SLIPS, openssl_case
@@ -165,6 +166,7 @@ CASES = (
     *_signatures(),
     *_trees(),
     *_damaged_images(),
+    *fec_cases(),
     *FORMS,
     *BAD_SIGNATURES,
     *_mutants(),

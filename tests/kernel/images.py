@@ -106,13 +106,18 @@ class Case:
         named = "--data-block-size" in self.tree
         return int(self.tree[self.tree.index("--data-block-size") + 1]) if named else BLOCK
 
+    @property
+    def content(self) -> bytes:
+        """The data, before anything happens to it."""
+        seed = int.from_bytes(hashlib.sha256(self.name.encode()).digest()[:4])
+        return noise(self.blocks * self.block_size, seed)
+
     def make(self, cases: Path, identities: Identities) -> Image:
         """Write an image, have dmsign-fast hash and sign it, and change what is to be changed."""
         image = Image(cases / self.name)
         image.directory.mkdir(parents=True)
-        seed = int.from_bytes(hashlib.sha256(self.name.encode()).digest()[:4])
         size = self.blocks * self.block_size
-        image.data.write_bytes(noise(size, seed))
+        image.data.write_bytes(self.content)
         files = identities.files[self.signer]
         # a multiple of every hash block size
         offset = ("--hash-offset", str(-(-size // BLOCK) * BLOCK)) if self.appended else ()
@@ -127,6 +132,10 @@ class Case:
         image.options.write_text(" ".join(options))
         self.change(image, identities)
         return image
+
+    def status(self, bad: Collection[int]) -> str:
+        """Return what device-mapper says of the device then: verified or corrupted."""
+        return "C" if bad else "V"
 
     def readable(self, image: Image, bad: Collection[int] = ()) -> str:
         """Return the SHA-256 of what is to be read: all data but these blocks."""

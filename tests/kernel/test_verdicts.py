@@ -18,7 +18,7 @@ def check(case, judged):
     if answer.sha256:
         bad = bad_blocks(answer.verdict)
         assert answer.sha256 == case.readable(image, bad)
-        assert answer.status == ("C" if bad else "V")
+        assert answer.status == case.status(bad)
     if not case.judged:
         return
     foretold = _foretell(image, judged.anchors)
