@@ -6,10 +6,11 @@ import os
 import re
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 from container_images import push_image
-from helpers import Done, cli, noise, run, veritysetup, write
+from helpers import Done, cli, noise, program, run, veritysetup, write
 from pki import make_leaf, make_root
 
 from dmsign_fast import __version__
@@ -297,3 +298,39 @@ def test_verbose_logs_requests_without_what_is_secret_in_them(serve, connect):
     assert re.search(request, done.err, re.MULTILINE), done.err
     assert "?" not in done.err
     assert cli("list", reference).err == ""
+
+
+# completion
+
+
+COMPLETE = """\
+source "$1"
+shift
+COMP_WORDS=("$@") COMP_CWORD=$(($# - 1)) COMPREPLY=()
+_shtab_dmsign_fast dmsign-fast "${COMP_WORDS[COMP_CWORD]}" "${COMP_WORDS[COMP_CWORD - 1]}"
+printf '%s\\n' "${COMPREPLY[@]}"
+"""
+
+
+@pytest.mark.parametrize(
+    ("words", "wanted"),
+    [
+        (["ver"], {"verify", "verity", "version"}),
+        (["verity", "fo"], {"format"}),
+        (["verity", "format", "--hash-"], {"--hash-block-size", "--hash-offset"}),
+        (["verity", "dump", "--output", ""], {"text", "json"}),
+        (["verity", "dump", "/etc/host"], {str(path) for path in Path("/etc").glob("host*")}),
+    ],
+)
+def test_bash_completes(words, wanted, tmp_path):
+    script = write(tmp_path / "script", cli("completion", "bash").out.encode())
+    done = run(program("bash"), "-c", COMPLETE, "_", script, "dmsign-fast", *words)
+    assert set(done.out.split()) == wanted, done
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_completion_knows_every_command_and_option(shell):
+    script = cli("completion", shell).out
+    for name, parser in COMMANDS.items():
+        for word in (*name.split(), *parser._option_string_actions):
+            assert word.lstrip("-") in script, word

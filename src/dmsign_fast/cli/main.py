@@ -39,7 +39,7 @@ exit status:
 """
 COMMANDS = (
     *("sign", "prepare", "attach", "verify", "inspect", "list", "doctor"),
-    *("fleet", "key", "cert", "policy", "plugin", "layer", "verity", "version"),
+    *("fleet", "key", "cert", "policy", "plugin", "layer", "verity", "completion", "version"),
 )
 _JSON = (("--output", "json"), ("-o", "json"))
 _INTERNAL = 70
