@@ -124,8 +124,8 @@ class Decoder:
         """Blocks of a stage that stand below a hash block which stays bad."""
         return self._below(self._not_good(at + 1), at) if at + 1 < len(self._stages) else _NONE
 
-    def count_errors(self) -> None:
-        """Count errors as veritysetup: by decoding everything, if that goes without the tree."""
+    def count_errors(self) -> int | None:
+        """Wrong bytes as veritysetup counts them, by decoding all; None if that needs the tree."""
         unit, size = self._layout.block_size, self._layout.row_size
         step = max(unit, _SPAN // self._code.rows // unit * unit)
         counted = 0
@@ -136,11 +136,11 @@ class Decoder:
                     first, columns, self._parity, (), self._threads, erased=False
                 )
             except StorageError:
-                return
+                return None
             counted += errors
             if failed:
-                return
-        self.errors = counted
+                return None
+        return counted
 
     def _not_good(self, at: int) -> Numbers:
         """Blocks of a stage of hash blocks that are bad or cannot be judged."""

@@ -230,13 +230,12 @@ def repair_file(
             FecPart(parity_file.fd, fec.path, fec.offset, 0, 0),
             _core.thread_count(threads),
         )
+        counted = decoder.count_errors() if not in_place and not output else None
         decoder.run(progress)
         if in_place:
             for fd in {stage.fd for stage in stages if stage.fd is not None}:
                 os.fsync(fd)
-        elif not output:
-            decoder.count_errors()
-        report = _report(decoder, stages, blocks, root_hash)
+        report = _report(decoder, stages, blocks, root_hash, counted or decoder.errors)
         if report.unrepaired:
             raise UnrepairedError(_summary(report), report)
         in_hashes = [bad for bad in report.repaired if bad.level is not None]
@@ -247,7 +246,9 @@ def repair_file(
         return report
 
 
-def _report(decoder: Decoder, stages: list[Stage], data_blocks: int, root_hash: bytes) -> Repaired:
+def _report(
+    decoder: Decoder, stages: list[Stage], data_blocks: int, root_hash: bytes, errors: int
+) -> Repaired:
     repaired: list[BadBlocks] = []
     unrepaired: list[BadBlocks] = []
     for at, stage in enumerate(stages):
@@ -259,7 +260,7 @@ def _report(decoder: Decoder, stages: list[Stage], data_blocks: int, root_hash: 
         ):
             if len(numbers):
                 found.append(stage.bad_blocks(numbers, reason))
-    return Repaired(data_blocks, root_hash, tuple(repaired), tuple(unrepaired), decoder.errors)
+    return Repaired(data_blocks, root_hash, tuple(repaired), tuple(unrepaired), errors)
 
 
 def _summary(report: Repaired) -> str:
