@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 __all__ = ["tar_members"]
 
 _HEADERS_LIMIT = 1 << 20  # bytes: of the PAX, GNU and sparse headers before one member
-_MOST_MEMBERS = 1 << 20
+_MOST_MEMBERS = 100_000
 
 
 class _Headers:
@@ -51,7 +51,7 @@ def tar_members(file: IO[bytes], what: str, limit: int | None = None) -> Iterato
         limit: bytes of the tar, for one that is decompressed.
 
     Raises:
-        FormatError: no tar, damaged, more than a million members, or more than a MiB of headers
+        FormatError: no tar, damaged, more than 100,000 members, or more than a MiB of headers
             before one of them.
     """
     headers = _Headers(file, what, limit)

@@ -3,31 +3,29 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from collections.abc import Collection, Iterator
+from typing import TYPE_CHECKING, NamedTuple
 
 from dmsign_fast.errors import RegistryError
 from dmsign_fast.oci.urls import join, origin
 
 if TYPE_CHECKING:
     from dmsign_fast.oci.auth import Scope
-    from dmsign_fast.oci.transport import Answer, Transport
+    from dmsign_fast.oci.transport import Transport
 
-__all__ = ["MOST_PAGES", "Pages", "next_page", "read_pages"]
+__all__ = ["Page", "next_page", "read_pages"]
 
-MOST_PAGES = 1000
+_MOST_PAGES = 1000
 _PAGE_LIMIT = 16 << 20  # bytes: registries should divide what has more than 4 MiB, and some do not
 _LIST_LIMIT = 32 << 20  # bytes, after which no page is asked for
 _LONGEST_LINK = 8192
 _NEXT = re.compile(r';\s*rel\s*=\s*"?next"?\s*(?:[;,]|$)', re.IGNORECASE)
 
 
-@dataclass(frozen=True)
-class Pages:
-    """The answers, at least one, and whether the list goes on behind them."""
+class Page(NamedTuple):
+    """What the registry sent, and whether the list goes on behind it."""
 
-    answers: tuple[Answer, ...]
+    body: bytes
     more: bool
 
 
@@ -38,9 +36,10 @@ def read_pages(
     what: str,
     absent: Collection[int],
     media_type: str | None = None,
-    most: int = MOST_PAGES,
-) -> Pages | None:
-    """Read a list to its end or to a bound; one budget of time for all of it.
+) -> Iterator[Page]:
+    """Yield a list, page by page, to its end or to a bound; all pages share one budget of time.
+
+    Nothing is yielded if there is no such list.
 
     Args:
         transport: to the registry.
@@ -49,18 +48,13 @@ def read_pages(
         what: names the list in messages.
         absent: statuses that say that there is no such list.
         media_type: that the pages have; a first page of another type is no such list.
-        most: pages.
-
-    Returns:
-        None if there is no such list.
 
     Raises:
         AnswerTooLargeError: a page has more than 16 MiB.
         RegistryError: a further page is missing or elsewhere.
     """
-    answers: list[Answer] = []
     budget, left = transport.budget(), _LIST_LIMIT
-    while True:
+    for number in range(_MOST_PAGES):
         answer = transport.ask(
             "GET",
             path,
@@ -71,14 +65,14 @@ def read_pages(
             budget=budget,
         )
         if answer.status != 200 or media_type not in (None, answer.content_type):
-            if answers:
+            if number:
                 raise RegistryError(f"{what}: a further page is missing")
-            return None
-        answers.append(answer)
-        left -= len(answer.body)
+            return
         following = next_page(answer.headers.get("Link", ""), answer.url, what)
-        if following is None or len(answers) == most or left <= 0:
-            return Pages(tuple(answers), following is not None)
+        yield Page(answer.body, following is not None)
+        left -= len(answer.body)
+        if following is None or left <= 0:
+            return
         path = following
 
 

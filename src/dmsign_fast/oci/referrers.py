@@ -12,7 +12,7 @@ import logging
 import random
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 from urllib.parse import quote
 
 from dmsign_fast.errors import (
@@ -23,7 +23,7 @@ from dmsign_fast.errors import (
     VerificationError,
 )
 from dmsign_fast.oci.manifest import OCI_INDEX, Entry, Index, read_entries
-from dmsign_fast.oci.pages import MOST_PAGES, Pages, read_pages
+from dmsign_fast.oci.pages import read_pages
 from dmsign_fast.oci.store import Referrers, by_subject
 from dmsign_fast.oci.tag_schema import update_indexes
 from dmsign_fast.oci.transport import AnswerTooLargeError
@@ -41,6 +41,11 @@ MOST_REFERRERS = 10_000
 # What registries without the API say; 401 without a challenge is one of them (Harbor 2.7).
 _NO_API = (400, 401, 403, 404, 405, 406, 410, 501)
 _log = logging.getLogger(__name__)
+
+
+class _Part(NamedTuple):
+    entries: list[Entry]
+    more: bool
 
 
 class RegistryReferrers:
@@ -80,42 +85,47 @@ class RegistryReferrers:
     def _listed(self, subject: Descriptor, artifact_types: Sequence[str] = ()) -> Referrers | None:
         """The answer of the Referrers API; None from a registry that does not have it."""
         path = self._path + subject.digest
-        most = 1 if artifact_types else MOST_PAGES
         try:
-            pages = self._pages(path, most)
+            part = self._part(path, first_only=bool(artifact_types))
         except AnswerTooLargeError as error:
             if not artifact_types:
                 return Referrers((), (str(error),), cut=True)
         else:
-            if pages is None:
+            if part is None:
                 return None
-            if not (artifact_types and pages.more):
-                return self._referrers(pages).of_types(artifact_types)
-        parts = [
-            self._pages(f"{path}?artifactType={quote(one, safe='')}") for one in artifact_types
-        ]
-        return self._referrers(*filter(None, parts)).of_types(artifact_types)
+            if not (artifact_types and part.more):
+                return self._referrers([part]).of_types(artifact_types)
+        parts = [self._part(f"{path}?artifactType={quote(one, safe='')}") for one in artifact_types]
+        return self._referrers(filter(None, parts)).of_types(artifact_types)
 
-    def _pages(self, path: str, most: int = MOST_PAGES) -> Pages | None:
+    def _part(self, path: str, *, first_only: bool = False) -> _Part | None:
+        """Some pages of a list; None from a registry without the Referrers API."""
         what = f"the list of referrers of {self._where}"
-        pages = read_pages(self._transport, path, self._scope, what, _NO_API, OCI_INDEX, most)
-        if pages is None:
-            _log.info("%s has no Referrers API: its index under a tag is used", self._where)
-        return pages
-
-    def _referrers(self, *parts: Pages) -> Referrers:
-        what = f"the list of referrers of {self._where}"
+        part = None
         entries: list[Entry] = []
-        for page in (answer for part in parts for answer in part.answers):
+        for page in read_pages(self._transport, path, self._scope, what, _NO_API, OCI_INDEX):
             members = Members(read_object(page.body, what, "manifests"), ["manifests"], what)
-            room = MOST_REFERRERS + 1 - len(entries)
-            entries += read_entries(members.array("manifests")[:room], what)
-        kept = entries[:MOST_REFERRERS]
-        problems = [one.problem for one in kept if one.problem]
-        cut = len(entries) > len(kept) or any(part.more for part in parts)
+            room = MOST_REFERRERS - len(entries)
+            listed = members.array("manifests")
+            entries += read_entries(listed[:room], what)
+            part = _Part(entries, page.more or len(listed) > room)
+            if first_only or len(listed) >= room:
+                break
+        if part is None:
+            _log.info("%s has no Referrers API: its index under a tag is used", self._where)
+        return part
+
+    def _referrers(self, parts: Iterable[_Part]) -> Referrers:
+        parts = list(parts)
+        entries = [one for part in parts for one in part.entries]
+        problems = [one.problem for one in entries if one.problem]
+        cut = any(part.more for part in parts)
         if cut:
-            problems.append(f"{what} goes on after {len(kept)} entries, which are all that is read")
-        found = (one.descriptor for one in kept if one.descriptor)
+            problems.append(
+                f"the list of referrers of {self._where} goes on after {len(entries)} entries, "
+                "which are all that is read"
+            )
+        found = (one.descriptor for one in entries if one.descriptor)
         return Referrers(found, problems, cut=cut)
 
     def _index(self, tag: str) -> Index | None:

@@ -215,8 +215,7 @@ class Registry:
 
     def _names(self, path: str, what: str, member: str, scope: Scope) -> Iterator[str]:
         """The texts in a list; what else stands in it is passed over."""
-        pages = read_pages(self._transport, path, scope, what, absent=(404,))
-        for page in pages.answers if pages else ():
+        for page in read_pages(self._transport, path, scope, what, absent=(404,)):
             listed = Members(read_object(page.body, what, member), [member], what)
             yield from (one for one in listed.array(member) if isinstance(one, str) and one)
 
