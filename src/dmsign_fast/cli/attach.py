@@ -33,6 +33,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "reference", metavar="REF", nargs="?", help="where the image is; default: where it was"
     )
+    parser.add_argument(
+        "--no-manifest-signature",
+        action="store_true",
+        help="prepare was told so; otherwise a record without such a signature is refused",
+    )
     add_store_options(parser)
     add_timestamp_options(parser)
 
@@ -46,7 +51,13 @@ def run(args: argparse.Namespace) -> int:
     if args.reference is None:
         args.reference, args.oci_layout = image_of(signing_request)
     with open_image(args) as (store, wanted):
-        signed = attach_image(store, wanted, signing_request, timestamp=timestamp(args))
+        signed = attach_image(
+            store,
+            wanted,
+            signing_request,
+            timestamp=timestamp(args),
+            manifest_signature=not args.no_manifest_signature,
+        )
     subject = signing_request.chain[0].subject.rfc4514_string()
     if args.output == "json":
         images = [signed_json(one) for one in signed]

@@ -10,7 +10,7 @@ import base64
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any
 
 from dmsign_fast.envelope.claims import (
@@ -130,8 +130,10 @@ def _unsigned(header: object) -> Unsigned:
 def _time(name: str, value: object) -> datetime:
     if isinstance(value, str) and _TIME.fullmatch(value):
         try:
-            return datetime.fromisoformat(value)
-        except ValueError:
+            found = datetime.fromisoformat(value)
+            found.astimezone(UTC)  # within the calendar, whatever the zone
+            return found
+        except (ValueError, OverflowError):
             pass
     raise FormatError(f"{name} is not a time in the form of RFC 3339")
 

@@ -10,12 +10,12 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from dmsign_fast.erofs.recipe import Recipe
-from dmsign_fast.errors import ParameterError, VerificationError
+from dmsign_fast.errors import ParameterError, SigningError, VerificationError
 from dmsign_fast.oci.descriptor import Descriptor, Digest
 from dmsign_fast.outputs import Outputs, storage_errors, write_all
 from dmsign_fast.pipeline.artifact import signatures_of
 from dmsign_fast.pipeline.forms import Part, form_of
-from dmsign_fast.pipeline.layer_file import LayerBlob, pieces_of_path
+from dmsign_fast.pipeline.layer_file import LayerBlob
 from dmsign_fast.pipeline.plan import Plan, SignedLayer, SignOptions
 from dmsign_fast.pipeline.sign_image import (
     plan_image,
@@ -131,16 +131,20 @@ def attach_image(
     signing_request: SigningRequest,
     *,
     timestamp: Timestamper | None = None,
+    manifest_signature: bool = True,
 ) -> list[SignedImage]:
     """Verify the signatures that were made, wrap and push them.
 
-    What the image has already, byte by byte, is not added again.
+    What the image has already, byte by byte, is not added again. Whether the manifest is signed,
+    and so its layers are bound to their root hashes, is said here again: nothing in the record is
+    signed, and whoever carried it could have left that out.
 
     Args:
         store: where the image is.
         wanted: its tag or digest.
         signing_request: the directory, with the signatures.
         timestamp: as in SignOptions.
+        manifest_signature: whether the record must have signatures of manifests, or none.
 
     Raises:
         VerificationError: the tag names another image than was prepared.
@@ -152,6 +156,13 @@ def attach_image(
     """
     made = _made(signing_request)
     options = replace(_options(made), timestamp=timestamp)
+    if manifest_signature and not options.manifest_signature:
+        raise SigningError(
+            f"{made.what} has no Notary Project signature, so that nothing binds layers to root "
+            "hashes: give --no-manifest-signature if prepare was told so, or else prepare again"
+        )
+    if options.manifest_signature and not manifest_signature:
+        raise ParameterError(f"{made.what} has a Notary Project signature: attach it too")
     now = datetime.now(UTC)
     expiry = options.expires(now)
     if expiry is not None and expiry <= now:
@@ -164,6 +175,8 @@ def attach_image(
         )
         for number, one in enumerate(made.array("images"))
     ]
+    if not plans:
+        raise made.wrong("images", "are none, so nothing was prepared")
     resolved = store.resolve(wanted).descriptor.digest
     if resolved != made.text("resolved"):
         raise VerificationError(
@@ -227,11 +240,12 @@ def _options(made: Members) -> SignOptions:
 def _time(value: Members, name: str) -> datetime:
     try:
         time = datetime.fromisoformat(value.text(name))
-    except ValueError:
-        raise value.wrong(name, "is not a time") from None
+        in_utc = time.astimezone(UTC)
+    except (ValueError, OverflowError):
+        raise value.wrong(name, "is not a time within the calendar") from None
     if time.tzinfo is None:
         raise value.wrong(name, "has no time zone")
-    return time
+    return in_utc
 
 
 def _plan_json(plan: Plan) -> dict[str, Any]:
@@ -277,7 +291,7 @@ def _blobs(
     for part in sorted(parts):
         one = Members(listed.value(part), ("digest", "size"), f"{listed.what}, {part}")
         digest = Digest(one.text("digest"))
-        content = functools.partial(pieces_of_path, signing_request.directory / _file_of(digest))
+        content = functools.partial(signing_request.pieces, _file_of(digest))
         found[part] = LayerBlob(digest, one.integer("size"), content)
     return found
 

@@ -6,23 +6,26 @@ NAME that is to be signed there will be its signature, NAME.sig.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
+import os
+import stat
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from dmsign_fast.errors import FormatError, ParameterError, SigningError, StorageError
 from dmsign_fast.outputs import storage_errors
-from dmsign_fast.signing.certificates import load_certificates, name_of
+from dmsign_fast.signing.certificates import name_of, parse_certificate
 from dmsign_fast.signing.offline import Answers, check_answer
 from dmsign_fast.signing.scheme import SCHEMES, Scheme
 from dmsign_fast.strict_json import Members, read_object
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
     from pathlib import Path
 
     from cryptography import x509
@@ -33,7 +36,9 @@ __all__ = ["Message", "SigningRequest", "check_new"]
 
 _MANIFEST, _CHAIN, _SUFFIX = "manifest.json", "chain.pem", ".sig"
 _VERSION = 1
-_LIMIT = 16 << 20  # bytes of a file: an index may have many manifests
+_LARGE = 16 << 20  # bytes of manifest.json: an index may have many manifests
+_SMALL = 1 << 20  # bytes of any other file but blobs
+_PIECE = 1 << 20
 _MEMBERS = ("version", "kind", "made_by", "certificates", "to_sign", "made")
 
 
@@ -122,23 +127,25 @@ class SigningRequest:
         """Read the directory, signatures apart.
 
         Raises:
-            StorageError: a file is missing or cannot be read.
+            StorageError: a file is missing, cannot be read, or is no regular file.
             FormatError: manifest.json is not one, or is of another kind.
             SigningError: a file is not the one that was prepared.
         """
         what = str(directory / _MANIFEST)
-        record = Members(read_object(_read(directory / _MANIFEST), what), _MEMBERS, what)
+        record = Members(read_object(_read(directory / _MANIFEST, _LARGE), what), _MEMBERS, what)
         if record.integer("version") != _VERSION:
             raise record.wrong("version", f"is not {_VERSION}: use the dmsign-fast that made it")
         if record.text("kind") != kind:
             raise record.wrong("kind", f"is {record.text('kind')}: this is for another command")
-        chain = load_certificates(directory / _CHAIN)
+        chain = _read_chain(directory / _CHAIN)
         if _thumbprints(chain) != list(record.texts("certificates")):
             raise SigningError(f"{directory / _CHAIN} was changed: prepare again")
         messages = tuple(
             _message(directory, Members(one, (), f"{what}, to_sign[{number}]"))
             for number, one in enumerate(record.array("to_sign"))
         )
+        if len({one.file for one in messages}) < len(messages):
+            raise record.wrong("to_sign", "names a file twice")
         return cls(directory, kind, chain, messages, record.value("made"))
 
     def answers(self) -> Answers:
@@ -148,7 +155,7 @@ class SigningRequest:
             StorageError: signatures are missing.
             SigningError: one is not by the certificate's key, over the file, in its scheme.
         """
-        missing = [one.signature for one in self.messages if not self._path(one).exists()]
+        missing = [one.signature for one in self.messages if not os.path.lexists(self._path(one))]
         if missing:
             raise StorageError(
                 f"{self.directory} has no {', '.join(missing)}: sign {len(missing)} of "
@@ -159,13 +166,19 @@ class SigningRequest:
             path = self._path(message)
             try:
                 signatures[message.content, message.scheme] = check_answer(
-                    self.chain[0], message.content, _read(path), message.scheme
+                    self.chain[0], message.content, _read(path, _SMALL), message.scheme
                 )
             except SigningError as error:
                 raise SigningError(
                     f"{path} is no good for {message.what}, by {name_of(self.chain[0])}: {error}"
                 ) from None
         return Answers(self.chain, signatures)
+
+    def pieces(self, name: str) -> Iterator[bytes]:
+        """Yield a file of the directory, whatever it holds; StorageError if it cannot be read."""
+        with _opened(self.directory / name) as file:
+            while piece := file.read(_PIECE):
+                yield piece
 
     def _path(self, message: Message) -> Path:
         return self.directory / message.signature
@@ -182,12 +195,34 @@ def _thumbprints(chain: Sequence[x509.Certificate]) -> list[str]:
     return [one.fingerprint(SHA256()).hex() for one in chain]
 
 
-def _read(path: Path) -> bytes:
-    with storage_errors("read", path), path.open("rb") as file:
-        data = file.read(_LIMIT + 1)
-    if len(data) > _LIMIT:
-        raise FormatError(f"{path} has more than {_LIMIT} bytes")
+@contextlib.contextmanager
+def _opened(path: Path) -> Iterator[BinaryIO]:
+    """Open a file, and nothing else: a pipe or a device might never end, a link lead elsewhere."""
+    with storage_errors("read", path):
+        fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+        with os.fdopen(fd, "rb") as file:
+            if not stat.S_ISREG(os.fstat(fd).st_mode):
+                raise StorageError(f"{path} is not a regular file")
+            yield file
+
+
+def _read(path: Path, limit: int) -> bytes:
+    with _opened(path) as file:
+        data = file.read(limit + 1)
+    if len(data) > limit:
+        raise FormatError(f"{path} has more than {limit} bytes")
     return data
+
+
+def _read_chain(path: Path) -> tuple[x509.Certificate, ...]:
+    from cryptography import x509
+
+    data = _read(path, _SMALL)
+    try:
+        found = x509.load_pem_x509_certificates(data)
+    except ValueError as error:
+        raise FormatError(f"{path} holds no certificates in PEM: {error}") from None
+    return tuple(parse_certificate(one.public_bytes(Encoding.DER)) for one in found)
 
 
 def _message(directory: Path, entry: Members) -> Message:
@@ -197,7 +232,7 @@ def _message(directory: Path, entry: Members) -> Message:
         raise entry.wrong("file", f"{name!r} is not the name of a file in the directory")
     if entry.text("scheme") not in schemes:
         raise entry.wrong("scheme", f"{entry.text('scheme')!r} is not known")
-    content = _read(directory / name)
+    content = _read(directory / name, _SMALL)
     if hashlib.sha256(content).hexdigest() != entry.text("sha256"):
         raise SigningError(f"{directory / name} was changed: prepare again")
     return Message(name, entry.text("what"), schemes[entry.text("scheme")], content)
