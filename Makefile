@@ -15,7 +15,7 @@ WARN := -std=c11 -Wall -Wextra -Werror
 SANITIZE := $(WARN) -g -O1 -fsanitize=address,undefined -fno-sanitize-recover=all
 export PATH := $(PATH):/usr/sbin:/sbin
 
-.PHONY: demo test bench check sanitize test-kernel kernel-table cross bochs clean
+.PHONY: demo test bench man check sanitize test-kernel kernel-table cross bochs clean
 
 $(READY): pyproject.toml setup.py csrc/build_core.py $(CORE) $(wildcard csrc/*.h csrc/*/*.h)
 	.ci/packages build
@@ -79,6 +79,10 @@ sanitize:
 			-rss_limit_mb=4000 -verbosity=0 -print_final_stats=1 -artifact_prefix=build/ \
 			build/$$fuzz.found build/corpus || exit 1; \
 	done
+
+# Manual pages of every command, for `man -M build/man dmsign-fast-sign`.
+man: $(READY)
+	$(BIN)/python docs/man_pages.py build/man/man1
 
 # Implementations that this processor lacks, under emulators.
 cross:
