@@ -49,6 +49,19 @@ def test_signing_again_adds_nothing_but_by_force(kind, make_home, leaf):
     }
 
 
+@homes
+def test_certificates_themselves_are_compared(kind, make_home):
+    """Others of the key, with the same issuer and serial number, were signed with before."""
+    home, root = make_home(kind), make_root()
+    image = push_image(home.store, "v1", tars(1))
+    former, now = (make_leaf(root, serial=5, end=NOW + days * DAY) for days in (20, 30))
+    sign(home, former, "v1")
+    sign(home, now, "v1")
+    sign(home, now, "v1")
+    found = {kind: len(one) for kind, one in referrers(home, image).items()}
+    assert found == {DM_VERITY_TYPES[0]: 2, NOTARY_TYPE: 2}
+
+
 CHANGED = {
     "another mkfs.erofs": ({"recipe": replace(RECIPE, mkfs_version="1.8.6")}, (2, 2)),
     "another recipe": ({"recipe": Recipe.parse("osguard")}, (2, 2)),

@@ -90,11 +90,9 @@ def sign_root_hash(
     chain cannot make a signature that ``verify_root_hash`` accepts.
     """
     at = moment(at)
-    scheme = pkcs7_scheme(signer.key_spec, digest)
-    message = root_hash_message(root_hash)
     # Before the key is asked: a provider may charge, or want a finger on a button.
-    if signer.certificate_chain:
-        check_signer(signer.certificate_chain, certificates=certificates, at=at)
+    scheme = check_signer(signer, digest, certificates=certificates, at=at)
+    message = root_hash_message(root_hash)
     signature = signer.sign(message, scheme)
     return assemble_root_hash(
         root_hash, signature, signer.certificate_chain, scheme, certificates=certificates, at=at
@@ -102,21 +100,21 @@ def sign_root_hash(
 
 
 def check_signer(
-    chain: Sequence[x509.Certificate], *, certificates: bool = True, at: datetime | None = None
-) -> None:
-    """Raise SigningError if root hashes must not be signed with this chain, leaf first.
+    signer: Signer,
+    digest: str | None = None,
+    *,
+    certificates: bool = True,
+    at: datetime | None = None,
+) -> Scheme:
+    """Return the scheme in which the signer signs root hashes, before there is one to sign.
 
-    That is known before there is a signature, and before the work that leads to one.
-    ``certificates`` tells whether the whole chain is embedded.
+    Arguments and errors are those of ``sign_root_hash``. A chain that comes with the first
+    signature is checked then.
     """
-    check_chain(chain, moment(at))
-    problems = [usage_problem(chain[0]), certificate_problem(chain[0])]
-    # those that are not embedded are none of the kernel's business
-    for certificate in chain if certificates else ():
-        problems += [certificate_problem(certificate), signature_problem(certificate)]
-    for problem in problems:
-        if problem is not None:
-            raise SigningError(problem)
+    scheme = pkcs7_scheme(signer.key_spec, digest)
+    if signer.certificate_chain:
+        _check_chain(signer.certificate_chain, certificates, moment(at))
+    return scheme
 
 
 def assemble_root_hash(
@@ -134,7 +132,7 @@ def assemble_root_hash(
     returns it. The result has been verified. Raises SigningError when it does not hold.
     """
     at = moment(at)
-    check_signer(chain, certificates=certificates, at=at)
+    _check_chain(chain, certificates, at)
     check_raw_signature(chain[0], root_hash_message(root_hash), signature, scheme)
     data = build_signed_data(signature, chain, scheme, certificates=certificates)
     # With the chain embedded its top is trusted, so that the way there is checked as well.
@@ -203,6 +201,18 @@ def why_stricter(signature: bytes, root_hash: bytes, trusted: Sequence[x509.Cert
 def _refuse(problem: str | None) -> None:
     if problem is not None:
         raise VerificationError(problem)
+
+
+def _check_chain(chain: Sequence[x509.Certificate], certificates: bool, at: datetime) -> None:
+    """Raise SigningError if root hashes must not be signed with this chain, leaf first."""
+    check_chain(chain, at)
+    problems = [usage_problem(chain[0]), certificate_problem(chain[0])]
+    # those that are not embedded are none of the kernel's business
+    for certificate in chain if certificates else ():
+        problems += [certificate_problem(certificate), signature_problem(certificate)]
+    for problem in problems:
+        if problem is not None:
+            raise SigningError(problem)
 
 
 def _double_problem(certificate: x509.Certificate, trusted: TrustAnchors) -> str | None:

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
+from dmsign_fast.envelope.pkcs7 import check_signer
 from dmsign_fast.errors import DmsignError, ParameterError, VerificationError
 from dmsign_fast.fleet.hashing import Hashing, Limits
 from dmsign_fast.fleet.places import Access, Places
@@ -25,7 +26,6 @@ from dmsign_fast.oci.descriptor import Descriptor, Digest
 from dmsign_fast.pipeline.forms import form_of
 from dmsign_fast.pipeline.plan import Plan, SignedLayer
 from dmsign_fast.pipeline.sign_image import push_signed, sign_planned
-from dmsign_fast.signing.scheme import pkcs7_scheme
 from dmsign_fast.signing.signer import EnvelopeSigner
 
 if TYPE_CHECKING:
@@ -132,7 +132,7 @@ def plan_run(
         As sign_fleet.
     """
     if options.sign.dm_verity:
-        pkcs7_scheme(signer.key_spec, options.sign.pkcs7_digest)
+        check_signer(signer, options.sign.pkcs7_digest, certificates=options.sign.certificates)
         for form in map(form_of, options.sign.forms):
             if form.parts:
                 raise ParameterError(

@@ -8,12 +8,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dmsign_fast.envelope.linux import root_hash_message
-from dmsign_fast.envelope.pkcs7 import sign_root_hash
+from dmsign_fast.envelope.pkcs7 import check_signer, sign_root_hash
 from dmsign_fast.errors import SigningError
 from dmsign_fast.outputs import Outputs, storage_errors
 from dmsign_fast.pipeline.signing_request import Message, SigningRequest, check_new
 from dmsign_fast.signing.offline import NotSignedError, Recorder
-from dmsign_fast.signing.scheme import pkcs7_scheme
 from dmsign_fast.strict_json import Members
 from dmsign_fast.verity.format import Formatted, format_file
 
@@ -83,7 +82,7 @@ def sign_file(
     For ``digest`` and ``certificates`` see sign_root_hash, for the rest format_file; the errors
     are theirs.
     """
-    pkcs7_scheme(signer.key_spec, digest)  # what the key cannot do is said before the work
+    check_signer(signer, digest, certificates=certificates)  # before the work
     with Outputs() as outputs:
         formatted = format_file(
             data,
@@ -124,6 +123,7 @@ def prepare_file(
     """
     check_new(directory)  # before data is read
     recorder = Recorder(chain)
+    check_signer(recorder, digest, certificates=certificates)
     with Outputs() as outputs:
         formatted = format_file(data, paths.hash_file, params, outputs=outputs, **options)
         with contextlib.suppress(NotSignedError):

@@ -9,7 +9,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from dmsign_fast.envelope.notary import parse_envelope, sign_manifest
-from dmsign_fast.envelope.pkcs7 import sign_root_hash
+from dmsign_fast.envelope.pkcs7 import check_signer, sign_root_hash
 from dmsign_fast.envelope.trust import TrustAnchors
 from dmsign_fast.errors import FormatError, ParameterError, VerificationError
 from dmsign_fast.oci.manifest import Manifest
@@ -27,7 +27,6 @@ from dmsign_fast.pipeline.image import hash_image_layer, image_layers, is_image,
 from dmsign_fast.pipeline.jobs import run_all
 from dmsign_fast.pipeline.layer_file import LayerFile
 from dmsign_fast.pipeline.plan import Plan, SignedImage, SignedLayer, SignOptions
-from dmsign_fast.signing.scheme import pkcs7_scheme
 from dmsign_fast.signing.signer import EnvelopeSigner
 
 if TYPE_CHECKING:
@@ -100,7 +99,7 @@ def plan_image(
     if not options.dm_verity and not options.manifest_signature:
         raise ParameterError("neither the layers nor the manifest are to be signed")
     if options.dm_verity:
-        pkcs7_scheme(signer.key_spec, options.pkcs7_digest)  # raises for a key that cannot
+        check_signer(signer, options.pkcs7_digest, certificates=options.certificates)
         for name in options.forms:
             if misfit := form_of(name).misfit(options.recipe):
                 raise ParameterError(f"{misfit}: use another --recipe, or another --artifact")
