@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 __all__ = ["Page", "next_page", "read_pages"]
 
 _MOST_PAGES = 1000
-_PAGE_LIMIT = 16 << 20  # bytes: registries should divide what has more than 4 MiB, and some do not
+_PAGE_LIMIT = 8 << 20  # bytes: registries should divide what has more than 4 MiB, and some do not
 _LIST_LIMIT = 32 << 20  # bytes, after which no page is asked for
 _LONGEST_LINK = 8192
 _NEXT = re.compile(r';\s*rel\s*=\s*"?next"?\s*(?:[;,]|$)', re.IGNORECASE)
@@ -50,7 +50,7 @@ def read_pages(
         media_type: that the pages have; a first page of another type is no such list.
 
     Raises:
-        AnswerTooLargeError: a page has more than 16 MiB.
+        AnswerTooLargeError: a page has more than 8 MiB.
         RegistryError: a further page is missing or elsewhere.
     """
     budget, left = transport.budget(), _LIST_LIMIT
