@@ -215,6 +215,14 @@ def test_verbose_names_the_programs_that_run(tmp_path, monkeypatch):
     assert cli("verity", "close", "name").err == ""
 
 
+@pytest.mark.parametrize("option", ["--deferred", "--cancel-deferred"])
+def test_close_takes_the_options_of_veritysetup(option, tmp_path, monkeypatch):
+    write(tmp_path / "veritysetup", b'#!/bin/sh\necho "$@" >"${0%/*}/words"\n').chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    assert cli("verity", "close", "layer0", option).exit_code == 0
+    assert (tmp_path / "words").read_text() == f"close layer0 {option}\n"
+
+
 # locales
 
 

@@ -35,13 +35,13 @@ def add_signature_options(parser: argparse.ArgumentParser) -> None:
     add(
         "--digest",
         choices=("sha256", "sha384", "sha512"),
-        help="of root hash signatures; default: sha256 for RSA",
+        help="hash in signatures of root hashes; default: sha256 for RSA",
     )
-    add("--no-certs", action="store_true", help="leave the certificates out")
+    add("--no-certs", action="store_true", help="a signature without certificates")
 
 
 def add_key_options(parser: argparse.ArgumentParser) -> None:
-    """A key of its own, wherever it lives, or one of notation's configuration."""
+    """Which key signs: a file, the URI of a key elsewhere, or a name in signingkeys.json."""
     add = parser.add_argument_group("key").add_argument
     add(
         "--key",
@@ -51,8 +51,13 @@ def add_key_options(parser: argparse.ArgumentParser) -> None:
     )
     add("--cert", type=Path, metavar="FILE", help="its certificate and the chain to the root, PEM")
     add_plugin_options(add)
-    add("--passphrase-file", type=Path, help="of an encrypted key, or a PIN: first line")
-    add("--passphrase-env", metavar="NAME", help="the environment variable that holds it")
+    add(
+        "--passphrase-file",
+        type=Path,
+        metavar="FILE",
+        help="whose first line is the passphrase of the key, or the PIN of the token",
+    )
+    add("--passphrase-env", metavar="NAME", help="environment variable with the passphrase or PIN")
 
 
 def add_plugin_options(

@@ -37,8 +37,8 @@ def add_image_options(parser: argparse.ArgumentParser) -> None:
     )
     group = add_store_options(parser)
     which = group.add_mutually_exclusive_group().add_argument
-    which("--platform", metavar="OS/ARCH[/VARIANT]", help="of an index: this manifest")
-    which("--recursive", action="store_true", help="of an index: all manifests and itself")
+    which("--platform", metavar="OS/ARCH[/VARIANT]", help="take this manifest of an index")
+    which("--recursive", action="store_true", help="take an index and all its manifests")
 
 
 def add_store_options(parser: argparse.ArgumentParser) -> argparse._ArgumentGroup:
@@ -61,10 +61,10 @@ def add_store_options(parser: argparse.ArgumentParser) -> argparse._ArgumentGrou
         default=None,
         help="HTTPS on the loopback too; so does --ca-file or --client-cert",
     )
-    registry("--ca-file", type=Path, metavar="FILE", help="certificates that its own may be from")
-    registry("--client-cert", type=Path, metavar="FILE", help="to show to the registry")
-    registry("--client-key", type=Path, metavar="FILE", help="of the client certificate")
-    registry("--username", help="default: the login that docker or podman keep")
+    registry("--ca-file", type=Path, metavar="FILE", help="CAs that the registry may have, PEM")
+    registry("--client-cert", type=Path, metavar="FILE", help="for mutual TLS, PEM")
+    registry("--client-key", type=Path, metavar="FILE", help="key of --client-cert")
+    registry("--username", help="default: the login in docker's or podman's files")
     registry("--password-stdin", action="store_true", help="read the password from stdin")
     return group
 

@@ -81,9 +81,9 @@ def open_device(command: OpenCommand) -> Path:
     raise _failed("open", done)
 
 
-def close_device(name: str) -> None:
+def close_device(name: str, *options: str) -> None:
     """Close the device; ProgramError if it is not open, is in use, or may not be closed."""
-    done = _run(("veritysetup", "close", name))
+    done = _run(("veritysetup", "close", name, *options))
     if done.exit_code:
         raise _failed("close", done)
 

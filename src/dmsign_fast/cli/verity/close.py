@@ -17,14 +17,18 @@ examples:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of the command."""
-    parser.add_argument("name", metavar="NAME", help="of the device below /dev/mapper")
+    parser.add_argument("name", metavar="NAME", help="name of the device in /dev/mapper")
+    add = parser.add_mutually_exclusive_group().add_argument
+    add("--deferred", action="store_true", help="when its last user closes it")
+    add("--cancel-deferred", action="store_true", help="not any more when its last user closes it")
 
 
 def run(args: argparse.Namespace) -> int:
     """Run the command; its exit status."""
     from dmsign_fast.node.device import close_device
 
-    close_device(args.name)
+    given = {"--deferred": args.deferred, "--cancel-deferred": args.cancel_deferred}
+    close_device(args.name, *(option for option, wanted in given.items() if wanted))
     if args.output == "json":
         print_json({"closed": args.name})
     return 0

@@ -30,7 +30,9 @@ examples:
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of the command."""
     add_data(parser)
-    parser.add_argument("hash", metavar="HASH", type=Path, nargs="?", help="DATA for behind it")
+    parser.add_argument(
+        "hash", metavar="HASH", type=Path, nargs="?", help="file or device; DATA with --hash-offset"
+    )
     add_format_options(parser)
 
 

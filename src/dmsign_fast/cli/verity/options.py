@@ -69,8 +69,8 @@ def add_layout_options(parser: argparse.ArgumentParser) -> None:
     add("--data-blocks", type=whole_number, default=0, metavar="N", help="default: all of DATA")
     add("--hash-offset", type=whole_number, default=0, metavar="BYTES", help="default: 0")
     add("-s", "--salt", type=salt, metavar="HEX", help="- for none; default: 32 random bytes")
-    add("--no-superblock", action="store_true", help="neither write nor expect one")
-    add("--root-hash-file", type=Path, metavar="FILE", help="the root hash as hex text")
+    add("--no-superblock", action="store_true", help="neither write nor read a superblock")
+    add("--root-hash-file", type=Path, metavar="FILE", help="file of the root hash, hex text")
 
 
 def add_tree_options(parser: argparse.ArgumentParser) -> None:
@@ -90,7 +90,13 @@ def add_fec_options(parser: argparse.ArgumentParser) -> None:
     """Where parity for error correction is, or goes."""
     add = parser.add_argument
     add("--fec-device", type=Path, metavar="FILE", help="error correction: a file or device")
-    add("--fec-offset", type=whole_number, default=0, metavar="BYTES", help="in it; default: 0")
+    add(
+        "--fec-offset",
+        type=whole_number,
+        default=0,
+        metavar="BYTES",
+        help="where in --fec-device; default: 0",
+    )
     add(
         "--fec-roots",
         type=whole_number,
