@@ -60,7 +60,7 @@ sanitize:
 	clang $(SANITIZE) $(CORE) csrc/test_core.c -pthread -o build/test_core.asan
 	build/test_core.asan
 	clang $(WARN) -g -O1 -fsanitize=thread $(CORE) csrc/test_core.c -pthread -o build/test_core.tsan
-	build/test_core.tsan
+	TSAN_OPTIONS=die_after_fork=0 build/test_core.tsan
 	clang $(SANITIZE) $(CORE) csrc/test_fec.c -pthread -o build/test_fec.asan
 	build/test_fec.asan
 	clang $(WARN) -g -O1 -fsanitize=thread $(CORE) csrc/test_fec.c -pthread -o build/test_fec.tsan

@@ -54,10 +54,16 @@ void dmsign_tree_free(dmsign_tree *tree);
 
 /* Appends data: bytes of any length; `count` blocks of a file; `count` blocks of zeros, which are
  * not hashed again. The last two need data that ended on a block boundary so far (-EINVAL).
- * After an error the tree can only be freed. */
+ * After an error the tree can only be freed. Threads that a tree started stay until it is freed. */
 int dmsign_tree_update(dmsign_tree *tree, const uint8_t *data, size_t size, unsigned threads);
 int dmsign_tree_update_file(dmsign_tree *tree, int fd, uint64_t offset, size_t count,
                             unsigned threads, uint64_t *failed_at);
+/* dmsign_tree_update_file in two steps: between them other threads read and hash, and the caller
+ * may take what dmsign_tree_level showed before, and shows still; the end forgets it. Nothing else
+ * may be done with the tree meanwhile, but to free it. */
+int dmsign_tree_begin_file(dmsign_tree *tree, int fd, uint64_t offset, size_t count,
+                           unsigned threads);
+int dmsign_tree_end_file(dmsign_tree *tree, unsigned threads, uint64_t *failed_at);
 int dmsign_tree_update_zeros(dmsign_tree *tree, size_t count);
 /* Appends `count` blocks of which only the digests are known, under the same condition. */
 int dmsign_tree_update_digests(dmsign_tree *tree, const uint8_t *digests, size_t count,

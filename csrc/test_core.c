@@ -12,6 +12,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include "dmsign.h"
@@ -119,6 +120,8 @@ static void test_blocks(unsigned type, size_t salt_size, size_t block_size, size
 }
 
 /* The hash area of a tree, root level first, in memory; `drain` takes it out as it grows. */
+enum { KEEP, DRAIN, FORGOTTEN /* by dmsign_tree_end_file */ };
+
 struct area {
     uint8_t *level[17];
     size_t size[17];
@@ -139,7 +142,7 @@ static void collect(struct area *area, dmsign_tree *tree, int drain)
             memcpy(area->level[l] + start, digests, size);
         area->size[l] = start + size;
     }
-    if (drain)
+    if (drain == DRAIN)
         dmsign_tree_drain(tree);
 }
 
@@ -169,14 +172,14 @@ static void test_tree(unsigned type, size_t salt_size, size_t data_block, size_t
 {
     const size_t size = count * data_block;
     uint8_t *data = guarded(size);
-    struct area whole = {0}, pieces = {0}, file = {0};
+    struct area whole = {0}, pieces = {0}, file = {0}, beside = {0};
     uint64_t failed_at;
     dmsign_tree *tree = dmsign_tree_new(type, salt, salt_size, data_block, hash_block);
     int fd = memfd_create("data", 0);
 
     CHECK(fd >= 0 && write(fd, data, size) == (ssize_t)size);
     CHECK(tree && !dmsign_tree_update(tree, data, size, 2));
-    finish(&whole, tree, 0);
+    finish(&whole, tree, KEEP);
 
     tree = dmsign_tree_new(type, salt, salt_size, data_block, hash_block);
     for (size_t at = 0, piece; at < size; at += piece) {
@@ -185,17 +188,37 @@ static void test_tree(unsigned type, size_t salt_size, size_t data_block, size_t
             piece = size - at;
         CHECK(!dmsign_tree_update(tree, data + at, piece, next_random() % 3));
         if (next_random() % 4 == 0)
-            collect(&pieces, tree, 1);
+            collect(&pieces, tree, DRAIN);
     }
-    finish(&pieces, tree, 1);
+    finish(&pieces, tree, DRAIN);
     same(&whole, &pieces);
 
     tree = dmsign_tree_new(type, salt, salt_size, data_block, hash_block);
     CHECK(!dmsign_tree_update_file(tree, fd, 0, count / 2, 3, &failed_at));
     CHECK(!dmsign_tree_update_file(tree, fd, count / 2 * data_block, count - count / 2, 2,
                                    &failed_at));
-    finish(&file, tree, 0);
+    finish(&file, tree, KEEP);
     same(&whole, &file);
+
+    tree = dmsign_tree_new(type, salt, salt_size, data_block, hash_block);
+    for (size_t at = 0, blocks; at < count; at += blocks) {
+        blocks = next_random() % (next_random() % 2 ? 40 : 1000) + 1;
+        if (blocks > count - at)
+            blocks = count - at;
+        CHECK(!dmsign_tree_begin_file(tree, fd, at * data_block, blocks, next_random() % 5));
+        collect(&beside, tree, FORGOTTEN);
+        CHECK(!dmsign_tree_end_file(tree, next_random() % 5, &failed_at));
+    }
+    finish(&beside, tree, DRAIN);
+    same(&whole, &beside);
+
+    tree = dmsign_tree_new(type, salt, salt_size, data_block, hash_block);
+    CHECK(!dmsign_tree_begin_file(tree, fd, 0, count + 1, 2));
+    CHECK(dmsign_tree_end_file(tree, 2, &failed_at) == -ENODATA && failed_at == size);
+    dmsign_tree_free(tree);
+    tree = dmsign_tree_new(type, salt, salt_size, data_block, hash_block);
+    CHECK(!dmsign_tree_begin_file(tree, fd, 0, count, 4));
+    dmsign_tree_free(tree); /* in the middle of it */
 
     tree = dmsign_tree_new(type, salt, salt_size, data_block, hash_block);
     CHECK(dmsign_tree_update_file(tree, fd, 0, count + 1, 2, &failed_at) == -ENODATA);
@@ -206,6 +229,35 @@ static void test_tree(unsigned type, size_t salt_size, size_t data_block, size_t
     area_free(&whole);
     area_free(&pieces);
     area_free(&file);
+    area_free(&beside);
+}
+
+/* A child of fork() has the tree, and not the threads that the tree started. */
+static void test_fork(void)
+{
+    enum { SIZE = 1 << 20 };
+    uint8_t *data = guarded(SIZE), expected[32], root[32];
+    dmsign_tree *tree = dmsign_tree_new(1, salt, 32, 4096, 4096);
+    int status;
+    pid_t child;
+
+    CHECK(!dmsign_tree_update(tree, data, SIZE, 4) && !dmsign_tree_update(tree, data, SIZE, 4));
+    child = fork();
+    CHECK(child >= 0);
+    if (!child) {
+        alarm(60);
+        status = dmsign_tree_update(tree, data, SIZE, 4) || dmsign_tree_final(tree, root, 4);
+        dmsign_tree_free(tree);
+        tree = dmsign_tree_new(1, salt, 32, 4096, 4096);
+        for (unsigned i = 0; i < 3; i++)
+            status |= dmsign_tree_update(tree, data, SIZE, 1);
+        status |= dmsign_tree_final(tree, expected, 1);
+        _exit(status || memcmp(root, expected, 32));
+    }
+    CHECK(waitpid(child, &status, 0) == child && !status);
+    CHECK(!dmsign_tree_update(tree, data, SIZE, 4) && !dmsign_tree_final(tree, root, 4));
+    dmsign_tree_free(tree);
+    guarded_free(data, SIZE);
 }
 
 static void test_zeros(size_t data_block, size_t hash_block)
@@ -295,6 +347,8 @@ int main(void)
         test_zeros(512, 4096);
     }
     test_misuse();
+    if (!quick)
+        test_fork();
     printf("%s: trees agree, %lu checks\n", dmsign_impl(), checks);
     return 0;
 }

@@ -19,7 +19,6 @@
 #include <string.h>
 
 #include "impl.h"
-#include "threads.h"
 
 /* At most 63 bytes of data, or the salt of type 0; then 0x80 and the length. */
 #define MAX_TAIL ((MAX_SALT + 1 + 8 + SHA256_BLOCK - 1) / SHA256_BLOCK * SHA256_BLOCK)
@@ -258,23 +257,34 @@ static int hash_batch(void *context, unsigned worker, size_t i)
     return 0;
 }
 
-static int hash_parallel(const dmsign_block_hash *hash, struct places places, size_t count,
-                         uint8_t *digests, unsigned threads)
+/* pool: NULL for threads of this call. */
+static int hash_parallel(const dmsign_block_hash *hash, struct pool *pool, struct places places,
+                         size_t count, uint8_t *digests, unsigned threads)
 {
-    const size_t batch = block_hash_batch(hash);
+    const size_t lanes = hash->impl.wide->lanes, most = block_hash_batch(hash);
+    /* Few blocks are dealt out to all threads, in whole lanes. */
+    const size_t share = (count / parallel_threads(threads, count) + lanes) / lanes * lanes;
+    const size_t batch = share < most ? share : most, batches = (count + batch - 1) / batch;
     struct job job = {hash, places, count, batch, digests};
 
-    return parallel_for(threads, (count + batch - 1) / batch, hash_batch, &job);
+    return pool ? pool_run(pool, threads, batches, hash_batch, &job)
+                : parallel_for(threads, batches, hash_batch, &job);
 }
 
 int dmsign_hash_blocks(const dmsign_block_hash *hash, const uint8_t *blocks, size_t count,
                        uint8_t *digests, unsigned threads)
 {
-    return hash_parallel(hash, (struct places){blocks, NULL}, count, digests, threads);
+    return hash_parallel(hash, NULL, (struct places){blocks, NULL}, count, digests, threads);
+}
+
+int block_hash_pooled(const dmsign_block_hash *hash, struct pool *pool, const uint8_t *blocks,
+                      size_t count, uint8_t *digests, unsigned threads)
+{
+    return hash_parallel(hash, pool, (struct places){blocks, NULL}, count, digests, threads);
 }
 
 int block_hash_scattered(const dmsign_block_hash *hash, const uint8_t *const *blocks, size_t count,
                          uint8_t *digests, unsigned threads)
 {
-    return hash_parallel(hash, (struct places){NULL, blocks}, count, digests, threads);
+    return hash_parallel(hash, NULL, (struct places){NULL, blocks}, count, digests, threads);
 }

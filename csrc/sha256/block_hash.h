@@ -6,6 +6,7 @@
 #define DMSIGN_BLOCK_HASH_H
 
 #include "../dmsign.h"
+#include "threads.h"
 
 #define DIGEST_SIZE 32
 #define MAX_SALT 256
@@ -18,6 +19,9 @@ const uint8_t *block_hash_zero_digest(const dmsign_block_hash *hash);
 /* dmsign_hash_blocks in the calling thread; cannot fail. */
 void block_hash_run(const dmsign_block_hash *hash, const uint8_t *blocks, size_t count,
                     uint8_t *digests);
+/* dmsign_hash_blocks by the threads of a pool. */
+int block_hash_pooled(const dmsign_block_hash *hash, struct pool *pool, const uint8_t *blocks,
+                      size_t count, uint8_t *digests, unsigned threads);
 /* dmsign_hash_blocks for blocks that do not stand one behind another. */
 int block_hash_scattered(const dmsign_block_hash *hash, const uint8_t *const *blocks, size_t count,
                          uint8_t *digests, unsigned threads);

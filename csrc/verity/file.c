@@ -11,23 +11,11 @@
 #include <stdlib.h>
 #include <unistd.h>
 
-#include "../sha256/block_hash.h"
-#include "../sha256/threads.h"
+#include "file.h"
 
 #define PAGE 4096
 
-struct file {
-    const dmsign_block_hash *hash;
-    int fd;
-    uint64_t offset;
-    size_t count, batch;
-    uint8_t *digests;
-    uint8_t *buffers;
-    size_t buffer_size;
-    _Atomic uint64_t failed_at;
-};
-
-static int fail_at(struct file *file, uint64_t offset, int error)
+static int fail_at(struct file_hash *file, uint64_t offset, int error)
 {
     uint64_t known = atomic_load(&file->failed_at);
 
@@ -38,13 +26,19 @@ static int fail_at(struct file *file, uint64_t offset, int error)
 
 static int hash_piece(void *context, unsigned worker, size_t i)
 {
-    struct file *file = context;
+    struct file_hash *file = context;
     const size_t block_size = block_hash_block_size(file->hash);
     const size_t first = i * file->batch, left = file->count - first;
     const size_t blocks = left < file->batch ? left : file->batch, size = blocks * block_size;
     const uint64_t offset = file->offset + (uint64_t)first * block_size;
-    uint8_t *buffer = file->buffers + worker * file->buffer_size;
+    uint8_t *buffer = file->buffers[worker];
+    void *memory;
 
+    if (!buffer) {
+        if (posix_memalign(&memory, PAGE, file->batch * block_size))
+            return -ENOMEM;
+        buffer = file->buffers[worker] = memory;
+    }
     for (size_t have = 0; have < size;) {
         ssize_t got = pread(file->fd, buffer + have, size - have, (off_t)(offset + have));
 
@@ -59,35 +53,55 @@ static int hash_piece(void *context, unsigned worker, size_t i)
     return 0;
 }
 
+int file_hash_begin(struct file_hash *file, struct pool *pool, const dmsign_block_hash *hash,
+                    int fd, uint64_t offset, size_t count, uint8_t *digests, unsigned threads)
+{
+    const size_t block_size = block_hash_block_size(hash);
+
+    if (offset > INT64_MAX || count > (INT64_MAX - offset) / block_size)
+        return -EOVERFLOW;
+    file->hash = hash;
+    file->fd = fd;
+    file->offset = offset;
+    file->count = count;
+    file->batch = block_hash_batch(hash);
+    file->digests = digests;
+    atomic_store(&file->failed_at, UINT64_MAX);
+    pool_begin(pool, threads, (count + file->batch - 1) / file->batch, hash_piece, file);
+    return 0;
+}
+
+int file_hash_end(struct file_hash *file, struct pool *pool, uint64_t *failed_at)
+{
+    const int result = pool_end(pool);
+
+    if (result && atomic_load(&file->failed_at) != UINT64_MAX)
+        *failed_at = atomic_load(&file->failed_at);
+    return result;
+}
+
+void file_hash_free(struct file_hash *file)
+{
+    for (unsigned i = 0; i < MAX_THREADS; i++)
+        free(file->buffers[i]);
+}
+
 int dmsign_hash_file(const dmsign_block_hash *hash, int fd, uint64_t offset, size_t count,
                      uint8_t *digests, unsigned threads, uint64_t *failed_at)
 {
-    const size_t block_size = block_hash_block_size(hash), batch = block_hash_batch(hash);
-    const size_t pieces = (count + batch - 1) / batch;
-    struct file file = {
-        .hash = hash,
-        .fd = fd,
-        .offset = offset,
-        .count = count,
-        .batch = batch,
-        .digests = digests,
-        .failed_at = UINT64_MAX,
-    };
-    void *memory;
+    struct file_hash file = {0};
+    struct pool *pool;
     int result;
 
     if (!count)
         return 0;
-    if (count > (INT64_MAX - offset) / block_size || offset > INT64_MAX)
-        return -EOVERFLOW;
-    threads = parallel_threads(threads, pieces);
-    file.buffer_size = batch * block_size + PAGE;
-    if (posix_memalign(&memory, PAGE, threads * file.buffer_size))
+    pool = pool_new();
+    if (!pool)
         return -ENOMEM;
-    file.buffers = memory;
-    result = parallel_for(threads, pieces, hash_piece, &file);
-    free(memory);
-    if (result)
-        *failed_at = atomic_load(&file.failed_at);
+    result = file_hash_begin(&file, pool, hash, fd, offset, count, digests, threads);
+    if (!result)
+        result = file_hash_end(&file, pool, failed_at);
+    pool_free(pool);
+    file_hash_free(&file);
     return result;
 }

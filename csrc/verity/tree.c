@@ -12,7 +12,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "../sha256/block_hash.h"
+#include "file.h"
 
 /* 2^64 digests in blocks of 16: each level has a sixteenth of the one below. */
 #define MAX_LEVELS 17
@@ -28,6 +28,9 @@ struct level {
 
 struct dmsign_tree {
     dmsign_block_hash *data_hash, *level_hash;
+    struct pool *pool; /* of all calls */
+    struct file_hash file;
+    struct level begun; /* what becomes level 0 when the blocks of a file that are begun end */
     size_t data_block_size, hash_block_size;
     uint8_t *carry; /* data that waits for a whole batch */
     size_t carried, carry_size;
@@ -45,7 +48,8 @@ dmsign_tree *dmsign_tree_new(unsigned hash_type, const uint8_t *salt, size_t sal
     tree->data_hash = dmsign_block_hash_new(hash_type, salt, salt_size, data_block_size);
     tree->level_hash =
         tree->data_hash ? dmsign_block_hash_new(hash_type, salt, salt_size, hash_block_size) : NULL;
-    if (tree->level_hash) {
+    tree->pool = tree->level_hash ? pool_new() : NULL;
+    if (tree->pool) {
         tree->data_block_size = data_block_size;
         tree->hash_block_size = hash_block_size;
         tree->carry_size = block_hash_batch(tree->data_hash) * data_block_size;
@@ -59,6 +63,9 @@ void dmsign_tree_free(dmsign_tree *tree)
 {
     if (!tree)
         return;
+    pool_free(tree->pool);
+    file_hash_free(&tree->file);
+    free(tree->begun.digests);
     dmsign_block_hash_free(tree->data_hash);
     dmsign_block_hash_free(tree->level_hash);
     free(tree->carry);
@@ -67,10 +74,9 @@ void dmsign_tree_free(dmsign_tree *tree)
     free(tree);
 }
 
-/* Makes room for `size` more bytes in the level at `height`; NULL: no memory. */
-static uint8_t *reserve(dmsign_tree *tree, unsigned height, size_t size)
+/* Makes room for `size` more bytes; NULL: no memory. */
+static uint8_t *make_room(struct level *level, size_t size)
 {
-    struct level *level = &tree->level[height];
     size_t capacity = level->capacity;
 
     if (size > SIZE_MAX / 2 - level->size)
@@ -87,9 +93,15 @@ static uint8_t *reserve(dmsign_tree *tree, unsigned height, size_t size)
         level->digests = digests;
         level->capacity = capacity;
     }
+    return level->digests + level->size;
+}
+
+/* The same in the level at `height`, which the tree then has. */
+static uint8_t *reserve(dmsign_tree *tree, unsigned height, size_t size)
+{
     if (tree->levels <= height)
         tree->levels = height + 1;
-    return level->digests + level->size;
+    return make_room(&tree->level[height], size);
 }
 
 /* Hashes the complete blocks that wait at `height` and, with what they add, on those above. */
@@ -105,8 +117,8 @@ static int hash_up(dmsign_tree *tree, unsigned height, size_t enough, unsigned t
             continue;
         if (height + 1 == MAX_LEVELS || !(above = reserve(tree, height + 1, count * DIGEST_SIZE)))
             return -ENOMEM;
-        error = dmsign_hash_blocks(tree->level_hash, level->digests + level->hashed, count, above,
-                                   threads);
+        error = block_hash_pooled(tree->level_hash, tree->pool, level->digests + level->hashed,
+                                  count, above, threads);
         if (error)
             return error;
         tree->level[height + 1].size += count * DIGEST_SIZE;
@@ -125,7 +137,7 @@ static int add_blocks(dmsign_tree *tree, const uint8_t *blocks, size_t count, un
     digests = reserve(tree, 0, count * DIGEST_SIZE);
     if (!digests)
         return -ENOMEM;
-    error = dmsign_hash_blocks(tree->data_hash, blocks, count, digests, threads);
+    error = block_hash_pooled(tree->data_hash, tree->pool, blocks, count, digests, threads);
     if (error)
         return error;
     tree->level[0].size += count * DIGEST_SIZE;
@@ -179,14 +191,60 @@ int dmsign_tree_update_file(dmsign_tree *tree, int fd, uint64_t offset, size_t c
     *failed_at = offset;
     if (error || !count)
         return error;
-    digests = reserve(tree, 0, count * DIGEST_SIZE);
-    if (!digests)
+    if (count > SIZE_MAX / 2 / DIGEST_SIZE || !(digests = reserve(tree, 0, count * DIGEST_SIZE)))
         return -ENOMEM;
-    error = dmsign_hash_file(tree->data_hash, fd, offset, count, digests, threads, failed_at);
+    error = file_hash_begin(&tree->file, tree->pool, tree->data_hash, fd, offset, count, digests,
+                            threads);
+    if (!error)
+        error = file_hash_end(&tree->file, tree->pool, failed_at);
     if (error)
         return error;
     tree->level[0].size += count * DIGEST_SIZE;
     return hash_up(tree, 0, ENOUGH, threads);
+}
+
+int dmsign_tree_begin_file(dmsign_tree *tree, int fd, uint64_t offset, size_t count,
+                           unsigned threads)
+{
+    const struct level *level = &tree->level[0];
+    const size_t left = level->size - level->hashed;
+    int error = flush_carry(tree, threads);
+
+    if (error)
+        return error;
+    /* Memory of its own: what is finished can be read meanwhile. */
+    tree->begun.size = 0;
+    if (count > SIZE_MAX / 4 / DIGEST_SIZE || !make_room(&tree->begun, left + count * DIGEST_SIZE))
+        return -ENOMEM;
+    if (left)
+        memcpy(tree->begun.digests, level->digests + level->hashed, left);
+    error = file_hash_begin(&tree->file, tree->pool, tree->data_hash, fd, offset, count,
+                            tree->begun.digests + left, threads);
+    if (!error)
+        tree->begun.size = left + count * DIGEST_SIZE;
+    return error;
+}
+
+int dmsign_tree_end_file(dmsign_tree *tree, unsigned threads, uint64_t *failed_at)
+{
+    const struct level shown = tree->level[0];
+    int error;
+
+    if (!tree->begun.size)
+        return 0;
+    error = file_hash_end(&tree->file, tree->pool, failed_at);
+    if (!error) {
+        tree->level[0] = tree->begun;
+        tree->level[0].start = shown.start + shown.hashed;
+        tree->begun = shown;
+        tree->level[0].hashed = 0;
+        if (!tree->levels)
+            tree->levels = 1;
+        dmsign_tree_drain(tree);
+        error = hash_up(tree, 0, ENOUGH, threads);
+    }
+    tree->begun.size = 0;
+    return error;
 }
 
 static void fill(uint8_t *to, const uint8_t *digest, size_t count)

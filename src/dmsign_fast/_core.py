@@ -176,6 +176,19 @@ class Tree:
         at = ffi.new("uint64_t *", offset)
         _check(lib.dmsign_tree_update_file(self._tree, fd, offset, count, threads, at), at[0])
 
+    def begin_file(self, fd: int, offset: int, count: int, threads: int) -> None:
+        """Begin what end_file ends: what level() shows can be read meanwhile, and nothing else."""
+        self._offset = offset
+        _check(lib.dmsign_tree_begin_file(self._tree, fd, offset, count, threads))
+
+    def end_file(self, threads: int) -> None:
+        """Append the data blocks of a file that were begun, and drain what was there before.
+
+        StorageError as BlockHash.hash_file.
+        """
+        at = ffi.new("uint64_t *", self._offset)
+        _check(lib.dmsign_tree_end_file(self._tree, threads, at), at[0])
+
     def update_zeros(self, count: int) -> None:
         """Append ``count`` data blocks of zeros without hashing them."""
         _check(lib.dmsign_tree_update_zeros(self._tree, count))

@@ -45,10 +45,10 @@ def large(tmp_path_factory):
 STOPS = """
 import os, signal, sys
 from dmsign_fast.cli import main
-from dmsign_fast.verity import format
-from dmsign_fast.verity.tree import VerityHasher
-format._SPAN = 8 << 20
-steps = {"drain": (VerityHasher, "drain", 2), "fsync": (os, "fsync", 1)}
+from dmsign_fast.verity import reading
+from dmsign_fast.verity.hash_file import HashFile
+reading._SPAN = 8 << 20
+steps = {"write": (HashFile, "write", 2), "fsync": (os, "fsync", 1)}
 holder, name, number = steps[sys.argv.pop(1)]
 function, calls = getattr(holder, name), []
 def stops(*arguments):
@@ -77,7 +77,7 @@ def started(*arguments, command=DMSIGN, **options):
 
 
 @contextmanager
-def stopped(*arguments, before="drain", **options):
+def stopped(*arguments, before="write", **options):
     """A process that has written its first hash blocks, or all that goes before its superblock."""
     command = (sys.executable, "-c", STOPS, before)
     with started(*arguments, command=command, **options) as process:

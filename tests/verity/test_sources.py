@@ -237,7 +237,7 @@ class TestAFileThatChanges:
 
     @pytest.fixture(autouse=True)
     def _small_steps(self, monkeypatch):
-        monkeypatch.setattr("dmsign_fast.verity.format._SPAN", MIB)
+        monkeypatch.setattr("dmsign_fast.verity.reading._SPAN", MIB)
 
     def change_on_progress(self, path, change):
         """Return a callback that changes the file once."""
@@ -318,8 +318,8 @@ class TestAFileThatChanges:
         data = write(tmp_path / "data", self.CONTENT)
         update_file = VerityHasher.update_file
 
-        def shrink_after(hasher, fd, offset, blocks):
-            update_file(hasher, fd, offset, blocks)
+        def shrink_after(hasher, fd, offset, blocks, **options):
+            update_file(hasher, fd, offset, blocks, **options)
             if not offset:
                 os.truncate(data, MIB)
 

@@ -22,6 +22,7 @@ __all__ = [
     "block_hash",
     "pack_hash_blocks",
     "read_exactly",
+    "read_into",
 ]
 
 _PIECE = 1 << 20
@@ -63,20 +64,25 @@ def pack_hash_blocks(params: VerityParams, digests: bytearray) -> bytearray:
     return packed
 
 
-def read_exactly(fd: int, offset: int, size: int) -> bytes:
-    """``size`` bytes from ``offset`` on; StorageError if the file ends or cannot be read."""
-    pieces = []
-    at = offset
-    while at < offset + size:
+def read_into(fd: int, offset: int, buffer: bytearray | memoryview) -> None:
+    """Fill a buffer from byte ``offset`` on; StorageError if the file ends or cannot be read."""
+    view = memoryview(buffer)
+    while view:
         try:
-            piece = os.pread(fd, offset + size - at, at)
+            got = os.preadv(fd, [view], offset)
         except OSError as error:
-            raise StorageError(f"cannot read at byte {at}: {error.strerror}") from error
-        if not piece:
-            raise StorageError(f"cannot read at byte {at}: the file ends here")
-        pieces.append(piece)
-        at += len(piece)
-    return b"".join(pieces)
+            raise StorageError(f"cannot read at byte {offset}: {error.strerror}") from error
+        if not got:
+            raise StorageError(f"cannot read at byte {offset}: the file ends here")
+        offset += got
+        view = view[got:]
+
+
+def read_exactly(fd: int, offset: int, size: int) -> bytes:
+    """``size`` bytes from ``offset`` on; errors as read_into."""
+    buffer = bytearray(size)
+    read_into(fd, offset, buffer)
+    return bytes(buffer)
 
 
 @dataclass(frozen=True)

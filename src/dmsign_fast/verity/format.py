@@ -13,25 +13,20 @@ from dmsign_fast.outputs import Outputs
 from dmsign_fast.verity.blocks import block_hash
 from dmsign_fast.verity.hash_file import HashFile
 from dmsign_fast.verity.params import HashArea, VerityParams
+from dmsign_fast.verity.reading import hash_source
 from dmsign_fast.verity.source import Source, open_source
 from dmsign_fast.verity.superblock import Superblock
 from dmsign_fast.verity.tree import HashTree, VerityHasher
 
 if TYPE_CHECKING:
     import uuid
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
     from pathlib import Path
 
     from dmsign_fast.verity.fec import FecArea, FecDevice
     from dmsign_fast.verity.fec_file import FecFile
 
 __all__ = ["Formatted", "format_file"]
-
-# What is hashed between two looks at signals, progress and the hash area that has grown: long
-# against the start of threads, short against a person's patience.
-_SPAN = 128 << 20
-_SPAN_BLOCKS = 1 << 18
-_PIPE_PIECE = 8 << 20
 
 
 @dataclass(frozen=True)
@@ -50,16 +45,6 @@ class Formatted:
     hash_area: HashArea
     superblock: Superblock | None
     fec: FecArea | None = None
-
-
-def _spans(source: Source, blocks: int, block_size: int) -> Iterator[tuple[int, int, bool]]:
-    """The first ``blocks`` blocks of a source in units of work: (first block, blocks, a hole)."""
-    most = min(max(1, _SPAN // block_size), _SPAN_BLOCKS)
-    for first, count, hole in source.extents(0, blocks, block_size):
-        # zeros cost nothing to hash: their unit is bound by the digests it makes
-        step = _SPAN_BLOCKS if hole else most
-        for at in range(first, first + count, step):
-            yield at, min(step, first + count - at), hole
 
 
 def _data_blocks(source: Source, params: VerityParams, data_blocks: int | None) -> int | None:
@@ -119,46 +104,23 @@ def _hash(
     parity: FecFile | None,
     progress: Callable[[int], object],
 ) -> HashTree:
-    block_size = hasher.params.data_block_size
+    def take(level: int, hash_blocks: memoryview) -> None:
+        if hash_file:
+            hash_file.write(level, hash_blocks)
 
-    def grown(size: int) -> None:
-        for level, _, hash_blocks in hasher.drain():
-            if hash_file:
-                hash_file.write(level, hash_blocks)
-        progress(size)
-
-    hashing = block_hash(hasher.params, block_size)
+    hashing = block_hash(hasher.params, hasher.params.data_block_size)
     if parity and isinstance(hashing, _core.BlockHash):
         # one reading for both: the rows of the message side by side
         parity.add_data(source, hashing, progress)
         for digests in parity.digests():
             hasher.update_digests(digests)
-            grown(0)
-    elif source.size is None:
-        left = None if blocks is None else blocks * block_size
-        for piece in source.pieces(_PIPE_PIECE):
-            taken = piece if left is None else piece[:left]
-            hasher.update(taken)
-            grown(len(taken))
-            if left is not None:
-                left -= len(taken)
-                if not left:
-                    break
-        if left:
-            raise StorageError(
-                f"{source.path} ends {left} bytes before {blocks} blocks of {block_size}"
-            )
+            for level, _, hash_blocks in hasher.drain():
+                take(level, hash_blocks)
     else:
-        for first, count, hole in _spans(source, blocks or 0, block_size):
-            if hole:
-                hasher.update_zeros(count)
-            else:
-                hasher.update_file(source.fd, first * block_size, count)
-            grown(count * block_size)
+        hash_source(source, blocks, hasher, take, progress)
     tree = hasher.finalize()
-    if hash_file:
-        for level, hash_blocks in enumerate(tree.hash_blocks):
-            hash_file.write(level, hash_blocks)
+    for level, hash_blocks in enumerate(tree.hash_blocks):
+        take(level, hash_blocks)
     return tree
 
 

@@ -27,6 +27,7 @@ class HashlibTree:
         self._digests: list[bytearray] = []  # of a level, those not in a finished block
         self._ready: list[bytearray] = []  # of a level, finished hash blocks
         self._start: list[int] = []  # of a level, bytes drained
+        self._begun = 0, 0, 0
 
     def _add(self, level: int, digests: bytearray, *, last: bool = False) -> None:
         """Append digests to a level; full blocks (or, at the last, all) go up."""
@@ -61,6 +62,16 @@ class HashlibTree:
         """Append blocks of a file."""
         self._check_boundary()
         self._add(0, self._data_hash.hash_file(fd, offset, count, threads))
+
+    def begin_file(self, fd: int, offset: int, count: int, threads: int) -> None:
+        """See _core.Tree; nothing is done yet."""
+        self._begun = fd, offset, count
+        del threads
+
+    def end_file(self, threads: int) -> None:
+        """Append the blocks of a file, and drain what was there before."""
+        self.drain()
+        self.update_file(*self._begun, threads)
 
     def update_zeros(self, count: int) -> None:
         """Append blocks of zeros, of which one is hashed."""

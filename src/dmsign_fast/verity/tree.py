@@ -11,7 +11,7 @@ from dmsign_fast.verity.hashlib_tree import HashlibTree
 from dmsign_fast.verity.params import VerityParams
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     import numpy as np
     import numpy.typing as npt
@@ -122,13 +122,31 @@ class VerityHasher:
         self._tree.update(data, self.threads)
         self._bytes += memoryview(data).nbytes
 
-    def update_file(self, fd: int, offset: int, blocks: int) -> None:
+    def update_file(
+        self,
+        fd: int,
+        offset: int,
+        blocks: int,
+        *,
+        meanwhile: Callable[[int, memoryview], object] | None = None,
+    ) -> None:
         """Append ``blocks`` data blocks of a file from byte ``offset`` on.
+
+        With ``meanwhile``, the hash blocks that were finished before are drained: it gets each
+        level and its hash blocks, while other threads read and hash.
 
         Raises:
             StorageError: the file ends or cannot be read; the message has the byte offset.
         """
-        self._tree.update_file(fd, offset, blocks, self.threads)
+        if meanwhile is None:
+            self._tree.update_file(fd, offset, blocks, self.threads)
+        else:
+            self._tree.begin_file(fd, offset, blocks, self.threads)
+            try:
+                for level, _, finished in self._finished():
+                    meanwhile(level, finished)
+            finally:
+                self._tree.end_file(self.threads)
         self._bytes += blocks * self.params.data_block_size
 
     def update_zeros(self, blocks: int) -> None:
@@ -144,17 +162,20 @@ class VerityHasher:
         blocks = memoryview(digests).nbytes // _core.DIGEST_SIZE
         self._bytes += blocks * self.params.data_block_size
 
+    def _finished(self) -> Iterator[tuple[int, int, memoryview]]:
+        for level in range(self._tree.levels):
+            start, blocks = self._tree.level(level)
+            if blocks:
+                with blocks:
+                    yield level, start, blocks
+
     def drain(self) -> Iterator[tuple[int, int, memoryview]]:
         """Take out the finished hash blocks: (level, byte offset in it, hash blocks).
 
         Each view can be used until the next step of the iterator, and the blocks leave memory at
         its end.
         """
-        for level in range(self._tree.levels):
-            start, blocks = self._tree.level(level)
-            if blocks:
-                with blocks:
-                    yield level, start, blocks
+        yield from self._finished()
         self._tree.drain()
 
     def finalize(self) -> HashTree:

@@ -1,5 +1,8 @@
 """Compare data and hash area with a root hash, and name every block that differs.
 
+First the tree of the data is made, as format does, and compared with the hash area. Only if
+something differs, everything is read again to say what.
+
 From the data up, the digests of each level's blocks are laid out as the hash blocks that should
 stand above them, and compared with those that do. Where a hash block differs, the level above it
 tells who is wrong: if it holds the digest of what should stand there, the blocks below are right
@@ -12,10 +15,18 @@ from typing import TYPE_CHECKING
 
 from dmsign_fast import _core
 from dmsign_fast.errors import CorruptionError, FormatError, ParameterError
-from dmsign_fast.verity.blocks import LevelBlocks, block_hash, pack_hash_blocks, read_exactly
+from dmsign_fast.verity.blocks import (
+    LevelBlocks,
+    block_hash,
+    pack_hash_blocks,
+    read_exactly,
+    read_into,
+)
+from dmsign_fast.verity.reading import hash_source
 from dmsign_fast.verity.report import BadBlocks, Verified, runs_of
 from dmsign_fast.verity.source import Source, open_source
 from dmsign_fast.verity.superblock import SUPERBLOCK_SIZE, Superblock
+from dmsign_fast.verity.tree import VerityHasher
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -28,9 +39,57 @@ if TYPE_CHECKING:
 
 __all__ = ["read_superblock", "verify_file"]
 
-# Work between two looks at signals and progress, as in format.py; digests are held several times.
+# Work between two looks at signals and progress; digests are held several times.
 _SPAN = 128 << 20
 _SPAN_BLOCKS = 1 << 16
+_PIECE = 1 << 20
+
+
+class _DiffersError(Exception):
+    """A hash block is not what the data makes it."""
+
+
+class _Stored:
+    """The levels of a hash area as they stand, read beside the tree that grows from the data."""
+
+    def __init__(self, hashes: Source, area: HashArea) -> None:
+        self._fd = hashes.fd
+        self._at = [level.offset for level in area.levels]
+        self._buffer = bytearray(_PIECE)
+
+    def compare(self, level: int, blocks: memoryview) -> None:
+        """Raise _DiffersError unless the level goes on with these hash blocks."""
+        for at in range(0, len(blocks), _PIECE):
+            wanted = blocks[at : at + _PIECE]
+            whole = len(wanted) == _PIECE
+            stored = self._buffer if whole else self._buffer[: len(wanted)]
+            read_into(self._fd, self._at[level], stored)
+            if stored != wanted:  # a bytearray, since memoryviews compare item by item
+                raise _DiffersError
+            self._at[level] += len(wanted)
+
+
+def _agrees(
+    source: Source,
+    hashes: Source,
+    params: VerityParams,
+    area: HashArea,
+    blocks: int,
+    root_hash: bytes,
+    threads: int | None,
+    progress: Callable[[int], object],
+) -> bool:
+    """True if data, hash area and root hash agree, after one reading of each."""
+    hasher = VerityHasher(params, threads=threads)
+    stored = _Stored(hashes, area)
+    try:
+        hash_source(source, blocks, hasher, stored.compare, progress)
+        tree = hasher.finalize()
+        for level, hash_blocks in enumerate(tree.hash_blocks):
+            stored.compare(level, hash_blocks)
+    except _DiffersError:
+        return False
+    return tree.root_hash == root_hash
 
 
 class _Verifier:
@@ -225,14 +284,42 @@ def verify_file(
                 f"{hash_file} has {hashes.size} bytes and its hash area should end at byte "
                 f"{area.end}: it is cut short, or the parameters are not its own"
             )
-        verifier = _Verifier(params, area, hashes, root_hash, _core.thread_count(threads), progress)
-        level = LevelBlocks(None, source, 0, blocks, block_hash(params, params.data_block_size))
-        computed = verifier.run(level, min(blocks, size // params.data_block_size))
+        present = min(blocks, size // params.data_block_size)
+        counted = _Counted(progress)
+        if present == blocks and _agrees(
+            source, hashes, params, area, blocks, root_hash, threads, counted
+        ):
+            report = Verified(blocks, root_hash, root_hash, ())
+        else:
+            counted.again()
+            verifier = _Verifier(
+                params, area, hashes, root_hash, _core.thread_count(threads), counted
+            )
+            level = LevelBlocks(None, source, 0, blocks, block_hash(params, params.data_block_size))
+            computed = verifier.run(level, present)
+            report = Verified(blocks, root_hash, computed, verifier.bad())
         source.check_unchanged()
-        report = Verified(blocks, root_hash, computed, verifier.bad())
-    if computed != root_hash or report.bad:
+    if report.computed != root_hash or report.bad:
         raise CorruptionError(_summary(report, data, hash_file), report)
     return report
+
+
+class _Counted:
+    """Progress of which nothing is told twice."""
+
+    def __init__(self, progress: Callable[[int], object]) -> None:
+        self._progress = progress
+        self._told = self._at = 0
+
+    def again(self) -> None:
+        """Begin anew."""
+        self._at = 0
+
+    def __call__(self, size: int) -> None:
+        self._at += size
+        if self._at > self._told:
+            self._progress(self._at - self._told)
+            self._told = self._at
 
 
 def _summary(report: Verified, data: Path, hash_file: Path) -> str:
