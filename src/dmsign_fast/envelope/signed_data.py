@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from asn1crypto import cms, core
+from asn1crypto import cms, core, parser
 from asn1crypto import x509 as asn1_x509
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
@@ -38,6 +38,8 @@ _Asn1 = Any  # asn1crypto has no type hints
 
 _ID_DATA = "1.2.840.113549.1.7.1"
 _ID_SIGNED_DATA = "1.2.840.113549.1.7.2"
+
+_SET_OF = 17  # its tag
 
 _CONTENT_TYPE = "1.2.840.113549.1.9.3"
 _MESSAGE_DIGEST = "1.2.840.113549.1.9.4"
@@ -73,7 +75,11 @@ def build_signed_data(
 ) -> bytes:
     """Return DER: version 1, detached, id-data, one signerInfo, no attributes.
 
-    ``chain`` is leaf first; it is embedded whole with ``certificates``, sorted as DER demands.
+    ``chain`` is leaf first; it is embedded whole with ``certificates``, in that order.
+
+    All other bytes are those of ``openssl smime -sign -noattr``: NULL parameters for SHA-2 and
+    rsaEncryption (RFC 3370, sections 2 and 3.2), none for ECDSA. ``openssl cms`` has none for
+    SHA-2, and Go's pkcs7, which notation's prototypes use, none at all; readers take either.
     """
     leaf = _asn1_certificate(chain[0])
     digest = {"algorithm": scheme.digest}
@@ -94,9 +100,9 @@ def build_signed_data(
         "signer_infos": [signer],
     }
     if certificates:
-        content["certificates"] = [
-            cms.CertificateChoices("certificate", _asn1_certificate(one)) for one in chain
-        ]
+        # made by hand: asn1crypto would sort them, and some programs take the first for the leaf
+        encoded = b"".join(one.public_bytes(Encoding.DER) for one in chain)
+        content["certificates"] = cms.CertificateSet.load(parser.emit(0, 1, _SET_OF, encoded))
     message = {"content_type": "signed_data", "content": cms.SignedData(content)}
     return bytes(cms.ContentInfo(message).dump())
 
