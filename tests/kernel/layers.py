@@ -7,6 +7,7 @@ import hashlib
 import io
 import json
 import os
+import struct
 import subprocess
 import tarfile
 import urllib.request
@@ -28,6 +29,9 @@ MANIFEST = "application/vnd.oci.image.manifest.v1+json"
 INDEX = "application/vnd.oci.image.index.v1+json"
 DM_VERITY = "application/vnd.cncf.notary.signature.dm-verity"
 LAYER = "io.cncf.notary.layer.digest"
+ACL = "application/vnd.containerd.erofs"
+ACL_LAYER = "io.containerd.erofs.v1/dmverity.source-layer-digest"
+ACL_ROOT_HASH = "io.containerd.erofs.v1/dmverity.root-hash"
 TIME = 1_700_000_000
 
 
@@ -38,10 +42,12 @@ class Signing:
     recipe: str
     signer: str
     certificates: bool = True
+    form: str = "notation"
 
     @property
     def name(self) -> str:
-        return f"{self.recipe}-{self.signer}{'' if self.certificates else '-no-certs'}"
+        form = "" if self.form == "notation" else f"-{self.form}"
+        return f"{self.recipe}-{self.signer}{'' if self.certificates else '-no-certs'}{form}"
 
     def case(self, layer: str) -> str:
         return f"{self.name}-{layer}"
@@ -49,14 +55,17 @@ class Signing:
 
 _FIRST = tuple(Signing("containerd", signer) for signer in SIGNERS)
 _INDEXED = ("containerd-tar-index", "osguard")
+PUBLISHED = Signing("containerd-tar-index", "RSA-2048", form="acl")
+"""With metadata and hash areas in the registry, of which the node makes its files."""
 SIGNINGS = (
     *_FIRST,
     *(Signing("containerd", key, certificates=False) for key in pki.KEY_SPECS),
     *(Signing(recipe, "RSA-3072") for recipe in _INDEXED),
     *(Signing(recipe, "EC-384", certificates=False) for recipe in _INDEXED),
+    PUBLISHED,
 )
 LISTED = (_FIRST[0], *(one for one in SIGNINGS if one.recipe in _INDEXED and one.certificates))
-"""Those of which the file systems are mounted and read, one for each recipe."""
+"""Those of which the file systems are mounted and read, one for each recipe and form."""
 
 
 def _tar(entries: dict[str, dict[str, Any] | bytes]) -> bytes:
@@ -170,7 +179,8 @@ def make_layers(work: Path, tree: Path, identities: Identities, registry: str) -
         assert done.exit_code == 0, done.err
         more = () if signing.certificates else ("--no-certs",)
         done = dmsign(
-            *("sign", reference, "--recipe", signing.recipe, "--quiet", *arguments, *more),
+            *("sign", reference, "--recipe", signing.recipe, "--artifact", signing.form),
+            *("--quiet", *arguments, *more),
             environment={"HOME": str(work), "DOCKER_CONFIG": str(work)},
         )
         assert done.exit_code == 0, done.err
@@ -186,6 +196,9 @@ def make_layers(work: Path, tree: Path, identities: Identities, registry: str) -
             executor.map(sign, SIGNINGS, (arguments[one.signer] for one in SIGNINGS))
         )
     for signing, repository in zip(SIGNINGS, repositories, strict=True):
+        if signing is PUBLISHED:
+            _assemble(tree, repository)
+            continue
         layers, signatures = repository.image("v1")
         for name, layer in zip(LAYERS, layers, strict=True):
             converted = tree / f"layers/{signing.recipe}-{name}"
@@ -267,16 +280,19 @@ class Repository:
     def blob(self, digest: str) -> bytes:
         return self._get(f"blobs/{digest}", digest)
 
-    def image(self, tag: str) -> tuple[list[str], dict[str, bytes]]:
-        """Return the digests of the layers, and the PKCS#7 of each, by the referrers' tag."""
+    def artifact(self, tag: str, artifact_type: str) -> tuple[list[str], list[dict[str, Any]]]:
+        """Return the digests of the layers, and what the only such referrer has, by its tag."""
         raw = self._get(f"manifests/{tag}")
         layers = [layer["digest"] for layer in json.loads(raw)["layers"]]
         index = json.loads(self._get(f"manifests/sha256-{hashlib.sha256(raw).hexdigest()}"))
-        (entry,) = (one for one in index["manifests"] if one["artifactType"] == DM_VERITY)
+        (entry,) = (one for one in index["manifests"] if one["artifactType"] == artifact_type)
         artifact = json.loads(self._get(f"manifests/{entry['digest']}", entry["digest"]))
-        return layers, {
-            layer["annotations"][LAYER]: self.blob(layer["digest"]) for layer in artifact["layers"]
-        }
+        return layers, artifact["layers"]
+
+    def image(self, tag: str) -> tuple[list[str], dict[str, bytes]]:
+        """Return the digests of the layers, and the PKCS#7 of each."""
+        layers, blobs = self.artifact(tag, DM_VERITY)
+        return layers, {one["annotations"][LAYER]: self.blob(one["digest"]) for one in blobs}
 
 
 def _convert(blob: bytes, digest: str, recipe: str, directory: Path) -> None:
@@ -299,6 +315,35 @@ def _case(directory: Path, converted: Path, signature: bytes) -> Image:
     image.options.write_text(f"--hash-offset {known['hashoffset']}")
     image.signature.write_bytes(signature)
     return image
+
+
+def _assemble(tree: Path, repository: Repository) -> None:
+    """Make each layer's case as a node of Azure Container Linux does.
+
+    [metadata][tar][zeros to a multiple of 4096 bytes][superblock, hash area], all but the tar from
+    the registry (acl/SPECS/containerd2/erofs-signed-dmverity.patch).
+    """
+    layers, blobs = repository.artifact("v1", f"{ACL}.dmverity.v1")
+    for (name, (_, make)), layer in zip(LAYERS.items(), layers, strict=True):
+        mine = {one["mediaType"]: one for one in blobs if one["annotations"][ACL_LAYER] == layer}
+        signature = mine[f"{ACL}.dmverity.layer-signature.v1+pkcs7"]
+        image = Image(tree / "cases" / PUBLISHED.case(name))
+        image.directory.mkdir(parents=True)
+        data = repository.blob(mine[f"{ACL}.metadata.v1"]["digest"]) + make()
+        data += bytes(-len(data) % 4096)
+        hash_file = repository.blob(mine[f"{ACL}.dmverity.merkle-tree.v1"]["digest"])
+        image.data.write_bytes(data + hash_file)
+        image.root_hash.write_text(signature["annotations"][ACL_ROOT_HASH])
+        image.options.write_text(f"--hash-offset {len(data)}")
+        image.signature.write_bytes(repository.blob(signature["digest"]))
+        (image.directory / "mount").touch()
+
+
+def data_end(image: Image) -> int:
+    """The bytes of data that the superblock behind them names (cryptsetup, struct verity_sb)."""
+    offset = int(image.options.read_text().split()[-1])
+    block, _, blocks = struct.unpack_from("<IIQ", image.data.read_bytes(), offset + 64)
+    return int(block * blocks)
 
 
 def _spoil(tree: Path) -> None:

@@ -4,7 +4,7 @@ import pytest
 
 from kernel.expected_files import listing
 from kernel.images import readable
-from kernel.layers import DAMAGED, LAYERS, LISTED, SIGNINGS, SWAPPED
+from kernel.layers import DAMAGED, LAYERS, LISTED, SIGNINGS, SWAPPED, data_end
 
 
 @pytest.mark.parametrize("layer", LAYERS)
@@ -14,12 +14,11 @@ def test_a_layer_opens_with_the_signature_of_the_registry(signing, layer, judged
     answer, image = judged.answers[name], judged.image(name)
     assert answer.verdict == "reads"
     assert answer.status == "V"
-    end = int(image.options.read_text().split()[-1])
-    assert answer.sha256 == readable(image.data, end, 512)
+    assert answer.sha256 == readable(image.data, data_end(image), 512)
 
 
 @pytest.mark.parametrize("layer", LAYERS)
-@pytest.mark.parametrize("signing", LISTED, ids=lambda signing: signing.recipe)
+@pytest.mark.parametrize("signing", LISTED, ids=lambda signing: signing.name)
 def test_a_mounted_layer_has_the_files_of_the_tar(signing, layer, judged):
     _, make = LAYERS[layer]
     assert sorted(judged.answers[signing.case(layer)].files) == listing(make())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import os
 import sys
 from dataclasses import replace
@@ -15,7 +16,6 @@ from dmsign_fast.outputs import storage_errors
 from dmsign_fast.processes import forbid_core_dumps, withhold
 
 if TYPE_CHECKING:
-    import argparse
     from collections.abc import Callable
 
     from dmsign_fast.signing.signer import Signer
@@ -29,13 +29,24 @@ __all__ = [
 ]
 
 
+def _digest(text: str) -> str:
+    from dmsign_fast.signing.scheme import SCHEMES
+
+    known = dict.fromkeys(scheme.digest for scheme in SCHEMES if scheme.pkcs7_signature)
+    if text not in known:
+        message = f"{text!r} is not one of {', '.join(known)}"
+        raise argparse.ArgumentTypeError(message)
+    return text
+
+
 def add_signature_options(parser: argparse.ArgumentParser) -> None:
     """What a signature for the kernel is like."""
     add = parser.add_argument
     add(
         "--digest",
-        choices=("sha256", "sha384", "sha512"),
-        help="hash in signatures of root hashes; default: sha256 for RSA",
+        type=_digest,
+        metavar="NAME",
+        help="hash in signatures of root hashes, such as sha512; default: sha256 for RSA",
     )
     add("--no-certs", action="store_true", help="a signature without certificates")
 

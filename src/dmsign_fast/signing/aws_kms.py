@@ -32,9 +32,9 @@ __all__ = ["KmsSigner", "open_signer"]
 _ARN = re.compile(r"arn:[a-z0-9-]+:kms:([a-z0-9-]+):[0-9]{12}:(?:key/[\w-]+|alias/[\w/-]+)", re.A)
 _ID = re.compile(r"[\w-]+|alias/[\w/-]+", re.ASCII)
 _ALGORITHMS = {
-    Family.RSA_PKCS1: "RSASSA_PKCS1_V1_5_SHA_",
-    Family.RSA_PSS: "RSASSA_PSS_SHA_",
-    Family.ECDSA: "ECDSA_SHA_",
+    Family.RSA_PKCS1: "RSASSA_PKCS1_V1_5",
+    Family.RSA_PSS: "RSASSA_PSS",
+    Family.ECDSA: "ECDSA",
 }
 _CREDENTIALS = "renew the credentials that boto3 finds, as with 'aws sso login'"
 _REMEDIES = {  # by error code of the service
@@ -69,7 +69,7 @@ class KmsSigner:
                 KeyId=self._key_id,
                 Message=hashlib.new(scheme.digest, message).digest(),
                 MessageType="DIGEST",
-                SigningAlgorithm=_ALGORITHMS[scheme.family] + scheme.digest.removeprefix("sha"),
+                SigningAlgorithm=f"{scheme.named(_ALGORITHMS, 'AWS KMS')}_SHA_{scheme.bits}",
             )
         return bytes(answer["Signature"])
 

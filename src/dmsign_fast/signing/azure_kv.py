@@ -32,6 +32,7 @@ from dmsign_fast.signing.certificates import (
 )
 from dmsign_fast.signing.providers import KeyOptions, extra
 from dmsign_fast.signing.scheme import (
+    KEYS,
     Family,
     KeySpec,
     Scheme,
@@ -77,11 +78,7 @@ _OPTIONS = {  # and their values
     "self_signed": ("true", "false"),
 }
 _ALGORITHMS = {Family.RSA_PKCS1: "RS", Family.RSA_PSS: "PS", Family.ECDSA: "ES"}
-_CURVES: dict[str, type[ec.EllipticCurve]] = {
-    "P-256": ec.SECP256R1,
-    "P-384": ec.SECP384R1,
-    "P-521": ec.SECP521R1,
-}
+_CURVES = {f"P-{kind.size}": kind.curve for kind in KEYS.values() if kind.curve}
 _REMEDIES = {  # by status of the vault's answer
     401: "renew the credential, as with 'az login', and check that it is of the vault's tenant",
     403: "allow keys/sign, and certificates/get or with --cert keys/get, and look at the vault's "
@@ -124,7 +121,7 @@ class VaultSigner:
     def sign(self, message: bytes, scheme: Scheme) -> bytes:
         """Return the raw signature over ``message``; see ``Signer.sign``."""
         scheme.check_key(self.key_spec)
-        algorithm = _ALGORITHMS[scheme.family] + scheme.digest.removeprefix("sha")
+        algorithm = scheme.named(_ALGORITHMS, "Azure Key Vault") + scheme.bits
         digest = hashlib.new(scheme.digest, message).digest()
         with _errors(self._place):
             # The SDK takes a POST for what must not be repeated; to sign twice does no harm.
@@ -215,7 +212,7 @@ def _vault_key(place: _Place, credential: TokenCredential) -> tuple[_Place, _Pub
             numbers = rsa.RSAPublicNumbers(int.from_bytes(jwk.e), int.from_bytes(jwk.n))
             return _latest(place, found.id), numbers.public_key()
         point = int.from_bytes(jwk.x), int.from_bytes(jwk.y)
-        public_key = ec.EllipticCurvePublicNumbers(*point, _CURVES[jwk.crv]()).public_key()
+        public_key = ec.EllipticCurvePublicNumbers(*point, _CURVES[jwk.crv]).public_key()
     except (KeyError, TypeError, ValueError):
         kind = " ".join(filter(None, (jwk.kty, jwk.crv)))
         raise SigningError(
@@ -232,7 +229,7 @@ def _to_jwk(public_key: _PublicKey) -> dict[str, object]:
         rsa_numbers = public_key.public_numbers()
         return {"kty": "RSA", "n": number(rsa_numbers.n), "e": number(rsa_numbers.e)}
     numbers = public_key.public_numbers()
-    curve = next(name for name, kind in _CURVES.items() if isinstance(numbers.curve, kind))
+    curve = next(name for name, one in _CURVES.items() if one.name == numbers.curve.name)
     return {"kty": "EC", "crv": curve, "x": number(numbers.x), "y": number(numbers.y)}
 
 

@@ -14,6 +14,7 @@ from typing import Any, cast
 
 from asn1crypto.algos import DigestInfo
 from asn1crypto.core import Null, OctetString
+from asn1crypto.keys import NamedCurve
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 
@@ -31,6 +32,7 @@ from dmsign_fast.signing.pkcs11_token import TokenSession, open_token
 from dmsign_fast.signing.pkcs11_uri import TokenUri, describe, parse_token_uri
 from dmsign_fast.signing.providers import KeyOptions, extra
 from dmsign_fast.signing.scheme import (
+    KEYS,
     Family,
     KeySpec,
     Scheme,
@@ -47,10 +49,8 @@ with extra("pkcs11"):
 
 __all__ = ["TokenSigner", "open_signer"]
 
-_CURVES: dict[bytes, ec.EllipticCurve] = {  # by CKA_EC_PARAMS, an object identifier in DER
-    bytes.fromhex("06082a8648ce3d030107"): ec.SECP256R1(),
-    bytes.fromhex("06052b81040022"): ec.SECP384R1(),
-    bytes.fromhex("06052b81040023"): ec.SECP521R1(),
+_CURVES = {  # by CKA_EC_PARAMS, an object identifier in DER
+    NamedCurve(kind.curve.name).dump(): kind.curve for kind in KEYS.values() if kind.curve
 }
 _OVER_DIGEST = {
     Family.RSA_PKCS1: Mechanism.RSA_PKCS,
@@ -97,14 +97,16 @@ class TokenSigner:
 
     def _mechanism(self, message: bytes, scheme: Scheme) -> tuple[Mechanism, bytes]:
         """What the token is to do, and over what."""
-        over_digest = _OVER_DIGEST[scheme.family]
+        over_digest = scheme.named(_OVER_DIGEST, "PKCS#11")
         if over_digest in self._session.mechanisms:
             digest = hashlib.new(scheme.digest, message).digest()
             if over_digest is Mechanism.RSA_PKCS:
                 algorithm = {"algorithm": scheme.digest, "parameters": Null()}
                 digest = DigestInfo({"digest_algorithm": algorithm, "digest": digest}).dump()
             return over_digest, digest
-        over_message = Mechanism[_OVER_MESSAGE[scheme.family].format(scheme.digest.upper())]
+        over_message = Mechanism[
+            scheme.named(_OVER_MESSAGE, "PKCS#11").format(scheme.digest.upper())
+        ]
         if over_message in self._session.mechanisms:
             return over_message, message
         raise SigningError(

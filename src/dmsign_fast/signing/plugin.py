@@ -37,6 +37,7 @@ from dmsign_fast.signing.plugin_contract import (
 from dmsign_fast.signing.plugin_host import Plugin, find_plugin
 from dmsign_fast.signing.providers import KeyOptions
 from dmsign_fast.signing.scheme import (
+    SCHEMES,
     Family,
     KeySpec,
     Scheme,
@@ -183,7 +184,7 @@ class PluginSigner(_Certificates):
                 f"{name_of(leaf)}"
             )
         for family in (Family.RSA_PSS, Family.RSA_PKCS1):
-            for digest in ("sha256", "sha384", "sha512"):
+            for digest in dict.fromkeys(one.digest for one in SCHEMES):
                 other = Scheme(family, digest, (self.key_spec,), None)
                 if signature_matches(leaf, message, answer, other):
                     return SigningError(f"{what} a {other} signature; {_remedy(scheme, other)}")

@@ -109,12 +109,12 @@ class Metadata:
 
 def hash_name(scheme: Scheme) -> str:
     """Return the ``hashAlgorithm``, such as ``SHA-256``."""
-    return f"SHA-{scheme.digest.removeprefix('sha')}"
+    return f"SHA-{scheme.bits}"
 
 
 def algorithm_name(scheme: Scheme) -> str:
     """Return the ``signingAlgorithm``, such as ``RSASSA-PSS-SHA-256``."""
-    return f"{_ALGORITHMS[scheme.family]}-{hash_name(scheme)}"
+    return f"{scheme.named(_ALGORITHMS, 'a plugin')}-{hash_name(scheme)}"
 
 
 def precedence(version: str) -> tuple[object, ...]:

@@ -9,10 +9,10 @@ Both take each NIST curve with the hash of its own strength.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any
+from typing import Any, TypeVar
 
 from cryptography import x509
 from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
@@ -44,6 +44,8 @@ __all__ = [
     "signature_matches",
     "to_fixed_width",
 ]
+
+T = TypeVar("T")
 
 PrivateKey = rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey
 
@@ -151,6 +153,17 @@ class Scheme:
     def arguments(self) -> tuple[Any, ...]:
         """What ``sign`` and ``verify`` of a key of ``cryptography`` take behind the message."""
         return _ARGUMENTS[self.family](self.hash_algorithm)
+
+    @property
+    def bits(self) -> str:
+        """The size of the digest, as in the names that others have for the scheme."""
+        return self.digest.removeprefix("sha")
+
+    def named(self, names: Mapping[Family, T], who: str) -> T:
+        """What ``names`` has for the family; SigningError if ``who`` does not know it."""
+        if self.family not in names:
+            raise SigningError(f"{who} makes no {self} signatures: use a key of another kind")
+        return names[self.family]
 
     def check_key(self, key_spec: KeySpec) -> None:
         """Raise SigningError unless such a key makes such signatures."""
