@@ -9,6 +9,7 @@ READY := $(VENV)/.ready
 CORE := $(wildcard csrc/*/*.c)
 # The conversion alone, without the digests of layer.c.
 EROFS := $(filter-out %/layer.c,$(wildcard csrc/tar/*.c csrc/erofs/*.c))
+# Those that take seconds as they come; fuzz_fec has its own.
 FUZZ := fuzz_layer fuzz_leaves fuzz_pax fuzz_tree
 FUZZ_SECONDS ?= 60
 WARN := -std=c11 -Wall -Wextra -Werror
@@ -73,11 +74,12 @@ sanitize:
 	build/test_layer.asan
 	tar xzf tests/erofs/corpus.tar.gz -C build/corpus
 	for fuzz in $(FUZZ); do \
+		case $$fuzz in fuzz_layer | fuzz_leaves) tars=build/corpus ;; *) tars= ;; esac; \
 		mkdir -p build/$$fuzz.found && \
 		clang $(SANITIZE) -fsanitize=fuzzer $(CORE) csrc/$$fuzz.c -pthread -o build/$$fuzz && \
 		build/$$fuzz -dict=tests/erofs/tar.dict -max_len=40000 -max_total_time=$(FUZZ_SECONDS) \
 			-rss_limit_mb=4000 -verbosity=0 -print_final_stats=1 -artifact_prefix=build/ \
-			build/$$fuzz.found build/corpus || exit 1; \
+			build/$$fuzz.found $$tars || exit 1; \
 	done
 
 # Manual pages of every command, for `man -M build/man dmsign-fast-sign`.

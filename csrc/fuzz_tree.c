@@ -9,7 +9,7 @@
 #include "dmsign.h"
 #include "fuzz.h"
 
-#define MAX_DATA ((size_t)6 << 20)
+#define MAX_DATA ((size_t)1 << 20)
 #define MAX_LEVELS 20
 #define FILE_OFFSET 4096
 
@@ -106,7 +106,7 @@ static int take_steps(struct subject *s, const uint8_t *input, size_t len)
     for (; len >= 3 && s->len < MAX_DATA; input += 3, len -= 3) {
         const enum step step = input[0] % STEPS;
         const size_t number = input[1] | (size_t)input[2] << 8;
-        size_t size = step >= OF_FILE ? number % 3000 * s->block
+        size_t size = step >= OF_FILE ? number % 600 * s->block
                       : step == BYTES ? number
                                       : number * 7;
 
