@@ -1,10 +1,10 @@
-"""What a layer is compressed with, and its bytes without it.
+"""How a layer is compressed, and its contents.
 
-The node decides what a layer is, so this follows containerd (``core/images/mediatypes.go`` and
-``pkg/archive/compression``): by its media type a layer is plain or may be compressed, and then its
+The node decides what a layer is, so the rules are containerd's (``core/images/mediatypes.go`` and
+``pkg/archive/compression``): the media type says whether a layer may be compressed, and then its
 first bytes say how, whatever the suffix. Where nodes differ, the layer is refused: bytes after the
-last gzip member, zeros too, fail in Go's readers and are dropped by ``igzip`` and ``unpigz``, which
-containerd prefers where it finds them.
+last gzip member, even zeros, fail in Go's readers, while ``igzip`` and ``unpigz``, which containerd
+prefers where it has them, drop these bytes.
 
 gzip is RFC 1952 (members one after another), zstd is RFC 8878 (frames, skippable ones too).
 """
@@ -119,7 +119,7 @@ def compression_of(
 
 
 def _sliced(pieces: Iterable[Buffer], size: int) -> Iterator[bytearray | memoryview]:
-    """The same bytes in slices of ``size`` and a last one; what is long enough is not copied."""
+    """The same bytes in slices of ``size``, the last one shorter; whole slices are not copied."""
     kept = bytearray()
     for piece in pieces:
         view = memoryview(piece).cast("B")
@@ -142,7 +142,7 @@ def _sliced(pieces: Iterable[Buffer], size: int) -> Iterator[bytearray | memoryv
 
 
 def _decoders(compression: Compression) -> tuple[Callable[[], Any], Any]:
-    """What makes a decoder of one member or frame, with the interface of bz2's, and its error."""
+    """A function that makes a decoder of a member or frame, as those of bz2, and its error."""
     if compression is Compression.GZIP:
         from isal import igzip_lib
 
@@ -167,7 +167,7 @@ _ADVICE = {
 def _decompressed(
     pieces: Iterable[Buffer], compression: Compression, piece_size: int
 ) -> Iterator[bytes]:
-    """Members or frames one after another, each by a decoder of its own."""
+    """The contents of all members or frames, each by a decoder of its own."""
     new_decoder, decoder_error = _decoders(compression)
     name = compression.value
     slices = _sliced(pieces, _SLICE[compression])
@@ -188,7 +188,7 @@ def _decompressed(
         if _by_magic(head) is not compression or reserved:
             raise FormatError(
                 f"at byte {taken - len(data)} of the layer, after {made} bytes of its contents, "
-                f"is neither {name} data nor its end: nodes differ in what they make of it, so "
+                f"is neither {name} data nor its end: nodes treat such bytes differently, so "
                 "compress the layer again"
             )
         members += 1
@@ -227,13 +227,13 @@ def decompress(
 ) -> Iterator[bytes | memoryview]:
     """The contents of a layer as pieces of 1 to ``piece_size`` bytes.
 
-    All checksums and sizes in the compressed data are verified, and it is read to its end: what
-    came before an error must not be used. Memory stays at a few pieces and the zstd window of at
-    most 128 MiB, whatever the data.
+    All checksums and sizes in the compressed data are verified, up to its end: a caller must not
+    use pieces that came before an error. Memory stays at a few pieces and the zstd window, at most
+    128 MiB, whatever the data.
 
     Args:
-        pieces: the bytes of the layer, in pieces of any size; each has to stay as it is until the
-            next is taken.
+        pieces: the bytes of the layer, in pieces of any size; a piece must not change until the
+            next piece is taken.
         compression: from compression_of().
         limit: of the bytes of contents; ``--max-layer-size``.
         piece_size: in bytes. Pieces of plain data are parts of ``pieces``, without a copy.

@@ -1,4 +1,4 @@
-"""A layer's tar to the root hash of its EROFS image, while it streams."""
+"""From the tar of a layer, while it streams, to the root hash of its EROFS image."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ _TAKEN = 4 << 20
 
 
 class _Spool:
-    """Digests in the order they came, in a nameless file."""
+    """Keeps digests in a nameless file, in their order."""
 
     def __init__(self) -> None:
         self._file: IO[bytes] | None = None
@@ -58,8 +58,8 @@ class _Spool:
 class LayerHasher(ImageHasher):
     """Builds the image of a layer from its uncompressed tar, in the manner of hashlib.
 
-    The image need not exist anywhere: its data blocks are hashed as they arrive, and nothing is
-    kept but names, inodes and digests.
+    Nobody needs to write the image: its data blocks are hashed as they arrive, and only names,
+    inodes and digests are kept.
 
     >>> from dmsign_fast.erofs.recipe import Recipe
     >>> hasher = LayerHasher(Recipe.parse("osguard"))
@@ -81,14 +81,14 @@ class LayerHasher(ImageHasher):
         """Begin a layer.
 
         Args:
-            recipe: what decides the image.
+            recipe: decides the image.
             threads: every core by default.
             lossy: do what the node does where it silently loses something, instead of failing.
-            memory: bytes of digests that are kept before they go to a temporary file.
-            image: a new file, open for reading and writing, that the image is written to, with
-                holes for zeros. It is complete when finalize() returns.
-            head: a new file that what stands before the data is written to: of a tar index all
-                metadata. It is complete before a HashArea is called.
+            memory: bytes of digests; more go to a temporary file.
+            image: a new file, open for reading and writing, for the image, with holes for zeros.
+                It is complete when finalize() returns.
+            head: a new file for the part of the image before the data: all metadata of a tar
+                index. It is complete before a HashArea is called.
         """
         super().__init__(recipe)
         self.threads = _core.thread_count(threads)
@@ -96,7 +96,7 @@ class LayerHasher(ImageHasher):
         self._tar_size = 0
         self._scratch: IO[bytes] | None = None
         params, layout = recipe.params, recipe.layout
-        # blocks larger than the image's cannot be hashed before it is known where they begin
+        # where a block begins that is larger than the image's blocks is known only at the end
         self._streams = (
             params.hash_algorithm == "sha256" and params.data_block_size <= layout.block_size
         )
@@ -194,7 +194,7 @@ class LayerHasher(ImageHasher):
 
 
 def _move_up(fd: int, size: int, by: int) -> None:
-    """Move the first ``size`` bytes of a file, last ones first, since both places overlap."""
+    """Move the first ``size`` bytes of a file up, from the last, since both places overlap."""
     for end in range(size, 0, -_PIECE):
         start = max(0, end - _PIECE)
         piece = os.pread(fd, end - start, start)

@@ -1,4 +1,4 @@
-"""mkfs.erofs as the converter of a layer, in a process that can do little else."""
+"""The program mkfs.erofs as the converter of a layer, confined to that work."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ __all__ = ["MkfsErofs", "check_options"]
 
 _log = logging.getLogger(__name__)
 
-# a suffix such as -g1a2b3c4 is that of no release, whose bytes nobody knows
+# a version with a suffix such as -g1a2b3c4 is no release: nobody knows which images it makes
 _VERSION = re.compile(rb"mkfs\.erofs \(erofs-utils\) ([0-9]+(?:\.[0-9]+){1,2})\n")
 
 _ALLOWED = re.compile(
@@ -64,7 +64,7 @@ class MkfsErofs:
 
     @classmethod
     def find(cls, path: Path | None = None) -> MkfsErofs:
-        """The mkfs.erofs at ``path``, or that of PATH or the directories for administrators.
+        """The program at ``path``; by default from PATH or the directories of administrators.
 
         Raises:
             ProgramError: there is none, or it does not tell its version as a release does.
@@ -81,7 +81,7 @@ class MkfsErofs:
 
     @classmethod
     def of_command(cls, command: Sequence[str]) -> MkfsErofs:
-        """The mkfs.erofs that ``command`` starts, such as a program behind its own ld.so.
+        """The program that ``command`` starts, for example by its own ld.so.
 
         Raises:
             ProgramError: it cannot be run, or does not tell its version as a release does.
@@ -111,27 +111,26 @@ class MkfsErofs:
     ) -> None:
         """Turn a tar into an EROFS image.
 
-        Files go by descriptor: what was checked is what is read, whatever happens to names, and
-        no name can be taken for an option. mkfs.erofs sees PATH and TMPDIR of the environment,
-        and no network where the system lets us take it away.
+        mkfs.erofs gets both files by descriptor: it reads the bytes that were checked, whatever
+        happens to names, and takes no name for an option. Of the environment it sees PATH and
+        TMPDIR. It has no network where the system allows that.
 
         Args:
-            tar: a regular file, read from its start: a plain tar, not compressed, whose digest is
-                known to be right.
-            image: a regular file, open for reading and writing, and emptied first. When this
-                fails it is left empty.
-            arguments: what the recipe says.
+            tar: a regular file with an uncompressed tar, whose digest was checked.
+            image: a regular file, open for reading and writing. It is emptied first, and again
+                after a failure.
+            arguments: those of the recipe.
             uuid: of the image.
             timeout: seconds. 1.8.6 would spin for ever on some truncated tars.
-            options: the user's own, which come last; see :func:`check_options`.
+            options: of the user, placed last; see :func:`check_options`.
             scratch: where to make a directory for temporary files, of up to the size of the
                 image; by default the system's.
 
         Raises:
-            ParameterError: ``options`` holds one that is not allowed, or ``tar`` is not a file.
+            ParameterError: an option is not allowed, or ``tar`` is not a regular file.
             FormatError: mkfs.erofs refuses the tar.
             StorageError: there is no space left.
-            ProgramError: mkfs.erofs hangs, dies or leaves something that is no such image.
+            ProgramError: mkfs.erofs hangs, crashes, or leaves no image or another image.
         """
         check_options(options)
         if not stat.S_ISREG(os.fstat(tar).st_mode):
@@ -199,7 +198,7 @@ def _for_a_child(fd: int) -> Iterator[int]:
 
 
 def check_options(options: Sequence[str]) -> None:
-    """Let only those options of mkfs.erofs pass that shape the image of one given tar.
+    """Refuse every option of mkfs.erofs that does more than shape the image of the given tar.
 
     Allowed are the options for blocks, compression, labels, times, owners, extended attributes,
     alignment, order and threads. Refused are all others, and why:
@@ -221,13 +220,13 @@ def check_options(options: Sequence[str]) -> None:
     for word in options:
         if not _ALLOWED.fullmatch(word):
             raise ParameterError(
-                f"mkfs.erofs option {word!r} is not allowed here: give those that shape the image "
-                "only, each in one word such as -zlz4hc or --force-uid=0"
+                f"mkfs.erofs option {word!r} is not allowed here: give only options that shape the "
+                "image, each in one word such as -zlz4hc or --force-uid=0"
             )
 
 
 def _environment() -> dict[str, str]:
-    """All that mkfs.erofs gets to see: SOURCE_DATE_EPOCH, for one, would change its images."""
+    """The whole environment of mkfs.erofs: SOURCE_DATE_EPOCH would change its images."""
     return {"PATH": os.environ.get("PATH", os.defpath), "LC_ALL": "C"}
 
 

@@ -1,4 +1,4 @@
-"""Layers converted by the program mkfs.erofs, alone or as a check of our own conversion."""
+"""Hashers of layers that the program mkfs.erofs converts, alone or beside our conversion."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _PIECE = 1 << 20
 
 
 class MkfsHasher(ImageHasher):
-    """Keeps the tar in a temporary file, and at its end lets mkfs.erofs convert it."""
+    """Keeps the tar in a temporary file, which mkfs.erofs converts at the end."""
 
     def __init__(
         self,
@@ -41,9 +41,9 @@ class MkfsHasher(ImageHasher):
         """Begin a layer.
 
         Args:
-            recipe: what decides the image.
-            mkfs: the program; a version that makes the recipe's images.
-            options: further ones, which make another image.
+            recipe: decides the image.
+            mkfs: the program, of a version that makes the recipe's images.
+            options: further options of mkfs.erofs, which make another image.
             threads: for hashing, every core by default.
             time_limit: seconds for the program.
             image: a new file, open for reading and writing, that the image is written to.
@@ -62,7 +62,7 @@ class MkfsHasher(ImageHasher):
         self._options = options
         self._threads = threads
         self._time_limit = time_limit
-        # with a name, since mkfs.erofs before 1.9 asks for it (realpath of its source)
+        # with a name: mkfs.erofs before 1.9 takes the realpath of its source
         self._tar = tempfile.NamedTemporaryFile(prefix=".dmsign-")  # noqa: SIM115
         self._scratch = tempfile.TemporaryFile() if image is None else None  # noqa: SIM115
         self._image = self._scratch.fileno() if image is None and self._scratch else image or 0
@@ -100,7 +100,7 @@ class MkfsHasher(ImageHasher):
 
 
 class TwinHasher(ImageHasher):
-    """Both conversions, which must agree."""
+    """Converts a layer in both ways, which must agree."""
 
     def __init__(self, native: LayerHasher, mkfs: MkfsHasher) -> None:
         """Begin a layer with two hashers of one recipe."""
@@ -132,6 +132,6 @@ def _difference(native: HashedImage, mkfs: HashedImage) -> str:
         return f"images of {native.image_size} and {mkfs.image_size} bytes"
     try:
         first = native.tree.differences(mkfs.tree)[0]
-    except ParameterError:  # its hash blocks were taken out while it grew
+    except ParameterError:  # the hash blocks of a tree were taken while it grew
         return "images of one size"
     return f"images differ first in data block {first}"

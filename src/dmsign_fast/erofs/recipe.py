@@ -1,4 +1,4 @@
-"""All that decides the root hash of a layer: one table, one row for each kind of node."""
+"""Recipes: all that decides the root hash of a layer, one row for each kind of node."""
 
 from __future__ import annotations
 
@@ -45,9 +45,9 @@ class UuidRule(enum.Enum):
     """Which digest the UUID of the image is made from."""
 
     DIGEST = "digest"
-    """The layer's own, as the manifest names it: of the compressed bytes."""
+    """The digest of the layer as it is stored, which the manifest names."""
     DIFF_ID = "diff-id"
-    """That of the uncompressed tar, as the image's config names it."""
+    """The digest of the uncompressed tar, which the image's config names."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,7 +83,7 @@ class Recipe:
 
     @classmethod
     def parse(cls, text: str) -> Recipe:
-        """The recipe of a name, with ``@`` and a version of mkfs.erofs behind it or not.
+        """The recipe of a text ``NAME`` or ``NAME@MKFS_VERSION``.
 
         Raises:
             ParameterError: unknown name or version.
@@ -96,7 +96,7 @@ class Recipe:
         raise ParameterError(f"recipe {name!r} is unknown: use one of {known}")
 
     def fields(self) -> dict[str, str]:
-        """All that decides the root hash, as text; from_fields() reads it."""
+        """All that decides the root hash, as text for from_fields()."""
         return {
             "name": self.name,
             "layout": self.layout.value,
@@ -109,11 +109,11 @@ class Recipe:
 
     @classmethod
     def from_fields(cls, fields: Mapping[str, str]) -> Recipe:
-        """The recipe of such fields.
+        """The recipe that fields() described.
 
         Raises:
-            KeyError: one is missing.
-            ValueError: one is malformed; ParameterError: it is outside its limits.
+            KeyError: a field is missing.
+            ValueError: a field is malformed; ParameterError: it is outside its limits.
         """
         rules = {rule.value: rule for rule in UuidRule}
         return cls(
@@ -129,7 +129,7 @@ class Recipe:
         )
 
     def others(self) -> Iterator[Recipe]:
-        """What another node might have done: the nearest first."""
+        """Recipes that another node might have used, the most similar first."""
         newest = [versions[-1] for versions in _core.mkfs_groups().values()]
         for recipe in (self, *RECIPES):
             for version in reversed(newest):
@@ -139,13 +139,13 @@ class Recipe:
 
     @property
     def mkfs_versions(self) -> tuple[str, ...]:
-        """The versions of mkfs.erofs that make the same images as this one, itself among them."""
+        """All versions of mkfs.erofs that make the images of ``mkfs_version``."""
         groups = _core.mkfs_groups().values()
         return next((versions for versions in groups if self.mkfs_version in versions), ())
 
     @property
     def mkfs_arguments(self) -> tuple[str, ...]:
-        """The options of mkfs.erofs but for the UUID."""
+        """The options of mkfs.erofs, without the UUID."""
         return (*self.layout.mkfs_arguments, "-T0", "--mkfs-time")
 
     def image_uuid(self, *, digest: str | None, diff_id: str | None) -> UUID:
@@ -156,15 +156,15 @@ class Recipe:
             diff_id: of the uncompressed tar.
 
         Raises:
-            ParameterError: the one that the rule needs is not known.
+            ParameterError: the digest that the rule needs is not given.
         """
         if isinstance(self.uuid, UUID):
             return self.uuid
         name = digest if self.uuid is UuidRule.DIGEST else diff_id
         if name is None:
             raise ParameterError(
-                f"the recipe {self.name} makes the UUID of the {self.uuid.value}: give it, or a "
-                "UUID"
+                f"the recipe {self.name} makes the UUID of the {self.uuid.value}: give "
+                f"the {self.uuid.value}, or a UUID"
             )
         return uuid5(NAMESPACE_URL, f"erofs:blobs/{name}")
 

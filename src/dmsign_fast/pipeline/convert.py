@@ -1,4 +1,4 @@
-"""A layer to the files that a node keeps: EROFS image, hash area, and what tells of them."""
+"""From a layer to the files of a node: EROFS image, hash area, root hash."""
 
 from __future__ import annotations
 
@@ -35,8 +35,8 @@ class ConvertedLayer:
     Attributes:
         layer: the layer, its image and root hash.
         image: the file of the image, filled up with zeros to a whole data block.
-        hash_file: where the superblock and the hash area are; the image itself if appended.
-        hash_offset: of the superblock in it.
+        hash_file: holds superblock and hash area; the image itself if they are appended to it.
+        hash_offset: of the superblock in hash_file.
         sidecar: containerd's file beside the image; None unless the hash area is appended.
     """
 

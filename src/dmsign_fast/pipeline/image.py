@@ -1,4 +1,4 @@
-"""Images as the other stages see them: manifests to sign, and layers with all that is known."""
+"""Images: the manifests that a reference names, and their layers with their diff IDs."""
 
 from __future__ import annotations
 
@@ -43,12 +43,12 @@ _IN_TOTO = "application/vnd.in-toto+json"
 
 @dataclass(frozen=True)
 class ImageLayer:
-    """A layer and what the image says of it.
+    """A layer as its image describes it.
 
     Attributes:
         descriptor: of the layer as it is stored: media type, digest and size alone, so that equal
             layers are equal values.
-        diff_id: of its contents, by the image's config.
+        diff_id: digest of its contents, from the image's config.
     """
 
     descriptor: Descriptor
@@ -63,7 +63,7 @@ def manifests_of(
     recursive: bool = False,
     whole: bool = False,
 ) -> list[Manifest | Index]:
-    """The manifests that a tag or digest stands for, each once; an index after those in it.
+    """The manifests that a tag or digest names, each once; an index after its manifests.
 
     Args:
         store: where they are.
@@ -226,7 +226,7 @@ def hash_image_layer_by(
         raise
     except (FormatError, ParameterError) as error:
         if isinstance(error, FormatError):
-            # if it is not what its digest stands for, that is the reason: the end will tell
+            # a wrong digest explains it better, and is known at the end of the stream
             read = 0
             for piece in stored:
                 read += len(piece)

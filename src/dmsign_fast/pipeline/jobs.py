@@ -1,4 +1,4 @@
-"""Several tasks at a time, and an end to all of them."""
+"""Several tasks at a time, which end together."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ __all__ = ["run_all"]
 
 T = TypeVar("T")
 
-# Seconds for those that notice the end of the work; who waits for a registry does not.
+# Seconds for tasks to notice that they should stop. A task that waits for a registry does not.
 _PATIENCE = 2
 
 
 def run_all(tasks: Sequence[Callable[[threading.Event], T]], jobs: int) -> list[T]:
-    """Run tasks, up to ``jobs`` at a time; their results in the order of the tasks.
+    """Run up to ``jobs`` tasks at a time, and return their results in the order of the tasks.
 
-    Each is given an event that tells it to stop. The first error stops the others, and comes out
-    when none is left running. A signal comes out soon: what then still waits for a network is left
-    to the end of the process.
+    Each task gets an event that tells it to stop. The first error stops the other tasks, and is
+    raised when all have ended. A signal is raised soon: a task that waits for a network then ends
+    with the process.
     """
     stop = threading.Event()
     if jobs <= 1:

@@ -1,4 +1,4 @@
-"""Layers: decompress, check, convert and hash, all at once."""
+"""Layers: decompressed, checked, converted and hashed in one pass."""
 
 from __future__ import annotations
 
@@ -55,11 +55,11 @@ class Expected:
     """What is known of a layer before it is read.
 
     Attributes:
-        digest: of its bytes, as the manifest names it: ``sha256:…``.
+        digest: of its bytes, from the manifest: ``sha256:…``.
         size: of its bytes.
-        diff_id: of the uncompressed tar, as the image's config names it.
-        media_type: as the manifest names it; by default what the bytes look like.
-        checked: the stream itself fails where digest or size are wrong, as those of a Store do.
+        diff_id: digest of the uncompressed tar, from the image's config.
+        media_type: from the manifest; by default the first bytes decide.
+        checked: the stream itself checks digest and size, as streams of a Store do.
     """
 
     digest: str | None = None
@@ -84,11 +84,11 @@ class Conversion:
 
     Attributes:
         converter: one of CONVERTERS: ours; the program mkfs.erofs; both, and they must agree.
-        mkfs: the program, for ``mkfs`` and ``both``; by default that of PATH.
-        mkfs_options: further ones, for ``mkfs`` alone: they make another image.
+        mkfs: the program, for ``mkfs`` and ``both``; by default from PATH.
+        mkfs_options: further options of mkfs.erofs, for ``mkfs`` alone: they make another image.
         lossy: do what the node does where it silently loses something, instead of failing.
         threads: of each layer; every core by default.
-        memory: bytes of digests of all layers at a time before they go to temporary files.
+        memory: bytes of digests, of all layers at a time; more go to temporary files.
         max_layer_size: bytes of a layer, stored (and a little more, see bounds) and uncompressed.
         time_limit: seconds for the program.
     """
@@ -105,11 +105,11 @@ class Conversion:
 
 @dataclass(frozen=True)
 class HashedLayer:
-    """A layer that is what it should be, and its image.
+    """A layer whose digests were checked, and its image.
 
     Attributes:
-        digest: of its bytes; None if neither the caller nor the recipe asked for it.
-        diff_id: of the uncompressed tar, the same.
+        digest: of its bytes; None if neither the caller nor the recipe needed it.
+        diff_id: digest of the uncompressed tar; None if neither needed it.
         size: of its bytes.
         uncompressed_size: bytes.
         compression: of its bytes.
@@ -125,7 +125,7 @@ class HashedLayer:
 
 
 class _Digest:
-    """A digest and a size that may be expected, of what was seen."""
+    """The digest and the size of the bytes that pass, and the digest that is expected."""
 
     def __init__(self, what: str, expected: str | None, *, wanted: bool) -> None:
         self._what = what
@@ -136,7 +136,7 @@ class _Digest:
         self.size = 0
 
     def share(self, other: _Digest) -> None:
-        """Make the digest once: both are of the same bytes."""
+        """Compute the digest once, since both are of the same bytes."""
         if self._hash and other._hash and self._algorithm == other._algorithm:
             self._hash = other._hash
             self.consumers = []
@@ -148,7 +148,7 @@ class _Digest:
         """The digest.
 
         Raises:
-            VerificationError: it is not the expected one.
+            VerificationError: another digest is expected.
         """
         if not self._hash:
             return None
@@ -156,22 +156,22 @@ class _Digest:
         if self._expected not in (None, found):
             raise VerificationError(
                 f"the {self._what} is {found} and should be {self._expected}: the layer is "
-                "damaged, or another one"
+                "damaged, or another layer"
             )
         return found
 
 
 def _buffer() -> memoryview:
-    # 16 bytes into a page, where bytearray puts it, a Zen 3 reads at a third of the speed; 32 bytes
-    # suit the block hash, whose 32 bytes of salt then end at a cache line
+    # bytearray begins 16 bytes into a page, where a Zen 3 reads at a third of the speed; 32 bytes
+    # suit the block hash: behind a salt of 32 bytes it works on whole cache lines
     return memoryview(mmap.mmap(-1, _PIECE + mmap.PAGESIZE))[32 : 32 + _PIECE]
 
 
 def read_pieces(path: Path, stop: threading.Event | None = None) -> Iterator[memoryview]:
     """The bytes of a file, or of standard input for ``-``, for hash_layer.
 
-    A piece can be used until BUFFERS more were taken: fresh memory for each would cost more than
-    reading it. Once ``stop`` is set, waiting for a pipe ends with CancelledError.
+    A caller can use a piece until it has taken BUFFERS more: fresh memory for each piece would
+    cost more than to read it. Once ``stop`` is set, waiting for a pipe ends with CancelledError.
 
     Raises:
         StorageError: it cannot be read.
@@ -218,7 +218,7 @@ def _begin(pieces: Iterator[Buffer], size: int) -> tuple[bytes, Iterator[Buffer]
 def _too_long(most: int, expected: Expected, limit: int) -> DmsignError:
     if expected.size is not None:
         return VerificationError(
-            f"the layer has more than the {most} bytes that it should have: it is another one"
+            f"the layer has more than the {most} bytes that it should have: it is another layer"
         )
     return ParameterError(
         f"the layer has more than {most} bytes, too many for the {limit} of --max-layer-size: "
@@ -290,12 +290,12 @@ def hash_layer(
     """Read a layer to its end, check it, and hash the EROFS image that a node makes of it.
 
     Args:
-        stream: a file object or pieces of bytes, of the layer as it is stored: tar, compressed by
-            gzip or zstd or not at all, or an EROFS image.
-        recipe: what decides the image.
+        stream: a file object or pieces of bytes, of the layer as it is stored: a tar or an EROFS
+            image, plain or compressed by gzip or zstd.
+        recipe: decides the image.
         expected: what the layer should be.
-        conversion: how it is converted.
-        image: a new file, open for reading and writing, that the image is written to.
+        conversion: how the layer is converted.
+        image: a new file, open for reading and writing, for the image.
         image_head: a new file that what stands before the image's data is written to; see
             LayerHasher.
         hash_area: takes the hash blocks as they are finished, instead of the tree; see LayerHasher.
@@ -305,7 +305,7 @@ def hash_layer(
     Raises:
         VerificationError: a digest or the size is not the expected one.
         FormatError: the layer is damaged, or the node would fail with it or lose a part of it.
-        ParameterError: it is larger than allowed, or of a kind that is not supported.
+        ParameterError: the layer is larger than allowed, or its device could not be mounted.
         StorageError: something cannot be read or written.
     """
     (hashed,) = hash_layer_by(

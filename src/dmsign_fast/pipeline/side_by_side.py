@@ -16,10 +16,10 @@ if TYPE_CHECKING:
 
 __all__ = ["BUFFERS", "side_by_side"]
 
-# Pieces that wait for a consumer: enough to even out a short stop, and all the memory it costs.
+# So many pieces may wait for a consumer: enough for a short stop, and they cost little memory.
 _DEPTH = 3
-# A piece is consumed when so many more were given: those that wait, one in each thread's hands, and
-# one that was only looked at. A reader may take turns with so many buffers.
+# After so many more pieces, a piece is consumed: some wait, a thread holds one, and the reader has
+# looked at one. So a reader may use this many buffers in turn.
 BUFFERS = _DEPTH + 3
 
 
@@ -76,7 +76,7 @@ class _Stage:
 
 
 def _end(stages: list[_Stage], *, drop: bool) -> None:
-    """Wait for all; after a signal too, since consumers hold what the caller is about to close."""
+    """Wait for all, after a signal too: consumers use what the caller closes next."""
     try:
         for stage in stages:
             stage.end(drop=drop)
