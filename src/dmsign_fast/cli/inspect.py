@@ -61,4 +61,6 @@ def run(args: argparse.Namespace) -> int:
         tree = [_branch(one.pop("digest"), one) for one in image["signatures"]]
         for line in _lines(tree or [("no signatures", [])]):
             print_line(line)
+        for problem in image["passed_over"]:
+            print_line(f"passed over: {problem}")
     return 0

@@ -34,6 +34,8 @@ from dmsign_fast.strict_json import Members, read_object
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
+    from dmsign_fast.bounded_http import Budget
+
 __all__ = ["Registry"]
 
 _ACCEPT = {"Accept": ", ".join(MANIFEST_TYPES)}
@@ -144,7 +146,10 @@ class Registry:
             manifest = read_manifest(pieces_of(content), descriptor, _OURS)
             self._put(manifest, descriptor.digest)
         elif not self.exists(descriptor):
-            self._transport.patience().keep_trying(lambda: self._upload(descriptor, content))
+            budget = self._transport.budget()
+            self._transport.patience().keep_trying(
+                lambda: self._upload(descriptor, content, budget)
+            )
 
     def mount(self, descriptor: Descriptor, repository: str) -> bool:
         """Take a blob over from another repository of the registry, if it lets us.
@@ -164,11 +169,14 @@ class Registry:
         if answer.status == 202 and (location := answer.headers.get("Location")):
             with contextlib.suppress(RegistryError):  # it ends by itself too
                 place = join(answer.url, location)
-                self._transport.send("DELETE", place, self._push, (202, 204))
+                self._transport.send(
+                    "DELETE", place, self._push, (202, 204), self._transport.budget()
+                )
         return answer.status == 201
 
-    def _upload(self, descriptor: Descriptor, content: Content) -> None:
-        start = self._transport.send("POST", self._path("blobs", "uploads/"), self._push, (202,))
+    def _upload(self, descriptor: Descriptor, content: Content, budget: Budget) -> None:
+        begin = self._path("blobs", "uploads/")
+        start = self._transport.send("POST", begin, self._push, (202,), budget)
         location = start.headers.get("Location")
         if not location:
             raise RegistryError(f"{self} does not say where to push {descriptor.digest}")
@@ -180,6 +188,7 @@ class Registry:
             (201, 204),
             lambda: verified(pieces_of(content), descriptor, _OURS),
             descriptor.size,
+            budget,
         )
 
     def tag(self, manifest: Manifest | Index, tag: str) -> None:

@@ -186,29 +186,38 @@ class Transport:
         budget = budget or self.budget()
         return self.patience().keep_trying(lambda: self._once(request, expect, limit, budget))
 
-    def send(self, method: str, path: str, scope: Scope, expect: Collection[int]) -> Answer:
+    def send(
+        self, method: str, path: str, scope: Scope, expect: Collection[int], budget: Budget
+    ) -> Answer:
         """One request without content, tried once: a step of an operation that is repeated."""
-        return self._once(_Request(method, join(self.url, path), scope), expect, _ANSWER_LIMIT)
+        request = _Request(method, join(self.url, path), scope)
+        return self._once(request, expect, _ANSWER_LIMIT, budget)
 
     def upload(
-        self, url: str, scope: Scope, expect: Collection[int], content: Content, size: int
+        self,
+        url: str,
+        scope: Scope,
+        expect: Collection[int],
+        content: Content,
+        size: int,
+        budget: Budget,
     ) -> Answer:
         """PUT ``size`` bytes in pieces, tried once."""
         headers = {"Content-Type": "application/octet-stream"}
-        return self._once(
-            _Request("PUT", url, scope, headers, content, size), expect, _ANSWER_LIMIT
-        )
+        request = _Request("PUT", url, scope, headers, content, size)
+        return self._once(request, expect, _ANSWER_LIMIT, budget)
 
     def download(self, path: str, scope: Scope, headers: Mapping[str, str]) -> Iterator[bytes]:
         """The pieces of a body; after a break it goes on where it was."""
-        offset, begin, patience, budget = 0, 0, self.patience(), self.budget()
+        offset, begin, again = 0, 0, 0
+        patience, budget = self.patience(), self.budget()
         while True:
             span = {"Range": f"bytes={offset}-"} if offset else {}
             request = _Request("GET", join(self.url, path), scope, {**headers, **span})
             try:
                 with contextlib.closing(self._open(request, budget)) as response:
                     self._expect(response, request, (200, 206) if offset else (200,), budget)
-                    skip = offset - _first_byte(response, request)
+                    skip = again = offset - _first_byte(response, request)
                     for piece in self._pieces(response, request, budget):
                         fresh = piece[skip:]
                         skip -= len(piece) - len(fresh)
@@ -216,7 +225,8 @@ class Transport:
                         yield fresh
                     return
             except TransientError as error:
-                if offset - begin > _PIECE:  # it gets on
+                # it gets on; a registry that begins anew each time may do so a few times only
+                if offset - begin > _PIECE and not again:
                     begin, patience = offset, self.patience()
                 patience.wait(error)
 
@@ -225,9 +235,8 @@ class Transport:
         request: _Request,
         expect: Collection[int],
         limit: int,
-        budget: Budget | None = None,
+        budget: Budget,
     ) -> Answer:
-        budget = budget or self.budget()
         with contextlib.closing(self._open(request, budget)) as response:
             self._expect(response, request, expect, budget)
             body = bytearray()
@@ -393,7 +402,11 @@ class Transport:
         self, method: str, url: str, headers: Mapping[str, str], content: bytes | None
     ) -> bytes:
         request = _Request(method, url, None, headers, content, len(content or b""))
-        return self.patience().keep_trying(lambda: self._once(request, (200,), _ANSWER_LIMIT)).body
+        budget = self.budget()
+        answer = self.patience().keep_trying(
+            lambda: self._once(request, (200,), _ANSWER_LIMIT, budget)
+        )
+        return answer.body
 
     def _is_own(self, url: str) -> bool:
         return origin(url) == self._origin

@@ -22,6 +22,9 @@ from dmsign_fast.pipeline.forms import form_of_type
 from dmsign_fast.pipeline.image import manifests_of
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from dmsign_fast.oci.descriptor import Descriptor
     from dmsign_fast.oci.manifest import Index
     from dmsign_fast.oci.store import Store
 
@@ -33,26 +36,32 @@ def inspect_image(
 ) -> list[dict[str, Any]]:
     """Every signature of what a tag or digest names, as JSON can hold it; nothing is believed.
 
-    What cannot be read has an ``error`` instead.
+    What cannot be read has an ``error`` instead; ``passed_over`` is what cannot be read in the list
+    of referrers.
 
     Raises:
         ParameterError, FormatError, VerificationError, StorageError, RegistryError: the image
             itself cannot be read.
     """
     manifests = manifests_of(store, reference, platform=platform, recursive=recursive, whole=True)
-    return [
-        {
-            "manifest": manifest.descriptor.digest,
-            "media_type": manifest.descriptor.media_type,
-            "signatures": _signatures(store, manifest),
-        }
-        for manifest in manifests
-    ]
+    return [_inspect(store, manifest) for manifest in manifests]
 
 
-def _signatures(store: Store, manifest: Manifest | Index) -> list[dict[str, Any]]:
+def _inspect(store: Store, manifest: Manifest | Index) -> dict[str, Any]:
+    listed = signatures_of(store, manifest.descriptor)
+    return {
+        "manifest": manifest.descriptor.digest,
+        "media_type": manifest.descriptor.media_type,
+        "signatures": _signatures(store, manifest, listed),
+        "passed_over": list(listed.problems),
+    }
+
+
+def _signatures(
+    store: Store, manifest: Manifest | Index, listed: Iterable[Descriptor]
+) -> list[dict[str, Any]]:
     found = []
-    for described in signatures_of(store, manifest.descriptor):
+    for described in listed:
         known: dict[str, Any] = {
             "digest": described.digest,
             "artifact_type": described.artifact_type,
