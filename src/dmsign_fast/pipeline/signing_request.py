@@ -7,6 +7,7 @@ NAME that is to be signed there will be its signature, NAME.sig.
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
 import json
 import os
@@ -127,9 +128,9 @@ class SigningRequest:
         """Read the directory, signatures apart.
 
         Raises:
-            StorageError: a file is missing, cannot be read, or is no regular file.
+            StorageError: a file is missing or cannot be read.
             FormatError: manifest.json is not one, or is of another kind.
-            SigningError: a file is not the one that was prepared.
+            SigningError: a file is not the one that was prepared, or none at all.
         """
         what = str(directory / _MANIFEST)
         record = Members(read_object(_read(directory / _MANIFEST, _LARGE), what), _MEMBERS, what)
@@ -199,11 +200,21 @@ def _thumbprints(chain: Sequence[x509.Certificate]) -> list[str]:
 def _opened(path: Path) -> Iterator[BinaryIO]:
     """Open a file, and nothing else: a pipe or a device might never end, a link lead elsewhere."""
     with storage_errors("read", path):
-        fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+        try:
+            fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+        except OSError as error:
+            if error.errno in (errno.ELOOP, errno.ENXIO):  # a link; a socket
+                raise _changed(path) from None
+            raise
+        if not stat.S_ISREG(os.fstat(fd).st_mode):
+            os.close(fd)
+            raise _changed(path)
         with os.fdopen(fd, "rb") as file:
-            if not stat.S_ISREG(os.fstat(fd).st_mode):
-                raise StorageError(f"{path} is not a regular file")
             yield file
+
+
+def _changed(path: Path) -> SigningError:
+    return SigningError(f"{path} is not a regular file, as prepare and who signs write it")
 
 
 def _read(path: Path, limit: int) -> bytes:
