@@ -367,7 +367,7 @@ def test_only_a_tar_index_fits_azure_container_linux(name):
     for other in ("containerd-tar-index", "osguard"):
         assert ACL.misfit(Recipe.parse(other)) is None
     index = Recipe.parse("osguard")
-    large = replace(index, params=replace(index.params, hash_block_size=4096))
+    large = replace(index, params=index.params._replace(hash_block_size=4096))
     assert "blocks of 512" in ACL.misfit(large)
     assert all(form.misfit(Recipe.parse(name)) is None for form in FORMS if form != ACL)
 
@@ -436,7 +436,7 @@ def test_a_blob_that_is_too_large_is_not_fetched(layout):
 
 recipes = st.builds(
     lambda base, version, rule, salt: replace(
-        base, mkfs_version=version, uuid=rule, params=replace(base.params, salt=salt)
+        base, mkfs_version=version, uuid=rule, params=base.params._replace(salt=salt)
     ),
     st.sampled_from(RECIPES),
     st.sampled_from(["1.8.6", "1.9.4"]),

@@ -116,7 +116,7 @@ def test_none(recipe, tar, out):
 )
 def test_other_parameters(name, changed, verity, tar, out, tmp_path):
     recipe = fixed(Recipe.parse(name))
-    recipe = dataclasses.replace(recipe, params=dataclasses.replace(recipe.params, **changed))
+    recipe = dataclasses.replace(recipe, params=recipe.params._replace(**changed))
     convert_layer([tar], out, recipe, verity=verity)
     image = image_of(tar, recipe, IDENTITY)
     whole = filled(image, recipe.params.data_block_size)

@@ -1,5 +1,7 @@
 """The limits of the parameters, and where the levels stand."""
 
+import pickle
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -108,3 +110,11 @@ def test_without_a_superblock_the_levels_begin_at_the_offset():
 def test_a_hash_area_beyond_the_limits_is_refused(blocks, options):
     with pytest.raises(ParameterError):
         VerityParams().hash_area(blocks, **options)
+
+
+def test_a_changed_copy_and_one_from_elsewhere_are_checked_too():
+    params = VerityParams(data_block_size=512, salt=b"salt")
+    assert params._replace(salt=b"") == VerityParams(data_block_size=512, salt=b"")
+    assert pickle.loads(pickle.dumps(params)) == params
+    with pytest.raises(ParameterError, match="hash block size 3"):
+        params._replace(hash_block_size=3)

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from dmsign_fast import _core
 from dmsign_fast.errors import StorageError
@@ -85,8 +84,7 @@ def read_exactly(fd: int, offset: int, size: int) -> bytes:
     return bytes(buffer)
 
 
-@dataclass(frozen=True)
-class LevelBlocks:
+class LevelBlocks(NamedTuple):
     """The blocks of one level where they stand; level None is the data."""
 
     level: int | None

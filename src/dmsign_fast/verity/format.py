@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import os
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+import uuid
+from typing import TYPE_CHECKING, NamedTuple
 
 from dmsign_fast import _core
 from dmsign_fast.errors import ParameterError, StorageError
@@ -19,7 +19,6 @@ from dmsign_fast.verity.superblock import Superblock
 from dmsign_fast.verity.tree import HashTree, VerityHasher
 
 if TYPE_CHECKING:
-    import uuid
     from collections.abc import Callable
     from pathlib import Path
 
@@ -29,8 +28,7 @@ if TYPE_CHECKING:
 __all__ = ["Formatted", "format_file"]
 
 
-@dataclass(frozen=True)
-class Formatted:
+class Formatted(NamedTuple):
     """What format_file made.
 
     Attributes:
@@ -200,8 +198,7 @@ def format_file(
         area = area_of(tree.data_blocks)
         written = None
         if superblock:
-            identity = {} if superblock_uuid is None else {"uuid": superblock_uuid}
-            written = Superblock(params=params, data_blocks=tree.data_blocks, **identity)
+            written = Superblock(params, tree.data_blocks, superblock_uuid or uuid.uuid4())
         if opened:
             opened.finish(area, written)
             if parity:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
-from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
 from dmsign_fast.errors import ParameterError
+
+if TYPE_CHECKING:
+    import hashlib
 
 __all__ = ["MAX_BLOCK_SIZE", "MIN_BLOCK_SIZE", "HashArea", "Level", "VerityParams", "new_digest"]
 
@@ -25,6 +27,8 @@ def new_digest(algorithm: str) -> hashlib._Hash:
     Raises:
         ParameterError: unknown here, or without a fixed digest size.
     """
+    import hashlib  # the C core has SHA-256, and needs none of it
+
     name = _HASHLIB_NAMES.get(algorithm, algorithm.replace("sha3-", "sha3_"))
     try:
         digest = hashlib.new(name)
@@ -37,20 +41,14 @@ def new_digest(algorithm: str) -> hashlib._Hash:
     return digest
 
 
-def _random_salt() -> bytes:
-    return os.urandom(32)
-
-
-@dataclass(frozen=True)
-class Level:
+class Level(NamedTuple):
     """One level of the hash area: ``blocks`` hash blocks from byte ``offset`` of the file on."""
 
     offset: int
     blocks: int
 
 
-@dataclass(frozen=True)
-class HashArea:
+class HashArea(NamedTuple):
     """Where the levels stand in the hash file, leaf level (0) first; ``end`` is the byte after."""
 
     levels: tuple[Level, ...]
@@ -63,8 +61,15 @@ class HashArea:
         return sum(level.blocks for level in self.levels)
 
 
-@dataclass(frozen=True, kw_only=True)
-class VerityParams:
+class _Fields(NamedTuple):
+    hash_algorithm: str
+    hash_type: int
+    data_block_size: int
+    hash_block_size: int
+    salt: bytes
+
+
+class VerityParams(_Fields):
     """The parameters of a hash tree, with the defaults and limits of ``veritysetup format``.
 
     Attributes:
@@ -78,14 +83,33 @@ class VerityParams:
         ParameterError: one of them is outside its limits.
     """
 
-    hash_algorithm: str = "sha256"
-    hash_type: int = 1
-    data_block_size: int = 4096
-    hash_block_size: int = 4096
-    salt: bytes = field(default_factory=_random_salt)
+    __slots__ = ()
 
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "hash_algorithm", self.hash_algorithm.lower())
+    def __new__(
+        cls,
+        hash_algorithm: str = "sha256",
+        hash_type: int = 1,
+        data_block_size: int = 4096,
+        hash_block_size: int = 4096,
+        salt: bytes | None = None,
+    ) -> Self:
+        """Check them; 32 random bytes of salt unless given."""
+        self = super().__new__(
+            cls,
+            hash_algorithm.lower(),
+            hash_type,
+            data_block_size,
+            hash_block_size,
+            os.urandom(32) if salt is None else salt,
+        )
+        self._check()
+        return self
+
+    def _replace(self, **changed: Any) -> Self:
+        """As of any named tuple, and checked."""
+        return type(self)(**(self._asdict() | changed))
+
+    def _check(self) -> None:
         if self.hash_type not in (0, 1):
             raise ParameterError(
                 f"hash type {self.hash_type} is unknown: use 1 (normal) or 0 (Chrome OS)"
@@ -110,6 +134,8 @@ class VerityParams:
     @property
     def digest_size(self) -> int:
         """Bytes of a digest."""
+        if self.hash_algorithm == "sha256":
+            return 32
         return new_digest(self.hash_algorithm).digest_size
 
     @property

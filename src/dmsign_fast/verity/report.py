@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -24,8 +23,7 @@ def runs_of(numbers: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
     return np.stack([numbers[starts], np.diff(starts, append=len(numbers))], axis=1)
 
 
-@dataclass(frozen=True)
-class BadRange:
+class BadRange(NamedTuple):
     """``blocks`` blocks from block ``first`` of their level, ``size`` bytes from ``offset``."""
 
     first: int
@@ -34,7 +32,6 @@ class BadRange:
     size: int
 
 
-@dataclass(frozen=True)
 class BadBlocks:
     """Blocks of one level that are bad for one reason.
 
@@ -48,11 +45,20 @@ class BadBlocks:
         runs: array of shape (ranges, 2): first block and number of blocks, in rising order.
     """
 
-    level: int | None
-    reason: str
-    block_size: int
-    offset: int
-    runs: npt.NDArray[np.int64]
+    def __init__(
+        self,
+        level: int | None,
+        reason: str,
+        block_size: int,
+        offset: int,
+        runs: npt.NDArray[np.int64],
+    ) -> None:
+        """Set the attributes."""
+        self.level = level
+        self.reason = reason
+        self.block_size = block_size
+        self.offset = offset
+        self.runs = runs
 
     @property
     def blocks(self) -> int:
@@ -65,8 +71,7 @@ class BadBlocks:
             yield BadRange(first, blocks, self.offset + first * size, blocks * size)
 
 
-@dataclass(frozen=True)
-class Verified:
+class Verified(NamedTuple):
     """What verify_file found.
 
     Attributes:
@@ -81,8 +86,7 @@ class Verified:
     bad: tuple[BadBlocks, ...]
 
 
-@dataclass(frozen=True)
-class Repaired:
+class Repaired(NamedTuple):
     """What repair_file found and did.
 
     Attributes:

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import struct
 import uuid
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from dmsign_fast.errors import FormatError, ParameterError
 from dmsign_fast.verity.params import SUPERBLOCK_SIZE, VerityParams
@@ -21,13 +20,12 @@ _SIGNATURE = b"verity\0\0"
 _LAYOUT = struct.Struct("<8sII16s32sIIQH6x256s168x")
 
 
-@dataclass(frozen=True, kw_only=True)
-class Superblock:
+class Superblock(NamedTuple):
     """What stands in front of a hash area; 512 bytes."""
 
     params: VerityParams
     data_blocks: int
-    uuid: uuid.UUID = field(default_factory=uuid.uuid4)
+    uuid: uuid.UUID
 
     @classmethod
     def of(cls, tree: HashTree) -> Superblock:

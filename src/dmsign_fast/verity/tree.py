@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from dmsign_fast import _core
 from dmsign_fast.errors import ParameterError
@@ -20,8 +19,7 @@ if TYPE_CHECKING:
 __all__ = ["HashTree", "VerityHasher"]
 
 
-@dataclass(frozen=True)
-class HashTree:
+class HashTree(NamedTuple):
     """A finished tree.
 
     Attributes:

@@ -113,14 +113,14 @@ def recipe(args: argparse.Namespace) -> Recipe:
     params = named.params
     if params.data_block_size > layout.block_size:  # such a device could not be mounted
         sizes = dict.fromkeys(("data_block_size", "hash_block_size"), layout.block_size)
-        params = dataclasses.replace(params, **sizes)
+        params = params._replace(**sizes)
     given = {
         "data_block_size": args.data_block_size,
         "hash_block_size": args.hash_block_size,
         "salt": args.salt,
     }
     given = {name: value for name, value in given.items() if value is not None}
-    fields["params"] = dataclasses.replace(params, **given)
+    fields["params"] = params._replace(**given)
     return dataclasses.replace(named, **fields)
 
 
