@@ -13,6 +13,7 @@ from pki import (
     make_not_a_ca,
     make_root,
     make_v1_leaf,
+    openssl,
     pem,
 )
 
@@ -190,3 +191,17 @@ def test_other_certificates_that_go_reads_or_not():
     assert go_problem(named(x509.DNSName("example.org"), x509.RFC822Name("a@b.example"))) is None
     long = named(x509.UniformResourceIdentifier("http://" + "a" * 20000 + "@" * 20000 + " "))
     assert "no URI" in go_problem(long)
+
+
+def test_trusted_certificates_of_openssl_are_read(tmp_path):
+    leaf = make_leaf(make_root())
+    files = leaf.write(tmp_path)
+    trusted = ("-trustout", "-addtrust", "codeSigning", "-out", "t")
+    openssl("x509", "-in", str(files.leaf), *trusted, cwd=tmp_path)
+    bundle = tmp_path / "bundle"
+    bundle.write_bytes((tmp_path / "t").read_bytes() + pem(leaf.root))
+    assert b"TRUSTED CERTIFICATE" in bundle.read_bytes()
+    assert load_certificates(bundle) == leaf.chain
+    bundle.write_bytes(b"-----BEGIN TRUSTED CERTIFICATE-----\nAAAA\n")
+    with pytest.raises(FormatError, match="not a certificate"):
+        load_certificates(bundle)

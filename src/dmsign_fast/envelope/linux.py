@@ -153,15 +153,16 @@ def linux_verdict(
 
 
 def certificate_problem(certificate: x509.Certificate) -> str | None:
-    """Say why Linux refuses a message or a keyring with this certificate, or None.
+    """Say why Linux refuses a message or a keyring with this certificate, and what to do, or None.
 
     Also where that depends on what is not known, such as the configuration of Linux.
     """
     try:
-        linux_certificates.check_key(
-            linux_certificates.parse(certificate.public_bytes(Encoding.DER))
-        )
-    except (RefusedError, UnknownError) as error:
+        parsed = linux_certificates.parse(certificate.public_bytes(Encoding.DER))
+        linux_certificates.check_key(parsed)
+    except RefusedError as refusal:
+        return f"{refusal.reason} (Linux: {refusal.errno}); {refusal.advice}"
+    except UnknownError as error:
         return str(error)
     except Asn1Error as error:
         return f"Linux cannot read the certificate {name_of(certificate)}: {error}"

@@ -6,6 +6,7 @@ these rules are ours, the same when signing (SigningError) and verifying (Verifi
 
 from __future__ import annotations
 
+import base64
 import re
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
@@ -13,8 +14,10 @@ from itertools import filterfalse
 from pathlib import Path
 from typing import TypeVar
 
+from asn1crypto import parser as asn1_parser
 from cryptography import x509
 from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
+from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import ExtendedKeyUsageOID as Usage
 
 from dmsign_fast.errors import FormatError, ParameterError, SigningError, StorageError
@@ -76,13 +79,14 @@ def read_file(path: Path) -> bytes:
 def load_certificates(path: Path) -> tuple[x509.Certificate, ...]:
     """Return the certificates of a PEM bundle, or the one of a DER file, in the file's order.
 
-    PEM blocks of other kinds, such as a private key, are passed over. Raises StorageError, or
+    PEM blocks of other kinds, such as a private key, are passed over; those of OpenSSL's trusted
+    certificates are read. Raises StorageError, or
     FormatError when there is no certificate or one cannot be parsed.
     """
     data = read_file(path)
     try:
         if b"-----BEGIN " in data:
-            certificates = x509.load_pem_x509_certificates(data)
+            certificates = x509.load_pem_x509_certificates(_without_trust(data))
         else:
             certificates = [x509.load_der_x509_certificate(data)]
         for certificate in certificates:
@@ -92,6 +96,18 @@ def load_certificates(path: Path) -> tuple[x509.Certificate, ...]:
             f"{path} is not a certificate ({error}); give a PEM bundle or one DER certificate"
         ) from None
     return tuple(certificates)
+
+
+def _without_trust(pem: bytes) -> bytes:
+    """Make certificates of OpenSSL's TRUSTED CERTIFICATEs, which have its settings behind them."""
+    first, *others = pem.split(b"-----BEGIN TRUSTED CERTIFICATE-----")
+    plain = [first]
+    for other in others:
+        text, _, rest = other.partition(b"-----END TRUSTED CERTIFICATE-----")
+        der = base64.b64decode(text)
+        der = der[: asn1_parser.peek(der)]
+        plain.append(x509.load_der_x509_certificate(der).public_bytes(Encoding.PEM) + rest)
+    return b"".join(plain)
 
 
 def parse_certificate(der: bytes) -> x509.Certificate:
