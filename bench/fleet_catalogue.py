@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING
 
 from dmsign_fast.fleet.places import Places
 from dmsign_fast.fleet.plan import plan_fleet
-from dmsign_fast.fleet.state import FleetState, State
+from dmsign_fast.fleet.rows import State
+from dmsign_fast.fleet.state import FleetState
 from dmsign_fast.oci.descriptor import Descriptor, Digest
 from dmsign_fast.oci.manifest import make_manifest
 

@@ -17,8 +17,8 @@ from signed_images import RECIPE
 
 from dmsign_fast.envelope.trust import TrustAnchors
 from dmsign_fast.fleet.engine import Engine
+from dmsign_fast.fleet.options import FleetOptions
 from dmsign_fast.fleet.places import Access
-from dmsign_fast.fleet.sign import FleetOptions
 from dmsign_fast.oci.transport import Connection
 from dmsign_fast.pipeline.plan import SignOptions
 from dmsign_fast.pipeline.verify_image import VerifyOptions, verify_image

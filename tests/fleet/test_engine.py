@@ -17,8 +17,9 @@ from dmsign_fast.errors import ParameterError, ProgramError
 from dmsign_fast.fleet import engine as engines
 from dmsign_fast.fleet.engine import local_engine, open_engine
 from dmsign_fast.fleet.hashing import Hashing, Limits
+from dmsign_fast.fleet.rows import State
 from dmsign_fast.fleet.sign import sign_fleet
-from dmsign_fast.fleet.state import FleetState, State
+from dmsign_fast.fleet.state import FleetState
 from dmsign_fast.fleet.task import LayerOutcome, LayerTask, run_task, worker_facts
 from fleet.conftest import IMAGES
 
@@ -175,6 +176,8 @@ def test_a_worker_that_is_killed_costs_one_more_reading_at_most(registry, cluste
 def test_a_scheduler_that_dies_ends_the_run_which_goes_on_later(
     registry, cluster, run, entity, threads
 ):
+    import dask
+
     address, scheduler, _ = cluster("127.0.0.1")
     seen = []
 
@@ -186,6 +189,7 @@ def test_a_scheduler_that_dies_ends_the_run_which_goes_on_later(
 
     registry.server.fail("GET", "/v2/.*/blobs/.*", kill, 99)
     with (
+        dask.config.set({"distributed.comm.timeouts.connect": "2s"}),
         pytest.raises(ProgramError, match="--resume"),
         open_engine(scheduler=address) as engine,
     ):
@@ -197,7 +201,8 @@ def test_a_scheduler_that_dies_ends_the_run_which_goes_on_later(
     assert all(len(registry.referrers(name)) == 2 for name in IMAGES)
 
 
-def test_nobody_answers_at_the_address():
+def test_nobody_answers_at_the_address(monkeypatch):
+    monkeypatch.setattr(engines, "_CONNECT", 2)
     with (
         pytest.raises(ProgramError, match="cannot be reached"),
         open_engine(scheduler="tcp://127.0.0.1:9"),

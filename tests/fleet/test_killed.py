@@ -7,7 +7,9 @@ import signal
 import pytest
 
 from dmsign_fast.errors import FormatError, StorageError
-from dmsign_fast.fleet.state import FleetState, State
+from dmsign_fast.fleet.reading import ReadableState
+from dmsign_fast.fleet.rows import State
+from dmsign_fast.fleet.state import FleetState
 from fleet.conftest import IMAGES
 from fleet.coordinator import coordinate
 
@@ -62,7 +64,7 @@ def test_killed_at_random_instants(catalogue, entity, processes, files, options,
 def hashed(path):
     """The layers whose root hashes the file has."""
     try:
-        with FleetState(path, write=False) as state:
+        with ReadableState(path) as state:
             return {listed.digest for listed, _, roots in state.layer_facts().values() if roots}
     except (FormatError, StorageError):
         return set()  # it is not there yet, or empty

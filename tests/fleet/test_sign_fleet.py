@@ -7,8 +7,9 @@ from registry_server import status
 
 from dmsign_fast.erofs.recipe import Recipe
 from dmsign_fast.errors import ParameterError
+from dmsign_fast.fleet.rows import State
 from dmsign_fast.fleet.sign import sign_fleet
-from dmsign_fast.fleet.state import FleetState, State
+from dmsign_fast.fleet.state import FleetState
 from fleet.conftest import IMAGES
 
 

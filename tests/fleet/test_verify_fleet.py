@@ -4,8 +4,9 @@ import pytest
 from signed_images import RECIPE
 
 from dmsign_fast.envelope.trust import TrustAnchors
+from dmsign_fast.fleet.rows import State
 from dmsign_fast.fleet.sign import sign_fleet
-from dmsign_fast.fleet.state import FleetState, State
+from dmsign_fast.fleet.state import FleetState
 from dmsign_fast.fleet.verify import FleetVerifyOptions, verify_fleet
 from dmsign_fast.pipeline.verify_image import VerifyOptions
 from dmsign_fast.trust.verdict import trust_files

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, TypeVar
 from dmsign_fast.envelope.trust import TrustAnchors
 from dmsign_fast.errors import DmsignError
 from dmsign_fast.fleet.places import parse_reference
-from dmsign_fast.fleet.state import FoundImage, Listed, State
+from dmsign_fast.fleet.rows import FoundImage, Listed, State
 from dmsign_fast.oci.manifest import Manifest
 from dmsign_fast.pipeline.image import image_layers, is_image, manifests_of
 from dmsign_fast.pipeline.verify_image import VerifyOptions, verify_manifest

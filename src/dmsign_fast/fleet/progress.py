@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from dmsign_fast.fleet.state import ImageRow
+    from dmsign_fast.fleet.rows import ImageRow
 
 __all__ = ["FleetProgress"]
 

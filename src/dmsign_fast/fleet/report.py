@@ -8,12 +8,13 @@ from typing import TYPE_CHECKING, Any
 
 from dmsign_fast import __version__
 from dmsign_fast.fleet.report_page import PAGE
-from dmsign_fast.fleet.state import State
+from dmsign_fast.fleet.rows import State
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from dmsign_fast.fleet.state import Counts, FleetState
+    from dmsign_fast.fleet.reading import ReadableState
+    from dmsign_fast.fleet.rows import Counts
 
 __all__ = ["CSV_COLUMNS", "csv_rows", "failed_images", "html_page", "repeat_command", "summary"]
 
@@ -43,7 +44,7 @@ def repeat_command(place: str, digest: str, *, layout: bool) -> str:
     return f"dmsign-fast sign {'--oci-layout ' if layout else ''}{place}@{digest}"
 
 
-def failed_images(state: FleetState, counts: Counts) -> list[dict[str, Any]]:
+def failed_images(state: ReadableState, counts: Counts) -> list[dict[str, Any]]:
     """Every failure: its reference, reason, and the command that repeats it."""
     layout = bool(counts.parameters.get("layout"))
     references = [
@@ -67,7 +68,7 @@ def failed_images(state: FleetState, counts: Counts) -> list[dict[str, Any]]:
     return references + images
 
 
-def csv_rows(state: FleetState) -> Iterator[tuple[object, ...]]:
+def csv_rows(state: ReadableState) -> Iterator[tuple[object, ...]]:
     """A row for each root hash of each layer of each image, see CSV_COLUMNS."""
     facts = state.layer_facts()
     for image in state.images():
@@ -80,7 +81,7 @@ def csv_rows(state: FleetState) -> Iterator[tuple[object, ...]]:
                 yield (*head, number, listed.digest, listed.diff_id, recipe, made["root_hash"])
 
 
-def html_page(state: FleetState) -> Iterator[str]:
+def html_page(state: ReadableState) -> Iterator[str]:
     """A page with the totals, a table that can be sorted and filtered, and charts; in pieces."""
     counts = state.counts()
     facts = state.layer_facts()

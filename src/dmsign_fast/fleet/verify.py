@@ -13,7 +13,7 @@ from dmsign_fast.fleet.hashing import Hashing, Limits
 from dmsign_fast.fleet.places import Access, Places
 from dmsign_fast.fleet.plan import plan_fleet
 from dmsign_fast.fleet.progress import FleetProgress
-from dmsign_fast.fleet.state import State
+from dmsign_fast.fleet.rows import State
 from dmsign_fast.fleet.task import LayerTask
 from dmsign_fast.oci.descriptor import Descriptor, Digest
 from dmsign_fast.pipeline.layers import Conversion
@@ -24,7 +24,8 @@ if TYPE_CHECKING:
 
     from dmsign_fast.erofs.recipe import Recipe
     from dmsign_fast.fleet.engine import Engine
-    from dmsign_fast.fleet.state import FleetState, ImageRow
+    from dmsign_fast.fleet.rows import ImageRow
+    from dmsign_fast.fleet.state import FleetState
     from dmsign_fast.pipeline.verify_image import ImageVerdict, VerifyOptions
 
 __all__ = ["FleetVerifyOptions", "verify_fleet"]

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from dmsign_fast.fleet.hashing import Limits
     from dmsign_fast.fleet.places import Access
-    from dmsign_fast.fleet.state import Counts, ImageRow
+    from dmsign_fast.fleet.rows import Counts, ImageRow
 
 __all__ = [
     "Shown",
@@ -268,7 +268,7 @@ class Shown(FleetProgress):
 
 def status_of(counts: Counts, good: int) -> int:
     """The exit status: all images are good, some, or none."""
-    from dmsign_fast.fleet.state import State
+    from dmsign_fast.fleet.rows import State
 
     left = counts.images[State.FAILED] + counts.images[State.PLANNED]
     bad = sum(counts.unresolved) + left

@@ -31,8 +31,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Run the command; its exit status."""
+    from dmsign_fast.fleet.reading import ReadableState
+    from dmsign_fast.fleet.rows import State
     from dmsign_fast.fleet.sign import plan_run
-    from dmsign_fast.fleet.state import FleetState, State
+    from dmsign_fast.fleet.state import FleetState
 
     options = fleet_options(args)
     references = references_of(args, options.access)
@@ -41,7 +43,7 @@ def run(args: argparse.Namespace) -> int:
     with tempfile.TemporaryDirectory(prefix="dmsign-plan-") as scratch:
         copy = Path(scratch) / "plan.state"
         if args.state.exists():
-            with FleetState(args.state, write=False) as there:
+            with ReadableState(args.state) as there:
                 there.copy_index(copy)
         with FleetState(copy) as state:
             plan = plan_run(state, references, signer, options, progress=shown)

@@ -30,10 +30,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Run the command; its exit status."""
+    from dmsign_fast.fleet.reading import ReadableState
     from dmsign_fast.fleet.report import CSV_COLUMNS, csv_rows, failed_images, html_page, summary
-    from dmsign_fast.fleet.state import FleetState
 
-    with FleetState(args.state, write=False) as state:
+    with ReadableState(args.state) as state:
         counts = state.counts()
         if args.output == "html":
             for piece in html_page(state):

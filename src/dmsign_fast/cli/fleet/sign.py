@@ -30,7 +30,7 @@ from dmsign_fast.cli.verity.options import whole_number
 if TYPE_CHECKING:
     import argparse
 
-    from dmsign_fast.fleet.sign import FleetOptions
+    from dmsign_fast.fleet.options import FleetOptions
 
 __all__ = ["EXAMPLES", "HELP", "add_arguments", "fleet_options", "run"]
 
@@ -73,7 +73,7 @@ def fleet_options(args: argparse.Namespace) -> FleetOptions:
     """What the options want signed in the run, and how."""
     from dataclasses import replace
 
-    from dmsign_fast.fleet.sign import FleetOptions
+    from dmsign_fast.fleet.options import FleetOptions
 
     named = recipes(args)
     ours, theirs = accesses(args)
@@ -98,8 +98,9 @@ def run(args: argparse.Namespace) -> int:
     """Run the command; its exit status."""
     from dmsign_fast.fleet.engine import open_engine
     from dmsign_fast.fleet.report import failed_images, summary
+    from dmsign_fast.fleet.rows import State
     from dmsign_fast.fleet.sign import sign_fleet
-    from dmsign_fast.fleet.state import FleetState, State
+    from dmsign_fast.fleet.state import FleetState
 
     options = fleet_options(args)
     references = references_of(args, options.access)

@@ -26,10 +26,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Run the command; its exit status."""
+    from dmsign_fast.fleet.reading import ReadableState
     from dmsign_fast.fleet.report import summary
-    from dmsign_fast.fleet.state import FleetState
 
-    with FleetState(args.state, write=False) as state:
+    with ReadableState(args.state) as state:
         counts = state.counts()
     if args.output == "json":
         print_json(summary(counts))

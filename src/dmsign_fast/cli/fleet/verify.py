@@ -56,7 +56,8 @@ def run(args: argparse.Namespace) -> int:
     """Run the command; its exit status."""
     from dmsign_fast.fleet.engine import open_engine
     from dmsign_fast.fleet.report import failed_images, summary
-    from dmsign_fast.fleet.state import FleetState, State
+    from dmsign_fast.fleet.rows import State
+    from dmsign_fast.fleet.state import FleetState
     from dmsign_fast.fleet.verify import FleetVerifyOptions, verify_fleet
 
     ours, theirs = accesses(args)

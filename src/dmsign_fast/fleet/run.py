@@ -1,0 +1,267 @@
+"""The part of a signing run behind its plan: layers to workers, images to registries."""
+
+from __future__ import annotations
+
+import random
+import threading
+import time
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from dmsign_fast.errors import DmsignError, VerificationError
+from dmsign_fast.fleet.hashing import Hashing
+from dmsign_fast.fleet.progress import FleetProgress
+from dmsign_fast.fleet.rows import State
+from dmsign_fast.fleet.task import LayerTask
+from dmsign_fast.oci.descriptor import Descriptor, Digest
+from dmsign_fast.pipeline.plan import Plan, SignedLayer
+from dmsign_fast.pipeline.sign_image import push_signed, sign_planned
+from dmsign_fast.signing.signer import EnvelopeSigner
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from cryptography import x509
+
+    from dmsign_fast.fleet.engine import Engine
+    from dmsign_fast.fleet.options import FleetOptions
+    from dmsign_fast.fleet.places import Places
+    from dmsign_fast.fleet.rows import ImageRow, LayerRow
+    from dmsign_fast.fleet.state import FleetState
+    from dmsign_fast.fleet.task import LayerOutcome
+    from dmsign_fast.signing.scheme import KeySpec, Scheme
+    from dmsign_fast.signing.signer import Signer
+
+__all__ = ["SigningRun"]
+
+_ROOT_HASH = 128  # characters of the longest, which are what is signed
+
+
+class _Remembering:
+    """A Signer that signs each root hash once in a run: a layer is in many images.
+
+    A key in a cloud costs time and money for each signature.
+    """
+
+    def __init__(self, signer: Signer) -> None:
+        self._signer = signer
+        self._made: dict[tuple[bytes, Scheme], bytes] = {}
+
+    @property
+    def key_spec(self) -> KeySpec:
+        return self._signer.key_spec
+
+    @property
+    def certificate_chain(self) -> tuple[x509.Certificate, ...]:
+        return self._signer.certificate_chain
+
+    def sign(self, message: bytes, scheme: Scheme) -> bytes:
+        if len(message) > _ROOT_HASH:  # of a manifest: no other is the same
+            return self._signer.sign(message, scheme)
+        key = (message, scheme)
+        if key not in self._made:
+            self._made[key] = self._signer.sign(message, scheme)
+        return self._made[key]
+
+
+class SigningRun:
+    """The part of a run behind its plan."""
+
+    def __init__(
+        self,
+        state: FleetState,
+        signer: Signer,
+        options: FleetOptions,
+        engine: Engine,
+        places: Places,
+        progress: FleetProgress,
+    ) -> None:
+        self._state, self._options = state, options
+        self._signer = signer if isinstance(signer, EnvelopeSigner) else _Remembering(signer)
+        self._engine, self._places, self._progress = engine, places, progress
+        self._recipes = [state.recipe(recipe.fields()) for recipe in options.recipes]
+        self._known = [state.root_hashes(number) for number in self._recipes]
+        self._layers: dict[int, LayerRow] = {}
+        self._waiting: dict[int, list[int]] = {}  # images by layer
+        self._missing: dict[int, int] = {}  # layers by image
+        self._images: dict[int, ImageRow] = {}
+        self._pushing: dict[Future[tuple[str, ...]], tuple[ImageRow, float]] = {}
+        self._key = threading.Lock()
+        self._failures = 0
+
+    def go(self) -> bool:
+        """Do all that is left; whether nothing is, but for what failed."""
+        self._images = {image.id: image for image in self._state.images(State.PLANNED)}
+        self._layers = {layer.id: layer for layer in self._state.layers()}
+        todo = {number for number in self._layers if not self._has(number)}
+        for image in self._images.values():
+            missing = todo.intersection(image.layers)
+            self._missing[image.id] = len(missing)
+            for layer in missing:
+                self._waiting.setdefault(layer, []).append(image.id)
+        self._audit(todo)
+        rows = [layer for layer in self._layers.values() if layer.id in todo]
+        self._progress.planned(
+            len(self._images), len(rows), sum(layer.listed.size for layer in rows)
+        )
+        hashing = Hashing(
+            self._engine, ((layer.id, self._task(layer)) for layer in rows), self._options.limits
+        )
+        pool = ThreadPoolExecutor(self._options.pushes)
+        try:
+            ready = [image for image in self._images.values() if not self._missing[image.id]]
+            for image in ready:
+                self._push(pool, image)
+            while hashing or self._pushing:
+                if self._too_many():
+                    break
+                for number, outcome in hashing.take([*self._pushing]):
+                    for image in self._hashed(number, outcome):
+                        self._push(pool, image)
+                self._collect(block=False)
+        except BaseException:
+            hashing.cancel()
+            pool.shutdown(wait=True, cancel_futures=True)
+            self._collect(block=False)
+            raise
+        pool.shutdown(wait=True, cancel_futures=True)
+        hashing.cancel()
+        self._collect(block=True)
+        return not self._too_many()
+
+    def _too_many(self) -> bool:
+        most = self._options.max_failures
+        return most is not None and self._failures > most
+
+    def _has(self, layer: int) -> bool:
+        return all(layer in known for known in self._known)
+
+    def _audit(self, todo: set[int]) -> None:
+        """Compare a random part of the root hashes that the file has with the layers."""
+        known = [number for number in self._layers if number not in todo]
+        count = min(len(known), round(self._options.audit * len(known) + 0.5))
+        if not self._options.audit or not count:
+            return
+        chosen = random.SystemRandom().sample(known, count)
+        hashing = Hashing(
+            self._engine,
+            ((number, self._task(self._layers[number])) for number in chosen),
+            self._options.limits,
+        )
+        try:
+            while hashing:
+                for number, outcome in hashing.take():
+                    listed = self._layers[number].listed
+                    if outcome.failure:
+                        raise VerificationError(
+                            f"layer {listed.digest} cannot be audited: {outcome.failure}"
+                        )
+                    if list(outcome.root_hashes) != [known_[number] for known_ in self._known]:
+                        raise VerificationError(
+                            f"layer {listed.digest} has another root hash than {self._state.path} "
+                            "says: somebody changed the file, or another converter wrote it; "
+                            "nothing more is signed, run again with --no-index"
+                        )
+        finally:
+            hashing.cancel()
+
+    def _task(self, layer: LayerRow) -> LayerTask:
+        listed = layer.listed
+        return LayerTask(
+            listed.digest,
+            listed.size,
+            listed.diff_id,
+            listed.media_type,
+            layer.places,
+            tuple(recipe.fields() for recipe in self._options.recipes),
+            self._options.sign.conversion,
+            self._options.worker_access,
+        )
+
+    def _hashed(self, number: int, outcome: LayerOutcome) -> list[ImageRow]:
+        """Record what came of a layer; the images that have all their layers by it."""
+        waiting = self._waiting.pop(number, [])
+        listed = self._layers[number].listed
+        if outcome.failure:
+            self._state.layer_failed(number, outcome.failure)
+            for image in waiting:
+                if image in self._images:
+                    self._fail(self._images.pop(image), f"layer {listed.digest}: {outcome.failure}")
+            return []
+        roots = dict(zip(self._recipes, outcome.root_hashes, strict=True))
+        self._state.hashed(
+            number,
+            roots,
+            uncompressed_size=outcome.uncompressed_size,
+            seconds=outcome.seconds,
+            host=outcome.host,
+        )
+        for known, root_hash in zip(self._known, outcome.root_hashes, strict=True):
+            known[number] = root_hash
+        self._progress.hashed(listed.size)
+        ready = []
+        for image in waiting:
+            self._missing[image] -= 1
+            if not self._missing[image] and image in self._images:
+                ready.append(self._images[image])
+        return ready
+
+    def _push(self, pool: ThreadPoolExecutor, image: ImageRow) -> None:
+        future = pool.submit(self._sign, image)
+        self._pushing[future] = (image, time.monotonic())
+
+    def _sign(self, image: ImageRow) -> tuple[str, ...]:
+        with self._places.use(image.place) as store:
+            added: list[str] = []
+            artifacts = []
+            signed = None
+            for recipe, known in zip(self._options.recipes, self._known, strict=True):
+                plan = self._plan(image, known)
+                options = replace(self._options.sign, recipe=recipe)
+                with self._key:  # not every provider's key can be used by several threads
+                    signed, made = sign_planned(store, plan, self._signer, options)
+                artifacts += made
+                if not image.layers:
+                    break
+            assert signed is not None  # noqa: S101
+            push_signed(store, [(signed, artifacts)])
+            added = [str(one.manifest.descriptor.digest) for one in artifacts]
+        return tuple(added)
+
+    def _plan(self, image: ImageRow, known: Mapping[int, bytes]) -> Plan:
+        layers = []
+        for number in image.layers:
+            listed = self._layers[number].listed
+            layers.append(
+                SignedLayer(
+                    Digest(listed.digest), Digest(listed.diff_id), listed.size, known[number]
+                )
+            )
+        manifest = Descriptor(image.media_type, Digest(image.digest), image.size)
+        return Plan(manifest, tuple(layers))
+
+    def _collect(self, *, block: bool) -> None:
+        """Record what came of images that were pushed."""
+        for future in list(self._pushing):
+            if not block and not future.done():
+                continue
+            image, began = self._pushing.pop(future)
+            self._images.pop(image.id, None)
+            if future.cancelled():
+                continue
+            error = future.exception()
+            if error is None:
+                self._state.image_done(
+                    image.id, State.SIGNED, future.result(), time.monotonic() - began
+                )
+                self._progress.finished(image, None)
+            elif isinstance(error, DmsignError):
+                self._fail(image, str(error))
+            else:
+                raise error
+
+    def _fail(self, image: ImageRow, reason: str) -> None:
+        self._failures += 1
+        self._state.image_failed(image.id, reason)
+        self._progress.finished(image, reason)
