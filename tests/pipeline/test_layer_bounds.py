@@ -39,7 +39,7 @@ def layer_of(size):
 
 def test_a_layer_beyond_the_limit_is_not_fetched():
     sender = Sender(itertools.repeat(GARBAGE))
-    with pytest.raises(ParameterError, match=r"more than .* --max-layer-size"):
+    with pytest.raises(ParameterError, match=r"too many for .* --max-layer-size"):
         hash_image_layer(sender, layer_of(1 << 60), RECIPE, Conversion())
     assert sender.sent == 0
 

@@ -340,7 +340,9 @@ def test_a_layer_that_is_larger_than_allowed_is_not_read():
         yield b""
 
     limited = Conversion(max_layer_size=1 << 20)
-    with pytest.raises(ParameterError, match=r"has 3145728 bytes, more than .* --max-layer-size"):
+    with pytest.raises(
+        ParameterError, match=r"has 3145728 bytes, too many for .* --max-layer-size"
+    ):
         hash_layer(unread(), OSGUARD, Expected(size=3 << 20), limited)
 
 

@@ -19,7 +19,7 @@ from dmsign_fast.erofs.compression import Compression, compression_of, decompres
 from dmsign_fast.erofs.layer import LayerHasher
 from dmsign_fast.erofs.native_image import NativeImageHasher, is_erofs
 from dmsign_fast.erofs.recipe import Recipe, UuidRule
-from dmsign_fast.errors import DmsignError, ParameterError, VerificationError
+from dmsign_fast.errors import ParameterError, VerificationError
 from dmsign_fast.outputs import storage_errors
 from dmsign_fast.pipeline.side_by_side import BUFFERS, side_by_side
 
@@ -47,6 +47,10 @@ CONVERTERS = ("native", "mkfs", "both")
 _PIECE = 2 << 20
 _HEAD = 4096
 _PAUSE = 0.1  # seconds between two looks at ``stop`` while a pipe is silent
+_TOO_LARGE = (
+    "the layer has {} bytes, too many for the {} of --max-layer-size: raise it if you trust the "
+    "image"
+)
 _DIGEST = re.compile(r"(sha256:[0-9a-f]{64}|sha384:[0-9a-f]{96}|sha512:[0-9a-f]{128})")
 
 
@@ -141,9 +145,6 @@ class _Digest:
             self._hash = other._hash
             self.consumers = []
 
-    def add(self, size: int) -> None:
-        self.size += size
-
     def check(self) -> str | None:
         """The digest.
 
@@ -215,15 +216,12 @@ def _begin(pieces: Iterator[Buffer], size: int) -> tuple[bytes, Iterator[Buffer]
     return head, itertools.chain(taken, pieces)
 
 
-def _too_long(most: int, expected: Expected, limit: int) -> DmsignError:
-    if expected.size is not None:
-        return VerificationError(
-            f"the layer has more than the {most} bytes that it should have: it is another layer"
-        )
-    return ParameterError(
-        f"the layer has more than {most} bytes, too many for the {limit} of --max-layer-size: "
-        "raise it if you trust the image"
-    )
+def _most_stored(expected: Expected, limit: int) -> int:
+    """Bytes that a stored layer may have: so many as expected, within --max-layer-size."""
+    most = max_stored_size(limit)
+    if (expected.size or 0) > most:
+        raise ParameterError(_TOO_LARGE.format(expected.size, limit))
+    return most if expected.size is None else expected.size
 
 
 def _hasher(
@@ -341,12 +339,7 @@ def hash_layer_by(
     expected = expected or Expected()
     conversion = conversion or Conversion()
     limit = conversion.max_layer_size
-    most = max_stored_size(limit) if expected.size is None else expected.size
-    if most > max_stored_size(limit):
-        raise ParameterError(
-            f"the layer has {most} bytes, more than the {limit} of --max-layer-size: raise it if "
-            "you trust the image"
-        )
+    most = _most_stored(expected, limit)
     head, pieces = _begin(_pieces(stream), _HEAD)
     rules = {recipe.uuid for recipe in recipes}
     by_converter = rules == {UuidRule.DIFF_ID}
@@ -364,9 +357,14 @@ def hash_layer_by(
             if stop and stop.is_set():
                 raise CancelledError
             size = memoryview(piece).nbytes
-            blob.add(size)
+            blob.size += size
+            if blob.size > most and expected.size is None:
+                raise ParameterError(_TOO_LARGE.format(blob.size, limit))
             if blob.size > most:
-                raise _too_long(most, expected, limit)
+                raise VerificationError(
+                    f"the layer has more than the {most} bytes that it should have: it is another "
+                    "layer"
+                )
             put(piece)
             progress(size)
             yield piece
@@ -392,7 +390,7 @@ def hash_layer_by(
             put = stages.enter_context(side_by_side(*updates, *tar.consumers))
             for piece in unpacked:
                 put(piece)
-                tar.add(memoryview(piece).nbytes)
+                tar.size += memoryview(piece).nbytes
         if expected.size not in (None, blob.size):
             raise VerificationError(
                 f"the layer has {blob.size} bytes and should have {expected.size}: it is cut short"
