@@ -22,7 +22,7 @@
 int fec_tiles_new(struct fec_tiles *tiles, size_t columns, size_t unit, unsigned sums,
                   unsigned threads)
 {
-    size_t width = sums <= 4 ? CACHED / 4 : sums <= 12 ? CACHED / 8 : CACHED / 16;
+    size_t width = sums <= 4 ? CACHED / 2 : sums <= 12 ? CACHED / 8 : CACHED / 16;
     void *memory;
 
     if (width < unit)
