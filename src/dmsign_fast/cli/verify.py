@@ -115,7 +115,7 @@ def _trust(args: argparse.Namespace) -> Trust:
     if not args.trust:
         if stamps:
             raise ParameterError("--timestamp-root-cert goes with --trust; a policy has its own")
-        # a path that looks like the name of a repository is not to be taken for one
+        # a path must not be taken for the name of a repository
         if args.oci_layout != bool(args.scope):
             raise ParameterError(
                 "--scope goes with --oci-layout: the repository, such as local/app, of the trust "

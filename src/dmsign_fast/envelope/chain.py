@@ -32,7 +32,7 @@ from dmsign_fast.signing.scheme import certificate_key_spec, key_form_problem
 
 __all__ = ["Purpose", "chain_problem", "chain_validity_problem"]
 
-# The specification names all but the last two of these; notation refuses OCSP signing as well.
+# The specification names all but the last two; notation refuses OCSP signing as well.
 _NOT_FOR_CODE = {
     Usage.SERVER_AUTH,
     Usage.CLIENT_AUTH,
@@ -49,8 +49,8 @@ _OTHER_USAGES = (
     "key_cert_sign",
     "crl_sign",
 )
-# Critical or not, these are processed: policies are free here, so that none of them can fail but
-# policy constraints, which are refused.
+# The extensions that are processed, critical or not. Any certificate policy is accepted here, so
+# only policy constraints could fail, and they are refused.
 _PROCESSED = {
     Extension.BASIC_CONSTRAINTS,
     Extension.KEY_USAGE,
@@ -125,7 +125,7 @@ def _weak_digest(certificate: x509.Certificate) -> str | None:
         digest = certificate.signature_hash_algorithm
     except UnsupportedAlgorithm:
         return certificate.signature_algorithm_oid.dotted_string
-    # None is that of Ed25519 and the like, which choose their own
+    # None: Ed25519 and the like choose the digest themselves
     return None if digest is None or digest.name in _STRONG_HASHES else digest.name
 
 

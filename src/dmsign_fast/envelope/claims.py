@@ -134,6 +134,6 @@ class EnvelopeFormat(Protocol):
     def parse(self, data: bytes) -> Parts:
         """Take an envelope apart.
 
-        Raises FormatError for what is not one, and VerificationError for an algorithm that the
+        Raises FormatError for a malformed envelope, VerificationError for an algorithm that the
         Notary Project does not allow.
         """

@@ -139,7 +139,7 @@ def _decode(data: bytes, what: str) -> Any:
 
 
 def _check_labels(headers: dict[Any, Any]) -> None:
-    # Exactly: True and 1.0 are equal to 1, and a map with one of them would pass for another.
+    # The exact type: Python holds True and 1.0 equal to 1, so a map with True would pass.
     if not all(type(label) in (int, str) for label in headers):
         raise FormatError("a header of the COSE envelope has a label that is no number and no text")
 

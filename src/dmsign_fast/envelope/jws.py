@@ -148,7 +148,7 @@ def _from_base64url(text: object, what: str) -> bytes:
             data = base64.urlsafe_b64decode(text + "=" * (-len(text) % 4))
         except ValueError:
             data = b""
-        # more than one text decodes to the same bytes; RFC 7515 allows one
+        # several texts decode to the same bytes; RFC 7515 allows the canonical text only
         if _to_base64url(data) == text.encode():
             return data
     raise FormatError(f"the {what} of the JWS envelope is not canonical base64url without padding")

@@ -15,7 +15,7 @@ FORMATS = {one.media_type: one for one in _ALL}
 
 
 def envelope_for(media_type: str) -> EnvelopeFormat:
-    """Return the format of that media type; ParameterError, with those there are, without one."""
+    """Return the format of a media type; ParameterError, which lists all formats, for another."""
     try:
         return FORMATS[media_type]
     except KeyError:

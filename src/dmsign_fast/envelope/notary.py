@@ -56,7 +56,7 @@ __all__ = ["Envelope", "check_envelope", "manifest_annotations", "parse_envelope
 _RESERVED = "io.cncf.notary"
 _OURS = "dmsign-fast."  # what begins so is said by sign, and by nobody else
 _TARGET = "targetArtifact"
-# RFC 5280 does not limit a chain; this bounds the work on one that is made to take long.
+# RFC 5280 does not limit a chain; this bounds the work on a hostile chain.
 _MAX_CHAIN = 16
 _TICK = timedelta(seconds=1)  # to which times are cut
 
@@ -120,16 +120,16 @@ def sign_manifest(
     """Sign the descriptor of a manifest and return the envelope.
 
     ``descriptor`` is the JSON object that the registry's answer makes: mediaType, digest and size
-    must be exactly those. ``media_type`` is that of the envelope. Times are cut to the second;
+    must be exactly the registry's. ``media_type`` is the envelope's. Times are cut to the second;
     ``signing_time`` is by default now, ``expiry`` must be later. ``user_metadata`` joins the
     annotations that are signed. ``timestamp`` gets the signature as it stands in the envelope and
     returns an RFC 3161 token over it, see ``envelope.timestamp``.
     The same inputs and signature give the same bytes.
 
     Raises ParameterError for a media type, time or metadata out of range, FormatError for a
-    descriptor that is not one, SigningError when the key or the chain cannot make a signature that
+    malformed descriptor, SigningError when the key or the chain cannot make a signature that
     ``check_envelope`` accepts: the chain must reach its root. Of an EnvelopeSigner all but the
-    signing time and ``agent`` are asked for, and found in its envelope.
+    signing time and ``agent`` are asked for, and checked in its envelope.
     """
     form = envelope_for(media_type)
     claims = _claims(moment(signing_time), expiry)

@@ -114,7 +114,7 @@ def over_http(url: str, *, timeout: float = 30) -> Callable[[bytes], bytes]:
     """Return a function that posts a request to a timestamp authority and returns its response.
 
     ``timeout``, in seconds, bounds the whole exchange. ParameterError for a URL of another scheme;
-    the function raises StorageError when there is no answer, or a strange one.
+    the function raises StorageError for a missing or malformed answer.
     """
     if not url.casefold().startswith(("http://", "https://")):
         raise ParameterError(f"the timestamp authority {url!r} is not an http or https URL")
@@ -169,7 +169,7 @@ def verify_timestamp(token: bytes, signature: bytes, anchors: TrustAnchors) -> T
 
     ``anchors`` are roots that are trusted for timestamps; the authority's certificates need be
     valid at the time of the stamp only. Raises FormatError for what is not a token, and
-    VerificationError for one that does not hold, or is not by someone that is trusted.
+    VerificationError for a token that does not hold or whose authority is not trusted.
     """
     return _verify(token, signature, anchors, None)
 
@@ -223,7 +223,7 @@ class _Token:
 
 
 def _verify(data: bytes, signature: bytes, anchors: TrustAnchors, nonce: int | None) -> Timestamp:
-    """Verify a token: one signer who holds is enough, as for notation."""
+    """Verify a token: a single good signer is enough, as for notation."""
     with _parsing():
         token = _parse(data)
         name, imprint = token.imprint
@@ -247,7 +247,7 @@ def _verify(data: bytes, signature: bytes, anchors: TrustAnchors, nonce: int | N
 
 
 def _granted(answer: bytes) -> bytes:
-    """Return the token of a response that grants one."""
+    """Return the token of a response with the status granted."""
     with _parsing():
         check_der(answer)
         response = _Response.load(answer, strict=True)
@@ -343,7 +343,7 @@ def _attribute(attributes: _Asn1, kind: str) -> _Asn1:
 def _leaf(signer: _Asn1, attributes: _Asn1, token: _Token) -> x509.Certificate:
     """Return the certificate that SigningCertificateV2 stands for (RFC 5035, section 4).
 
-    It is also the one that the attribute, or else the signer, names by issuer and serial number.
+    The attribute, or else the signer, must name the same certificate by issuer and serial number.
     """
     identifier = _attribute(attributes, _SIGNING_CERTIFICATE_V2)["certs"][0]
     digest = identifier["hash_algorithm"]["algorithm"].native

@@ -1,8 +1,9 @@
 """What binds each layer to its root hash.
 
-The signature of a root hash does not say which layer it is of: who can push could attach that of
-one layer as that of another, both by a signer who is trusted. So the Notary Project signature of
-an image, where its layers are signed with it, holds the digest of all root hashes and the recipe.
+The signature of a root hash does not say to which layer the root hash belongs. Whoever can push
+could attach a layer's signature as another layer's, and both are by a trusted signer. So where the
+layers are signed with the manifest, the Notary Project signature holds the digest of all root
+hashes and the recipe.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ ROOT_HASHES = "dmsign-fast.root-hashes"  # user metadata, as notation calls it
 def digest_of_roots(roots: Iterable[tuple[Digest, bytes]], recipe: Recipe | None) -> str:
     """The digest of all layers with their root hashes, and the recipe that artifacts record.
 
-    It is that of JSON without spaces, names sorted: ``{"layers":{DIGEST:ROOT_HASH,...},
+    The digest is over JSON without spaces, names sorted: ``{"layers":{DIGEST:ROOT_HASH,...},
     "recipe":{...}}``; without a recipe null.
     """
     layers = {layer: root_hash.hex() for layer, root_hash in roots}
@@ -36,7 +37,7 @@ def digest_of_roots(roots: Iterable[tuple[Digest, bytes]], recipe: Recipe | None
 def bound_by(verdict: SignatureVerdict) -> str | None:
     """The digest of root hashes in a signature that counts; None if it holds none.
 
-    Its signer must be trusted, also where the policy would only log that he is not.
+    The signer must be trusted, also where the policy would only log that he is not.
     """
     from dmsign_fast.trust.policy import Validation
     from dmsign_fast.trust.validations import Outcome

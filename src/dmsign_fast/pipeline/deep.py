@@ -31,8 +31,8 @@ class LayerVerdict:
         layer: its digest.
         root_hash: hex, as the artifact says.
         signature: by whom, if it holds.
-        recomputed: whether the layer itself gives that root hash; None if it was not asked, or
-            if a signature of the artifact does not hold.
+        recomputed: whether the layer itself gives that root hash; None without --deep, or if a
+            signature of the artifact does not hold.
         problem: what is wrong; None if nothing is.
     """
 

@@ -67,7 +67,7 @@ def prepare_image(
         chain: of the signer, leaf first.
         options: what is signed and how; what is there already does not matter.
         directory: for the files: new, or empty.
-        reference: how the image is found again, for the record.
+        reference: the image's name, for the record.
         oci_layout: whether that is in an OCI image layout.
         progress: as sign_image.
         found: as sign_image.
@@ -150,7 +150,8 @@ def attach_image(
         VerificationError: the tag names another image than was prepared.
         NotFoundError: the image is not there.
         StorageError: signatures are missing.
-        SigningError: one is wrong, a file was changed, or the certificates are no longer valid.
+        SigningError: a signature is wrong, a file was changed, or the certificates are no longer
+            valid.
         FormatError: the record is malformed.
         ParameterError: the signature would have expired.
     """

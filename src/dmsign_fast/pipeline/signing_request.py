@@ -49,7 +49,7 @@ class Message:
 
     Attributes:
         file: its name.
-        what: it is, for a person to read.
+        what: what the message is, for a person to read.
         scheme: in which it is signed.
         content: all bytes of the file, and no others.
     """
@@ -129,8 +129,8 @@ class SigningRequest:
 
         Raises:
             StorageError: a file is missing or cannot be read.
-            FormatError: manifest.json is not one, or is of another kind.
-            SigningError: a file is not the one that was prepared, or none at all.
+            FormatError: manifest.json is malformed, or of another kind.
+            SigningError: a file was changed, or is no regular file.
         """
         what = str(directory / _MANIFEST)
         record = Members(read_object(_read(directory / _MANIFEST, _LARGE), what), _MEMBERS, what)
@@ -154,7 +154,7 @@ class SigningRequest:
 
         Raises:
             StorageError: signatures are missing.
-            SigningError: one is not by the certificate's key, over the file, in its scheme.
+            SigningError: a signature is not by the certificate's key, over the file, in its scheme.
         """
         missing = [one.signature for one in self.messages if not os.path.lexists(self._path(one))]
         if missing:

@@ -1,4 +1,4 @@
-"""Verify an image: every signature that refers to it, each with what was found and why."""
+"""Verify an image: a verdict, with its reasons, on every signature that refers to it."""
 
 from __future__ import annotations
 
@@ -96,7 +96,7 @@ class VerifyOptions:
 
 @dataclass(frozen=True)
 class ReferrerVerdict:
-    """One artifact that refers to the image.
+    """The verdict on an artifact that refers to the image.
 
     Attributes:
         digest: of its manifest.
@@ -104,13 +104,13 @@ class ReferrerVerdict:
         form: of a dm-verity artifact, a name in forms.FORMS.
         accepted: whether it counts.
         problem: why not.
-        signature: what came of a Notary Project signature.
-        layers: what came of the layers' signatures.
+        signature: the verdict on a Notary Project signature.
+        layers: the verdicts on the layers' signatures.
         recipe: that the artifact records.
-        root_hashes: the digest that binds layers and root hashes: of these layers, or in what was
-            signed with the manifest.
-        bound: whether a signature of the manifest that counts holds the digest of these layers;
-            None if there is no such signature with any.
+        root_hashes: the digest that binds layers and root hashes. Of a dm-verity artifact it is
+            computed from the layers, of a Notary signature it is what was signed.
+        bound: True if an accepted signature of the manifest holds the digest of the layers, False
+            if it holds another, None if no accepted signature holds any.
     """
 
     digest: str
@@ -127,7 +127,7 @@ class ReferrerVerdict:
 
 @dataclass(frozen=True)
 class ImageVerdict:
-    """What came of one manifest.
+    """The verdict on a manifest.
 
     Attributes:
         manifest: its digest.
@@ -164,7 +164,7 @@ class ImageVerdict:
 
     @property
     def passed(self) -> bool:
-        """Whether nothing is missing: it is verified, or all of that is skipped."""
+        """True if the manifest is verified, or the policy skips it and no layers are missing."""
         return self.verified or (self.skipped and not self.missing)
 
 

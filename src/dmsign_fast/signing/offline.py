@@ -1,4 +1,4 @@
-"""Signatures that are made elsewhere, such as behind an air gap: first the messages, then these.
+"""Signatures that are made elsewhere, such as behind an air gap.
 
 Whatever asks a Signer runs twice with the same input: with a Recorder, which stops it where a
 signature is needed, and, when all are there, with Answers.
@@ -82,10 +82,10 @@ class Answers:
 def check_answer(
     certificate: x509.Certificate, message: bytes, answer: bytes, scheme: Scheme
 ) -> bytes:
-    """Return a signature as ``Signer.sign`` does; that of ECDSA may come as DER or as r‖s.
+    """Return a signature as ``Signer.sign`` does; an ECDSA answer may be DER or r‖s.
 
-    Raises SigningError, with the likely reason, for one that is not by the certificate's key over
-    the message in that scheme.
+    Raises SigningError, with the likely reason, for an answer that is not by the certificate's key
+    over the message in that scheme.
     """
     for signature in (answer, from_fixed_width(answer, scheme)):
         if signature and signature_matches(certificate, message, signature, scheme):

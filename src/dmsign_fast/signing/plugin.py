@@ -98,11 +98,11 @@ class _Certificates:
 
     @property
     def certificate_chain(self) -> tuple[x509.Certificate, ...]:
-        """Those that were given; without them, those of the first signature, once it is made."""
+        """The certificates that were given, or else came with the first signature."""
         return self._chain
 
     def take_certificates(self, chain: tuple[x509.Certificate, ...]) -> None:
-        """Keep those that came with a signature, whose leaf may not change after."""
+        """Keep the certificates that came with a signature; the leaf may not change after."""
         if not self._chain:
             self._chain = chain
         if chain[0] != self._chain[0]:
@@ -194,7 +194,7 @@ class PluginSigner(_Certificates):
 class PluginEnvelopeSigner(_Certificates):
     """An EnvelopeSigner over a plugin that makes whole envelopes only.
 
-    ``annotations`` are those that the plugin wants on the manifest of the last envelope.
+    ``annotations`` are what the plugin wants on the manifest of the last envelope.
     """
 
     def __init__(self, key: KeyOfPlugin, chain: tuple[x509.Certificate, ...]) -> None:
@@ -243,8 +243,7 @@ class PluginEnvelopeSigner(_Certificates):
 def open_signer(uri: str, options: KeyOptions) -> Signer:
     """Return the signer of ``plugin:NAME?id=ID``, percent-encoded if need be.
 
-    The certificates are those of the options, leaf first, or those that the plugin shows when it
-    signs.
+    The certificates are taken from the options, leaf first, or else from the plugin's signature.
     """
     name, _, query = uri.removeprefix("plugin:").partition("?")
     key_id = unquote(query.removeprefix("id="))

@@ -1,7 +1,7 @@
 """What plugins of notation and the programs that run them say to each other.
 
 Commands and members are those of notaryproject/specifications, ``specs/plugin-extensibility.md``.
-``signing_scheme``, by which a plugin is asked for RSA PKCS#1 v1.5, is that of notation-azure-kv.
+``signing_scheme``, which asks a plugin for RSA PKCS#1 v1.5, comes from notation-azure-kv.
 """
 
 from __future__ import annotations
@@ -88,7 +88,7 @@ class Metadata:
 
     @classmethod
     def of(cls, said: Members) -> Metadata:
-        """Take them from the answer to ``get-plugin-metadata``; FormatError if one is missing."""
+        """Read the answer to ``get-plugin-metadata``; FormatError if a member is missing."""
         return cls(
             name=said.text("name"),
             description=said.text("description"),

@@ -1,4 +1,4 @@
-"""Plugins of notation: found where notation finds them, and run one process for each question."""
+"""Plugins of notation: looked up where notation does, and run as a process for each question."""
 
 from __future__ import annotations
 

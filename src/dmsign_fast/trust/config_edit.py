@@ -44,7 +44,7 @@ class Change:
 
 @contextlib.contextmanager
 def changing(config: Path) -> Iterator[Change]:
-    """Wait for the other changes of a configuration directory to end, and make one.
+    """Wait for other changes of a configuration directory to end, then begin a change.
 
     What is read within the block is what the change applies to. notation itself does not wait.
     """
@@ -61,7 +61,7 @@ def changing(config: Path) -> Iterator[Change]:
 
 
 def _make(directory: Path) -> list[Path]:
-    """Make a directory and those above it that are not there; return which, the outermost first."""
+    """Make a directory and its missing parents; return the new directories, outermost first."""
     missing = [one for one in (directory, *directory.parents) if not one.exists()]
     for one in reversed(missing):
         with storage_errors("make the directory", one):

@@ -28,7 +28,7 @@ _TYPE = re.compile(r" *([A-Za-z][A-Za-z0-9-]*|\d+(?:\.\d+)+) *= *", re.ASCII)
 _ENCODED = "=#"
 # RFC 4514: a special character after a backslash, or two hex digits for a byte of UTF-8.
 _PIECE = re.compile(r"""\\([\\,;+"<>=\#\x20])|\\([0-9A-Fa-f]{2})|([^\\,;+"<>]+)""")
-# The types that Go's crypto/x509/pkix names, which are those that notation can match.
+# Go's crypto/x509/pkix names these types; notation can match no others.
 _TYPES = {
     NameOID.COUNTRY_NAME: "C",
     NameOID.ORGANIZATION_NAME: "O",
@@ -57,8 +57,8 @@ class Identity:
 def parse_identities(texts: Iterable[str], policy: str) -> tuple[Identity, ...]:
     """Return the identities of a policy statement, none of them for ``*``, which is any signer.
 
-    Raises FormatError for one that is malformed or lacks C, ST or O, for ``*`` among others, and
-    for two of which one includes the other.
+    Raises FormatError for an identity that is malformed or lacks C, ST or O, for ``*`` beside
+    others, and where an identity includes another.
     """
     texts = list(texts)
     if texts == [ANY]:
@@ -92,7 +92,7 @@ def identity_problem(signer: x509.Certificate, identities: Iterable[Identity]) -
                 f"with which notation compares no subject: trust {ANY!r} and a store of its own"
             )
         if name in found:
-            # which of them is meant would be for the reader to choose
+            # a reader would have to choose which value is meant
             return f"{who} has {name} more than once"
         found[name] = str(attribute.value)
     if any(_ENCODED in f"{name}={_escaped(value)}" for name, value in found.items()):

@@ -46,7 +46,7 @@ class PluginKey:
 
 @dataclass(frozen=True, slots=True)
 class SigningKeys:
-    """The keys by name, and the name of the one to use when none is given.
+    """The keys by name, and the name of the default key.
 
     ``document`` is the JSON of the file, in which a change keeps all that it is not about.
     """
@@ -57,7 +57,7 @@ class SigningKeys:
     document: Mapping[str, Any] = field(default_factory=dict, repr=False)
 
     def get(self, name: str | None = None) -> LocalKey | PluginKey:
-        """Return the key of that name, or the default one; ParameterError if there is none."""
+        """Return the key of that name, or the default key; ParameterError if there is none."""
         chosen = name if name is not None else self.default
         if chosen is None:
             raise ParameterError(f"{self.path} has no default key; name one, or give --key")
@@ -67,7 +67,7 @@ class SigningKeys:
         return self.keys[chosen]
 
     def with_key(self, key: LocalKey | PluginKey, *, default: bool = False) -> SigningKeys:
-        """Return these keys and one more; ParameterError if its name is taken, or lacks."""
+        """Return the keys and a new key; ParameterError if its name is taken or empty."""
         if not key.name or (isinstance(key, PluginKey) and not (key.plugin and key.id)):
             raise ParameterError("a key needs a name, and one of a plugin an id; none is empty")
         if key.name in self.keys:
@@ -80,11 +80,11 @@ class SigningKeys:
         return _parse(document, self.path)
 
     def with_default(self, name: str) -> SigningKeys:
-        """Return the same keys with that one as the default; ParameterError if there is none."""
+        """Return the keys with another default; ParameterError for a name that is not there."""
         return _parse({**self.document, "default": self.get(name).name}, self.path)
 
     def without(self, names: Iterable[str]) -> SigningKeys:
-        """Return these keys without some; ParameterError if one of them is not there."""
+        """Return the keys without the named keys; ParameterError for a name that is not there."""
         gone = {self.get(name).name for name in names}
         kept = [one for one in self.document.get("keys") or [] if one["name"] not in gone]
         document = {**self.document, "keys": kept}

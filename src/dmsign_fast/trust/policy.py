@@ -108,8 +108,9 @@ class Policy:
     def statement_for(self, scope: str) -> Statement:
         """Return the statement for a repository such as ``registry.example/team/app``.
 
-        One that names it goes before one for all. Raises ParameterError for what is not the whole
-        name of a repository, VerificationError when no statement applies: nothing is trusted then.
+        A statement that names it goes before the statement for all. Raises ParameterError for what
+        is not the whole name of a repository, VerificationError when no statement applies: nothing
+        is trusted then.
         """
         if not _SCOPE.fullmatch(scope):
             raise ParameterError(
@@ -126,7 +127,7 @@ class Policy:
 
 
 def find_policy(config: Path) -> Path | None:
-    """Return the file of the policy that counts in a configuration directory, None without one."""
+    """Return the file of the policy that counts in a configuration directory, or None."""
     paths = (config / name for name in _FILES)
     return next((path for path in paths if os.path.lexists(path)), None)
 
@@ -190,9 +191,9 @@ def new_policy(
 
 
 def save_policy(config: Path, data: bytes, what: str, *, replace: bool = False) -> Path:
-    """Make ``data``, the JSON of a policy by the rules, the one that counts; return its file.
+    """Make ``data``, the JSON of a valid policy, the policy that counts; return its file.
 
-    The file is the one that counts already, or else the one that every notation reads. Raises
+    The file is the policy's present file, or else the file that every notation reads. Raises
     FormatError, which names ``what``, for no such policy, and ParameterError where there is one
     that is not to be replaced.
     """

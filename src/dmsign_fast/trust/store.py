@@ -62,7 +62,7 @@ class TrustedFile:
 def read_config(path: Path) -> dict[str, object] | None:
     """Return the JSON object in a file of the configuration, or None if there is no such file.
 
-    Raises StorageError for one that cannot be read or is not a regular file, FormatError for one
+    Raises StorageError for a file that cannot be read or is not regular, FormatError for a file
     that is not JSON.
     """
     try:
@@ -80,7 +80,7 @@ def load_store(config: Path, kind: str, name: str) -> TrustAnchors:
     """Return the certificates of a named store, such as ``ca``, ``acme``.
 
     Each is a CA, or signed by itself. Raises StorageError for a store that is missing or empty, or
-    holds what is not a file; FormatError for a name that is not one or a certificate that is none.
+    holds what is not a file; FormatError for a malformed name or certificate.
     """
     try:
         directory = _directory(config, kind, name)
@@ -95,7 +95,7 @@ def load_store(config: Path, kind: str, name: str) -> TrustAnchors:
 def list_stores(
     config: Path, kind: str | None = None, name: str | None = None
 ) -> tuple[TrustedFile, ...]:
-    """Return the files of every store, or of those of one type or name, which need not exist.
+    """Return the files of all stores, or of the stores of a type or name, which need not exist.
 
     Raises ParameterError for a type or name that is none, and what ``load_store`` raises for what
     does not belong in a store.
@@ -176,7 +176,7 @@ def delete_certificates(config: Path, kind: str, name: str, file: str | None = N
             path.unlink()
         else:
             _refuse_link(directory)
-            # out of the way first, to where no store is looked for: half of one must not stand
+            # renamed first, to where no store is looked for: no half of a store may stand
             away = directory.parents[1] / f".dmsign-{os.urandom(8).hex()}"
             directory.rename(away)
             shutil.rmtree(away)

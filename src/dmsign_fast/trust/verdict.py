@@ -99,7 +99,7 @@ class Finding:
 
     @property
     def refuses(self) -> bool:
-        """Whether the signature is refused for this."""
+        """True if the signature is refused for this finding."""
         bad = self.outcome in (Outcome.FAILED, Outcome.UNCHECKED)
         return bad and self.action is Action.ENFORCE
 
