@@ -333,7 +333,7 @@ class _Maker:
     def values(self) -> None:
         """Signatures as numbers."""
         good = sign_raw(self.key, self.message)
-        while good[4] == 0 or (good[5] < 0x80 and good[4] < 0x80):
+        while good[3] != 33:  # r with a zero in front
             good = sign_raw(self.key, self.message)
         r, s = core.SequenceOf.load(good, spec=core.Integer).native
 
