@@ -174,10 +174,9 @@ def test_a_worker_that_is_killed_costs_one_more_reading_at_most(registry, cluste
 
 
 def test_a_scheduler_that_dies_ends_the_run_which_goes_on_later(
-    registry, cluster, run, entity, threads
+    registry, cluster, run, entity, threads, monkeypatch
 ):
-    import dask
-
+    monkeypatch.setattr(engines, "_CONNECT", 3)  # also the time for which it is looked for
     address, scheduler, _ = cluster("127.0.0.1")
     seen = []
 
@@ -189,7 +188,6 @@ def test_a_scheduler_that_dies_ends_the_run_which_goes_on_later(
 
     registry.server.fail("GET", "/v2/.*/blobs/.*", kill, 99)
     with (
-        dask.config.set({"distributed.comm.timeouts.connect": "2s"}),
         pytest.raises(ProgramError, match="--resume"),
         open_engine(scheduler=address) as engine,
     ):
