@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from baseline import Baseline
     from compare import Row
     from cycles import Cycles
+    from fec import FecRow
     from images import ImageCase
     from layers import Case
     from limits import Limit
@@ -37,6 +38,8 @@ class Results:
     layers: list[Case] = field(default_factory=list)
     images: list[ImageCase] = field(default_factory=list)
     limits: list[Limit] = field(default_factory=list)
+    fec: list[FecRow] = field(default_factory=list)
+    repair: Run | None = None
 
     @property
     def json(self) -> dict[str, Any]:
@@ -49,6 +52,8 @@ class Results:
             "layers": [case.json for case in self.layers],
             "images": [case.json for case in self.images],
             "limits": [limit.json for limit in self.limits],
+            "fec": [row.json for row in self.fec],
+            "repair": self.repair.json if self.repair else None,
         }
 
 
@@ -122,6 +127,37 @@ def _compare(rows: Sequence[Row]) -> Iterator[str]:
             ]
         )
     yield from _table(head, lines)
+
+
+def _fec(rows: Sequence[FecRow], repair: Run | None) -> Iterator[str]:
+    yield (
+        "Tree and parity (`format --fec-device`), whole processes in turn; the files of both are "
+        "compared after each run."
+    )
+    yield ""
+    head = ["roots", "arithmetic", "threads", "GB/s", "veritysetup GB/s", "times as fast"]
+    lines = []
+    for row in rows:
+        ratios = row.pairs.ratios
+        lines.append(
+            [
+                str(row.roots),
+                row.implementation,
+                str(row.threads),
+                f"{row.ours:.2f}",
+                f"{row.theirs:.3f}",
+                f"{statistics.median(ratios):.1f} ({min(ratios):.1f} to {max(ratios):.1f})",
+                "" if row.floor is None else f"{row.floor:g}",
+                f"1/{statistics.median(row.pairs.cpu_ratios):.1f}",
+            ]
+        )
+    yield from _table([*head, "floor", "CPU time"], lines)
+    if repair:
+        yield (
+            f"1 MiB in a row of 1 GiB destroyed, 2 roots: repaired in {repair.seconds:.2f} s "
+            f"({repair.cpu:.2f} s of processor time), then verified."
+        )
+        yield ""
 
 
 def _baselines(baselines: Sequence[Baseline]) -> Iterator[str]:
@@ -280,6 +316,8 @@ def markdown(results: Results) -> str:
         lines += _baselines(results.baselines)
     if results.cycles:
         lines += _cycles(results.cycles)
+    if results.fec:
+        lines += _fec(results.fec, results.repair)
     if results.layers:
         lines += _layers(results.layers)
     for case in results.images:

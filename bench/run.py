@@ -17,6 +17,7 @@ from pathlib import Path
 from baseline import baselines
 from compare import compare, thread_counts
 from cycles import cycles
+from fec import LARGEST, compare_fec, repair
 from image_inputs import image_layers
 from images import compare_image
 from inputs import MIB, cache, erofs_image, random_file
@@ -29,7 +30,7 @@ from report import Results, markdown
 _HERE = Path(__file__).resolve().parent
 _CACHE = _HERE.parent / ".cache" / "layers"
 _BLOCK_SIZES = (4096, 512)
-_SECTIONS = ("compare", "baseline", "cycles", "limits", "layers", "images")
+_SECTIONS = ("compare", "baseline", "cycles", "limits", "layers", "images", "fec")
 _UNITS = {"M": 20, "G": 30}
 
 
@@ -131,6 +132,21 @@ def _images(args: argparse.Namespace, results: Results, tmpfs: Path) -> None:
         _say(str(ratio))
 
 
+def _fec(args: argparse.Namespace, results: Results, scratch: Path, tmpfs: Path) -> None:
+    from dmsign_fast._core_fec import fec_implementations
+
+    usable = [name for name, supported in fec_implementations().items() if supported]
+    data = random_file(scratch / "fec-data", min(args.size, LARGEST))
+    cache(data)
+    # the first is chosen on this machine; veritysetup is too slow to be timed for all of them
+    threads, rounds = results.settings["threads"], min(args.rounds, 3)
+    for row in compare_fec(data, usable[:1], threads, rounds, tmpfs):
+        results.fec.append(row)
+        _say(f"fec {row.roots} roots x{row.threads}: {row.ours:.2f} against {row.theirs:.3f} GB/s")
+    data.unlink()
+    results.repair = repair(scratch)
+
+
 def _implementations(wanted: list[str] | None) -> list[str]:
     from dmsign_fast import _core
 
@@ -153,6 +169,8 @@ def _measure(args: argparse.Namespace, scratch: Path, tmpfs: Path) -> Results:
     results = Results(machine, settings)
     if "limits" in args.section:
         _limits(args, results, scratch, tmpfs)
+    if "fec" in args.section:
+        _fec(args, results, scratch, tmpfs)
     if "layers" in args.section:
         _layers(args, results, tmpfs)
     if "images" in args.section:
