@@ -121,6 +121,23 @@ def test_no_secret_goes_over_plain_http(credentials):
     assert asked == []
 
 
+@pytest.mark.parametrize("challenge", [BEARER, 'Bearer realm="https://t/x"', "Basic"])
+def test_over_plain_http_there_is_no_login_at_all(challenge):
+    asked = []
+    some = Authenticator("r", "http://r", lambda: asked.append("login"), lambda *_: asked.append(_))
+    with pytest.raises(RegistryError, match="wants a login to be sent to r over plain HTTP"):
+        some.answer(challenge, SCOPE, None)
+    assert asked == []
+
+
+@pytest.mark.parametrize(
+    "header", ["a=b," * 100_000, 'Bearer realm="https://t"' + ",x=y" * 5000, "Bearer " * 2000]
+)
+def test_a_challenge_has_a_bound(header):
+    with pytest.raises(RegistryError, match="more than 8192"):
+        parse_challenges(header)
+
+
 def test_a_token_of_the_registry_is_sent_as_it_is():
     some, asked = authenticator(b"", Credentials(registry_token="R"))
     assert some.answer(BEARER, SCOPE, None) == "Bearer R"

@@ -371,3 +371,15 @@ def test_large_blobs_are_never_whole_in_memory(docker_registry):
     )
     assert done.returncode == 0, done.stderr
     assert int(done.stdout) < 120 << 10  # KiB, where the blob has 300 MiB
+
+
+@pytest.mark.parametrize("code", [403, 405])
+def test_a_blob_of_which_the_registry_cannot_tell_is_pushed(serve, connect, code):
+    server = serve()
+    registry = connect(server)
+    blob = Descriptor.of(b"data", "a/b")
+    server.fail("HEAD", "/blobs/", status(code), times=2)
+    assert not registry.exists(blob)
+    registry.push(blob, b"data")
+    assert registry.exists(blob)
+    assert b"".join(registry.fetch(blob)) == b"data"

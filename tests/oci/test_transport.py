@@ -455,3 +455,46 @@ def test_threads_share_tokens_and_not_connections(serve, connect):
         got = list(pool.map(lambda _: b"".join(registry.fetch(BLOB)) == DATA, range(24)))
     assert got == [True] * 24
     assert len(server.tokens) == 2
+
+
+def test_a_text_is_shown_and_a_login_advised_where_the_login_may_have_expired(serve, connect):
+    server = serve(login="basic")
+    registry = connect(server, credentials=ALICE)
+    push_image(registry, "v1")
+
+    def expired(handler):
+        handler.answer(400, b"Your Authorization Token\x1b has expired.", "text/plain")
+
+    server.fail("GET", "/manifests/", expired)
+    with pytest.raises(RegistryError) as caught:
+        registry.resolve("v1")
+    assert "400 Bad Request Your Authorization Token? has expired.: if" in str(caught.value)
+    assert "log in again" in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "body", [b"[" * 200_000, b'{"errors":{"a":1}}', b'{"errors":[5]}', b'{"errors":5}', b"\xff"]
+)
+def test_any_body_of_a_refusal(serve, connect, body):
+    server = serve()
+    registry = connect(server)
+    server.fail("GET", "/manifests/", lambda handler: handler.answer(418, body))
+    with pytest.raises(RegistryError, match="418"):
+        registry.resolve("v1")
+
+
+def test_a_download_that_begins_anew_each_time_ends(serve, connect):
+    server = serve(ranges=False)
+    registry = connect(server, tries=3)
+    data = bytes(range(256)) * (8 << 12)
+    blob = Descriptor.of(data, "a/b")
+    registry.push(blob, data)
+    sizes = iter(range(3 << 19, len(data), 1 << 19))
+
+    def cut(handler):
+        cut_after(next(sizes))(handler)
+
+    server.fail("GET", "/blobs/", cut, times=50)
+    with pytest.raises(RegistryError, match="broke off"):
+        list(registry.fetch(blob))
+    assert len(server.paths("GET")) < 8
