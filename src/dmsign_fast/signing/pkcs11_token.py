@@ -115,6 +115,18 @@ class TokenSession:
                 self.failed = True
                 raise
 
+    @property
+    def works(self) -> bool:
+        """Whether it can be shared: nothing failed, and the token still knows it."""
+        if not self.failed:
+            try:
+                self._session.generate_random(8)
+            except _DEAD:
+                self.failed = True
+            except pkcs11.PKCS11Error:
+                pass  # a token without random numbers has sessions too
+        return not self.failed
+
     def close(self) -> None:
         """End the session, and the login of all; by default it ends with its last user."""
         self._end()
@@ -152,7 +164,7 @@ def open_token(uri: TokenUri, options: KeyOptions) -> tuple[TokenSession, Callab
             return _pin(token, uri, options)
 
         session = _sessions.get(where)
-        if session and session.failed:
+        if session and not session.works:
             session.close()  # now, since its logout would be the next one's too
             session = None
         if session is None:

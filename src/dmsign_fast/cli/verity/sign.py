@@ -58,12 +58,10 @@ def take_recipe(args: argparse.Namespace) -> None:
     from dmsign_fast.erofs.recipe import Recipe
     from dmsign_fast.verity.params import VerityParams
 
-    named = Recipe.parse(args.recipe).params if args.recipe else None
-    for name in ("data_block_size", "hash_block_size"):
+    params = Recipe.parse(args.recipe).params if args.recipe else VerityParams()
+    for name in ("data_block_size", "hash_block_size", "salt"):
         if getattr(args, name) is None:
-            setattr(args, name, getattr(named or VerityParams, name))
-    if args.salt is None and named:
-        args.salt = named.salt
+            setattr(args, name, getattr(params, name))
 
 
 def signed_paths(args: argparse.Namespace) -> SignedPaths:
