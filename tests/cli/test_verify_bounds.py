@@ -3,10 +3,12 @@
 import json
 
 import pytest
+from a_plugin import AUTHORITY, ENVELOPE, TRUSTED_IDENTITY, make_plugin, requests
 from container_images import push_image
 from helpers import cli, write
+from notation import SCOPE, Notation
 from pki import pem
-from signed_images import ROOT, STRANGER, attach_notary, remove, sign
+from signed_images import LEAF, ROOT, STRANGER, attach_notary, remove, sign
 
 from dmsign_fast.oci.layout import Layout
 
@@ -54,3 +56,25 @@ def test_text_does_not_grow_with_strangers(signed, root):
         True,
     )
     assert "and 26 more, not looked at" in done.out
+
+
+def test_what_a_verification_plugin_is_told(tmp_path, monkeypatch):
+    """The plugin that the signature of a trusted authority names."""
+    notation = Notation(tmp_path / "home")
+    notation.trust(pem(ROOT.certificate), store="signingAuthority/a")
+    notation.trust(policy={"trustStores": ["signingAuthority:a"]})
+    monkeypatch.setenv("NOTATION_CONFIG", str(notation.config))
+    monkeypatch.delenv("NOTATION_LIBEXEC", raising=False)
+    home = make_plugin(
+        notation.config, LEAF, capabilities=(ENVELOPE, TRUSTED_IDENTITY), wrong=AUTHORITY
+    )
+    layout = Layout.create(tmp_path / "layout")
+    push_image(layout, "v1")
+    place = ("--oci-layout", f"{layout.path}:v1", "--no-dm-verity", "--plugin-config", "a=b")
+    key = ("--key", "plugin:test?id=x", "--recipe", "containerd")
+    assert cli("sign", *place, *key).exit_code == 0
+    done = cli("verify", *place, "--scope", SCOPE, "--plugin-timeout", "30")
+    assert done.exit_code == 0, done.err
+    assert "the plugin test says: well known" in done.out
+    (asked,) = requests(home, "verify-signature")
+    assert asked["pluginConfig"] == {"a": "b"}

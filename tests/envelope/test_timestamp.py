@@ -11,6 +11,7 @@ from helpers import program
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from pki import DAY, NOW, make_intermediate, make_root
+from slow_server import DRIPS, slow_server
 from tsa import Authority, forge_token, make_tsa, serve
 
 from dmsign_fast.envelope.timestamp import over_http, request_timestamp, verify_timestamp
@@ -274,6 +275,12 @@ def test_no_answer_over_http():
         pass
     with pytest.raises(StorageError, match="no timestamp from"):
         over_http(url)(b"request")
+
+
+@pytest.mark.parametrize("drip", DRIPS)
+def test_an_authority_that_never_ends(drip):
+    with slow_server(*DRIPS[drip]) as place, pytest.raises(StorageError, match="s in all"):
+        over_http(f"http://{place}/", timeout=0.3)(b"request")
 
 
 @pytest.mark.parametrize("url", ["", "ftp://x/", "file:///etc/passwd", "localhost:80"])
