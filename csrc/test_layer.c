@@ -320,6 +320,9 @@ static void test_name_bounds(enum image_layout layout)
     for (unsigned i = 0; i < 4; i++) /* each value replaces the one before, and all are kept */
         add_pax('x', "SCHILY.xattr.user.v=", filled('v', TAR_MAX_HEADER - 64), TAR_MAX_HEADER - 64);
     refuses(&r, -E2BIG, "too many or too large extended attributes", "extension");
+    add_pax('x', "SCHILY.xattr.=", "", 0); /* nothing at all: no arithmetic on NULL */
+    add_entry('0', "nameless", "");
+    refuses(&r, -ENODATA, "attribute without a name", "nameless");
     add_pax('x', "path=", "a\0b", 3);
     add_entry('0', "cut", "");
     add_pax('x', "path=", nul_behind(TAR_MAX_NUL_PATH), TAR_MAX_NUL_PATH);
