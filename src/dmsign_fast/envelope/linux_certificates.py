@@ -7,6 +7,7 @@ built into the kernel, is not known here.
 from __future__ import annotations
 
 import calendar
+import functools
 from dataclasses import dataclass, replace
 
 from asn1crypto import core
@@ -389,6 +390,7 @@ def check_key(certificate: LinuxCertificate) -> None:
         )
 
 
+@functools.lru_cache(256)
 def oid_of(content: bytes) -> str:
     """Return the OID as dotted numbers, or hex of what is none."""
     try:

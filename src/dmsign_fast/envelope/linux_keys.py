@@ -170,8 +170,7 @@ def _verify_rsa(key: LinuxKey, signed: RawSignature) -> None:
     if block[0]:
         raise _FailedError("EINVAL")
     digest = hashlib.new(signed.digest, signed.message).digest()
-    algorithm = {"algorithm": signed.digest, "parameters": core.Null()}
-    info = algos.DigestInfo({"digest_algorithm": algorithm, "digest": digest}).dump()
+    info = _prefix(signed.digest) + digest
     padding, zero, rest = block[2:].partition(b"\0")
     if block[1] != 1 or not zero or len(padding) < 8 or padding.strip(b"\xff"):
         raise _FailedError("EBADMSG")
@@ -179,6 +178,15 @@ def _verify_rsa(key: LinuxKey, signed: RawSignature) -> None:
         raise _FailedError("EBADMSG")
     if rest != info:
         raise _FailedError("EKEYREJECTED")
+
+
+@functools.cache
+def _prefix(digest: str) -> bytes:
+    """Return what is in front of the digest in a DigestInfo (RFC 8017, section 9.2)."""
+    algorithm = {"algorithm": digest, "parameters": core.Null()}
+    empty = bytes(hashlib.new(digest).digest_size)
+    info = algos.DigestInfo({"digest_algorithm": algorithm, "digest": empty})
+    return bytes(info.dump()[: -len(empty)])
 
 
 def _load_ecdsa(key: LinuxKey) -> ec.EllipticCurvePublicKey:
