@@ -148,3 +148,14 @@ def test_a_link_that_is_none_takes_no_time(header):
 )
 def test_links_to_the_next_page(header):
     assert pages.next_page(header, "http://a/b", "x") == "http://a/next"
+
+
+def test_a_list_of_names_is_never_cut_in_silence(serve, connect, monkeypatch):
+    server = serve(page=1)
+    registry = connect(server)
+    image = push_image(registry, "v1")
+    registry.tag(image, "v2")
+    assert registry.references() == ["v1", "v2"]
+    monkeypatch.setattr(pages, "_LIST_LIMIT", 1)
+    with pytest.raises(RegistryError, match=r"list of tags of .* is too long"):
+        registry.references()

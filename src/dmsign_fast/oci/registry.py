@@ -223,10 +223,14 @@ class Registry:
         return list(dict.fromkeys(self._names("/v2/_catalog", what, "repositories", _CATALOG)))
 
     def _names(self, path: str, what: str, member: str, scope: Scope) -> Iterator[str]:
-        """The texts in a list; what else stands in it is passed over."""
+        """The texts in a list, all of them; what else stands in it is passed over."""
+        more = False
         for page in read_pages(self._transport, path, scope, what, absent=(404,)):
+            more = page.more
             listed = Members(read_object(page.body, what, member), [member], what)
             yield from (one for one in listed.array(member) if isinstance(one, str) and one)
+        if more:
+            raise RegistryError(f"{what} is too long: name what you want of it")
 
     def referrers(self, subject: Descriptor, *artifact_types: str) -> Referrers:
         """What the registry lists, or else the index under the tag for it; see Store."""
