@@ -365,7 +365,8 @@ class _Judge:
         if not chain:
             return (
                 "the signature does not hold the signer's certificate, serial "
-                f"{_hex(signer.serial)}, and that is not trusted{more}"
+                f"{_hex(signer.serial)}, which is not trusted "
+                f"either{more}: give that certificate as a trust anchor"
             )
         top = chain[-1]
         if top.authority is None and top.authority_key is None:
