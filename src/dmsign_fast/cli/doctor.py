@@ -1,4 +1,4 @@
-"""``dmsign-fast doctor``: whether a node enforces signatures, and why a signature is refused."""
+"""``dmsign-fast doctor``: does this node enforce signatures, and why does Linux refuse one."""
 
 from __future__ import annotations
 

@@ -65,7 +65,7 @@ def _header(data: bytes, start: int, limit: int) -> tuple[int, int, int]:
 
 
 def _check_primitive(content: bytes, number: int, start: int) -> None:
-    """Check the types that have more than one encoding in BER."""
+    """Check the types that BER can encode in several ways."""
     good = True
     if number == _BOOLEAN:
         good = content in (b"\x00", b"\xff")

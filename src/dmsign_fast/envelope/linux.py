@@ -56,8 +56,8 @@ class LinuxVerdict:
     """What Linux would say.
 
     Attributes:
-        outcome: unknown where the trusted certificates would decide and are not given, or where
-            the form is one that is not judged.
+        outcome: unknown if the trusted certificates decide and are not given, or if the
+            configuration of the kernel decides.
         errno: the name of the error of a refused signature, such as ``ENOKEY``; else empty.
         reason: why.
         advice: what to do; empty if there is nothing to do.

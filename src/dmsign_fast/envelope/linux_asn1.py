@@ -71,7 +71,7 @@ class Match:
         parts: the values in it; without them nothing looks inside.
         many: the parts may come again and again (SEQUENCE OF, SET OF), and do once at least.
         optional: another value, or none, may be there instead.
-        other: an alternative of a choice, which is passed over if a former one matched.
+        other: a further alternative of a choice; skipped if an earlier alternative matched.
     """
 
     tag: int
@@ -84,7 +84,7 @@ class Match:
 
 @dataclass(frozen=True, slots=True)
 class Fail:
-    """The end of a choice, one alternative of which has to have matched."""
+    """The end of a choice: at least one alternative must have matched."""
 
 
 Step = Match | Fail

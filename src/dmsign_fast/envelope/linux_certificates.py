@@ -183,7 +183,7 @@ class _Parser:
         return time
 
     def note_parameters(self, value: Value) -> None:
-        # of the three algorithms in a certificate, those of the key
+        # A certificate has three algorithms: keep the parameters of the key's.
         if self._subject is not None and self._key is None:
             self._parameters = value.encoding
 
@@ -392,7 +392,7 @@ def check_key(certificate: LinuxCertificate) -> None:
 
 @functools.lru_cache(256)
 def oid_of(content: bytes) -> str:
-    """Return the OID as dotted numbers, or hex of what is none."""
+    """Return an OID in dotted numbers, or other content in hex."""
     try:
         return str(core.ObjectIdentifier(contents=content).dotted)
     except (ValueError, IndexError):

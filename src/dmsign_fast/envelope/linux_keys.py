@@ -59,7 +59,7 @@ class RefusedError(Exception):
 
 
 class UnknownError(Exception):
-    """What Linux would do here depends on what is not known, such as its configuration."""
+    """The answer of Linux depends on something unknown, such as its configuration."""
 
 
 @dataclass(frozen=True, slots=True)

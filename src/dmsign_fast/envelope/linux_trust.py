@@ -46,7 +46,7 @@ class Keyring:
     def find(
         self, identifier: bytes | None, key_identifier: bytes | None
     ) -> tuple[LinuxCertificate, ...]:
-        """``find_asymmetric_key()``: the certificates, of one key, that have these identifiers."""
+        """``find_asymmetric_key()``: the certificates with these identifiers, all of one key."""
         named = self._named(identifier, key_identifier)
         if len({(one.key, one.key_identifier) for one in named}) > 1:
             raise UnknownError(
@@ -105,7 +105,7 @@ def climb(
 def _find_authority(
     certificates: Sequence[LinuxCertificate], child: LinuxCertificate
 ) -> LinuxCertificate | None:
-    """Return the one that the child names as its issuer; RefusedError if it names two."""
+    """Return the certificate that the child names as its issuer; RefusedError if it names two."""
     for one in certificates:
         if child.authority is None:
             if child.authority_key is not None and one.key_identifier == child.authority_key:

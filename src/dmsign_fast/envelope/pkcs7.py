@@ -207,7 +207,7 @@ def _check_chain(chain: Sequence[x509.Certificate], certificates: bool, at: date
     """Raise SigningError if root hashes must not be signed with this chain, leaf first."""
     check_chain(chain, at)
     problems = [usage_problem(chain[0]), certificate_problem(chain[0])]
-    # those that are not embedded are none of the kernel's business
+    # the kernel sees the issuers only if they are embedded
     for certificate in chain if certificates else ():
         problems += [certificate_problem(certificate), signature_problem(certificate)]
     for problem in problems:
@@ -216,7 +216,7 @@ def _check_chain(chain: Sequence[x509.Certificate], certificates: bool, at: date
 
 
 def _double_problem(certificate: x509.Certificate, trusted: TrustAnchors) -> str | None:
-    """Say that the certificate passes for a trusted one, which Linux takes in its place."""
+    """Say that the certificate is a double of a trusted certificate, which Linux takes instead."""
     for one in trusted.certificates:
         same = (one.issuer, one.serial_number) == (certificate.issuer, certificate.serial_number)
         if same and certificate not in trusted.certificates:

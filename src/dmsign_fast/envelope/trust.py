@@ -1,11 +1,11 @@
-"""Trust anchors, and the path from a signer's certificate to one of them.
+"""Trust anchors, and the path from a signer's certificate to an anchor.
 
-An anchor is a certificate that the user gave, self-signed or not. The signer's own certificate
-may be one: it is then trusted as it is, as in a kernel keyring
-(``crypto/asymmetric_keys/pkcs7_trust.c``). Otherwise ``cryptography.x509.verification`` builds the
-path (RFC 5280, section 6), with our rules in place of the web's: no name and no extended key usage
-is asked for, but every issuer is a CA that may sign certificates. All on the path must be valid,
-anchors too; the kernel checks none of this.
+An anchor is a certificate that the user gave, self-signed or not. If the signer's own certificate
+is an anchor, it is the whole path, as in a kernel keyring. Otherwise
+``cryptography.x509.verification`` builds the path (RFC 5280, section 6) with our rules: no name and
+no extended key usage is asked for, and every issuer must be a CA that may sign certificates. Every
+certificate of the path must be valid, the anchor too. The kernel checks none of this; ``pkcs7``
+gives the certificates of the kernel's own path.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ __all__ = ["TrustAnchors", "build_path", "load_trust_anchors", "signature_proble
 
 _MAX_ISSUERS = 8
 
-# Of those that the kernel knows (x509_note_sig_algo() in x509_cert_parser.c).
+# Certificate signatures that the kernel knows (x509_note_sig_algo()) and that are not weak.
 _STRONG_SIGNATURES = {
     x509.SignatureAlgorithmOID.RSA_WITH_SHA256,
     x509.SignatureAlgorithmOID.RSA_WITH_SHA384,
@@ -56,7 +56,7 @@ class TrustAnchors:
 
 
 def load_trust_anchors(*paths: Path) -> TrustAnchors:
-    """Load anchors from PEM bundles or DER files; StorageError or FormatError if one is bad."""
+    """Load anchors from PEM bundles or DER files; StorageError or FormatError for a bad file."""
     certificates = (one for path in paths for one in load_certificates(path))
     return TrustAnchors(tuple(dict.fromkeys(certificates)))
 

@@ -101,7 +101,7 @@ def _merge(into: dict[str, Any], other: dict[str, Any]) -> None:
 
 
 def check_containerd(system: System) -> Iterator[Finding]:
-    """Check whether containerd puts layers behind dm-verity, as which recipe."""
+    """Check that containerd puts layers behind dm-verity, and name the recipe to sign with."""
     settings = _Settings()
     try:
         for path in _PATHS:

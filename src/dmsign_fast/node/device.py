@@ -19,7 +19,7 @@ _SECONDS = 300.0  # udev may be slow
 # libdevmapper: "device-mapper: reload ioctl on NAME (254:0) failed: Required key not available"
 _FAILED = re.compile(r"ioctl on .*?failed: ([^;]+)")
 _NAMES = {os.strerror(number): name for number, name in errno.errorcode.items()}
-# of the signature: a damaged one does not come this far, see linux_verdict()
+# Refusals of a signature. linux_verdict() has stopped a damaged signature before.
 _REFUSALS = {
     "ENOKEY": "no certificate in the kernel leads to the signer, .dm-verity is not sealed, or a "
     "signature is required and there is none",

@@ -1,4 +1,4 @@
-"""Whether a node can refuse images that are not signed, and why not."""
+"""Examines a node: can it refuse images without a signature, and if not, why."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ __all__ = ["examine"]
 def examine(
     system: System, certificates: Sequence[x509.Certificate] = (), *, probe_seal: bool = False
 ) -> tuple[Finding, ...]:
-    """Look at all that enforcement needs; nothing is changed, and root sees more than others.
+    """Look at everything that enforcement needs, and change nothing; root sees the most.
 
     Args:
         system: the node.

@@ -1,4 +1,4 @@
-"""What is found out about a node: one frozen value each."""
+"""A finding about a node, as a frozen value, and the summary of many."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ class State(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One thing that was looked at.
+    """The state of a setting, keyring or program of the node.
 
     Attributes:
-        name: of the thing, such as ``CONFIG_DM_VERITY``.
-        evidence: what was read, and where.
+        name: such as ``CONFIG_DM_VERITY``.
+        evidence: the value and the file or program that it is from.
         advice: what to do; empty if there is nothing to do.
     """
 
@@ -38,6 +38,6 @@ class Finding:
 
 
 def overall(findings: Iterable[Finding]) -> State:
-    """Return problem if there is one, else unknown if there is one, else ok."""
+    """Return the worst state: problem, then unknown, then ok. Notes do not count."""
     states = {finding.state for finding in findings}
     return next((one for one in (State.PROBLEM, State.UNKNOWN) if one in states), State.OK)

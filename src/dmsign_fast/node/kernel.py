@@ -17,7 +17,7 @@ _SECURITY = "/sys/kernel/security"
 _FIRST_WITH_SIGNATURES = (5, 4)
 _FIRST_WITH_KEYRING = (7, 0)
 
-# What is needed to refuse what is not signed, and why; Kconfig files beside the code.
+# Options without which Linux refuses no unsigned device, and what fails without them (Kconfig).
 _NEEDED = {
     "DM_VERITY": "there is no dm-verity",
     "DM_VERITY_VERIFY_ROOTHASH_SIG": "signatures of root hashes are not verified",
@@ -67,7 +67,7 @@ class Kernel:
 
     @property
     def has_keyring(self) -> bool:
-        """Whether this release has the keyring .dm-verity; True if unknown."""
+        """True if this release has the keyring .dm-verity, or if the release is unknown."""
         version = _version(self.release)
         return version is None or version >= _FIRST_WITH_KEYRING
 
@@ -221,7 +221,7 @@ def _check_module(kernel: Kernel) -> Finding:
 
 
 def _ipe(system: System) -> tuple[str, Finding]:
-    """Return what enforces signatures, or an empty text, and what was found."""
+    """Return what enforces signatures, empty if nothing does, and the finding."""
     name, directory = "IPE policy", f"{_SECURITY}/ipe"
     if system.names(_SECURITY) is None:
         raise UnseenError(f"no {_SECURITY}: securityfs is not mounted")

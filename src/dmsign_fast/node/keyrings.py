@@ -68,7 +68,7 @@ class Key:
     tail: str = ""
 
     def is_of(self, certificate: x509.Certificate) -> bool:
-        """Tell whether it looks like that certificate: the key itself cannot be compared."""
+        """Return True if the identifiers are those of the certificate; Linux shows no keys."""
         from cryptography.x509 import SubjectKeyIdentifier
 
         from dmsign_fast.signing.certificates import extension
@@ -93,7 +93,7 @@ class Keyrings:
     Attributes:
         keys: of the whole system, as far as they can be viewed.
         contents: the keys that a signature may be checked with, by the keyring they are in.
-        sealed: whether .dm-verity is; None if that could not be seen, or there is none.
+        sealed: True if .dm-verity is sealed; None if that cannot be seen, or without .dm-verity.
         unseen: why something could not be seen.
     """
 
@@ -154,7 +154,7 @@ def look_at_keyrings(system: System, kernel: Kernel, *, probe_seal: bool) -> Key
 
 
 def check_keyrings(rings: Keyrings, kernel: Kernel) -> Iterator[Finding]:
-    """Check which keyrings are there, the seal, and whether any certificate is trusted."""
+    """Check the keyrings that Linux asks, the seal of .dm-verity, and the trusted certificates."""
     if rings.named(_BUILTIN) is None:
         why = rings.unseen or "/proc/keys shows no .builtin_trusted_keys"
         yield Finding("keyrings", State.UNKNOWN, why, _AS_ROOT)
@@ -181,7 +181,7 @@ def check_keyrings(rings: Keyrings, kernel: Kernel) -> Iterator[Finding]:
 
 
 def check_certificate(rings: Keyrings, certificate: x509.Certificate) -> Finding:
-    """Check whether the certificate is one that Linux has, in a keyring that it asks."""
+    """Check that Linux has the certificate in a keyring that it asks."""
     from dmsign_fast.signing.certificates import name_of
 
     name = f"certificate {name_of(certificate)}"
@@ -222,12 +222,12 @@ def _asked(kernel: Kernel) -> tuple[str, ...]:
 
 
 def _counts(rings: Keyrings, name: str) -> bool:
-    """Tell whether the keys of the keyring count: .dm-verity must be sealed."""
+    """Return True if Linux asks the keyring: .dm-verity only when it is sealed."""
     return name != VERITY or rings.sealed is True
 
 
 def _read(system: System, rings: Keyrings, ring: Key) -> tuple[Key, ...]:
-    """Return the certificates in a keyring and in those that it has links to."""
+    """Return the certificates in a keyring and in the keyrings that are linked into it."""
     by_serial = {key.serial: key for key in rings.keys}
     todo, seen = [ring], dict[int, Key]()
     while todo:

@@ -1,4 +1,4 @@
-"""A node as files below a root directory and, if it is the running one, programs."""
+"""A node: files below a root directory and, of the running system, programs."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class System:
 
     Attributes:
         root: the root directory of the node.
-        execute: runs a program of the node; None if it is not the running one.
+        execute: runs a program of the node; None unless the node is the running system.
     """
 
     root: Path = Path("/")

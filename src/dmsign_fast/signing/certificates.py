@@ -77,11 +77,11 @@ def read_file(path: Path) -> bytes:
 
 
 def load_certificates(path: Path) -> tuple[x509.Certificate, ...]:
-    """Return the certificates of a PEM bundle, or the one of a DER file, in the file's order.
+    """Return all certificates of a PEM bundle in its order, or the certificate of a DER file.
 
     PEM blocks of other kinds, such as a private key, are passed over; those of OpenSSL's trusted
     certificates are read. Raises StorageError, or
-    FormatError when there is no certificate or one cannot be parsed.
+    FormatError when there is no certificate or a certificate cannot be parsed.
     """
     data = read_file(path)
     try:
@@ -116,14 +116,14 @@ def parse_certificate(der: bytes) -> x509.Certificate:
         certificate = _parse_fully(x509.load_der_x509_certificate(der))
     except _PARSE_ERRORS as error:
         raise FormatError(f"a certificate cannot be parsed: {error}") from None
-    # The count of unused bits is outside what the issuer signed, and parsers pass over it.
+    # The issuer does not sign the count of unused bits, and parsers ignore it.
     if not der.endswith(b"\0" + certificate.signature):
         raise FormatError("a certificate's signature is not of whole bytes")
     return certificate
 
 
 def _parse_fully(certificate: x509.Certificate) -> x509.Certificate:
-    # cryptography parses these on first use: what is malformed is to surface here.
+    # cryptography parses these fields on first use: a malformed field must raise here.
     _ = (certificate.version, certificate.subject, certificate.issuer, certificate.extensions)
     _ = (certificate.not_valid_before_utc, certificate.not_valid_after_utc)
     return certificate
@@ -240,7 +240,7 @@ def _is_uri(text: str) -> bool:
 
 
 def issued(issuer: x509.Certificate, certificate: x509.Certificate) -> bool:
-    """Tell whether the issuer's name and key are those that signed the certificate."""
+    """Return True if the issuer signed the certificate, and the certificate has its name."""
     try:
         certificate.verify_directly_issued_by(issuer)
     except (ValueError, TypeError, InvalidSignature, UnsupportedAlgorithm):
@@ -249,7 +249,7 @@ def issued(issuer: x509.Certificate, certificate: x509.Certificate) -> bool:
 
 
 def has_key(certificate: x509.Certificate, public_key: object) -> bool:
-    """Tell whether the certificate is of that public key."""
+    """Return True if the certificate is for that public key."""
     try:
         return certificate.public_key() == public_key
     except (ValueError, UnsupportedAlgorithm):
@@ -259,9 +259,9 @@ def has_key(certificate: x509.Certificate, public_key: object) -> bool:
 def order_chain(
     leaf: x509.Certificate, others: Iterable[x509.Certificate]
 ) -> tuple[x509.Certificate, ...]:
-    """Return the leaf and its issuers, each followed by the one that issued it.
+    """Return the chain: the leaf, then each certificate's issuer.
 
-    Repeated certificates count once. Raises SigningError when one is left over.
+    Repeated certificates count once. Raises SigningError for a certificate outside the chain.
     """
     chain = [leaf]
     rest = [other for other in dict.fromkeys(others) if other != leaf]

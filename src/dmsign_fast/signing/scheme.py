@@ -73,7 +73,7 @@ class KeySpec(StrEnum):
 class KeyKind:
     """One row of the table of keys.
 
-    ``size`` is in bits, that of RSA's modulus or of the curve's field; ``curve`` is None for RSA.
+    ``size`` is in bits: of the RSA modulus, or of the field of the curve. RSA has no ``curve``.
     """
 
     spec: KeySpec
@@ -86,7 +86,7 @@ class KeyKind:
         return (self.size + 7) // 8
 
     def has(self, public_key: object) -> bool:
-        """Tell whether a public key of ``cryptography`` is of this kind."""
+        """Return True if a public key of ``cryptography`` is of this kind."""
         if self.curve is None:
             return isinstance(public_key, rsa.RSAPublicKey) and public_key.key_size == self.size
         return (
@@ -275,7 +275,7 @@ def notary_scheme(key_spec: KeySpec) -> Scheme:
 
 
 def to_fixed_width(signature: bytes, scheme: Scheme) -> bytes:
-    """Return the signature as JWS and COSE hold it: that of ECDSA from DER to r‖s."""
+    """Return the signature as JWS and COSE hold it: ECDSA as r‖s instead of DER."""
     if scheme.family is not Family.ECDSA:
         return signature
     size = KEYS[scheme.key_specs[0]].coordinate
@@ -283,7 +283,7 @@ def to_fixed_width(signature: bytes, scheme: Scheme) -> bytes:
 
 
 def from_fixed_width(signature: bytes, scheme: Scheme) -> bytes:
-    """Return the signature as ``Signer.sign`` does: that of ECDSA from r‖s to DER.
+    """Return the signature as ``Signer.sign`` does: ECDSA as DER instead of r‖s.
 
     What is not twice as long as the curve's order comes back empty, and so matches nothing.
     """
@@ -298,10 +298,10 @@ def from_fixed_width(signature: bytes, scheme: Scheme) -> bytes:
 def signature_matches(
     certificate: x509.Certificate, message: bytes, signature: bytes, scheme: Scheme
 ) -> bool:
-    """Tell whether the certificate's key made ``signature`` over ``message`` as ``scheme``.
+    """Return True if the certificate's key made ``signature`` over ``message`` in this scheme.
 
-    The whole message is given, not its digest; an ECDSA signature is DER (r, s). False also for a
-    key that is not of the scheme. Raises SigningError for a key of an unknown kind.
+    ``message`` is the whole message, not its digest; an ECDSA signature is DER (r, s). Returns
+    False for a key that the scheme does not take. Raises SigningError for an unknown kind of key.
     """
     if certificate_key_spec(certificate) not in scheme.key_specs:
         return False

@@ -22,7 +22,7 @@ class Signer(Protocol):
 
     @property
     def certificate_chain(self) -> tuple[x509.Certificate, ...]:
-        """The leaf, whose key signs, then each one's issuer as far as known.
+        """The leaf, whose key signs, then the issuer of each certificate as far as known.
 
         Empty before the first signature where they come with it.
         """
