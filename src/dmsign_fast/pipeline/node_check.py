@@ -17,6 +17,7 @@ from dmsign_fast.oci.manifest import OCI_MANIFEST, Manifest
 from dmsign_fast.pipeline.artifact import CREATED, read_dm_verity, recipe_of
 from dmsign_fast.pipeline.forms import SIGNATURE, Form, Several, form_of
 from dmsign_fast.pipeline.image import is_image
+from dmsign_fast.pipeline.published import check_published
 from dmsign_fast.pipeline.strangers import Judgement
 
 if TYPE_CHECKING:
@@ -114,7 +115,9 @@ def _problems_of(
         if is_signature and copy and copy not in described.annotations:
             yield f"it reads the signature {described.digest} from an annotation {copy!r}"
     verdicts = {one.layer: one.signature for one in judged.layers}
-    for one in read_dm_verity(store, referrer, [layer.digest for layer in manifest.layers]):
+    signatures = read_dm_verity(store, referrer, [layer.digest for layer in manifest.layers])
+    check_published(store, form, referrer, signatures)
+    for one in signatures:
         if signature := verdicts.get(one.layer):
             for problem in _signature_problems(node, one, signature):
                 yield f"layer {one.layer}: {problem}"

@@ -24,6 +24,7 @@ from dmsign_fast.pipeline.deep import LayerVerdict, RootHashes
 from dmsign_fast.pipeline.forms import form_of, form_of_type
 from dmsign_fast.pipeline.image import is_image, manifests_of
 from dmsign_fast.pipeline.layers import Conversion
+from dmsign_fast.pipeline.published import check_published
 from dmsign_fast.pipeline.strangers import MAX_SIGNATURES, Judgement
 from dmsign_fast.trust.policy import Action, Validation
 from dmsign_fast.trust.verdict import (
@@ -343,6 +344,8 @@ def _judge_layers(
     # layers are not read for a stranger: that may take hours, for each artifact
     if options.deep and not any(one.problem for one in layers):
         layers = hashes.compare(manifest, layers, recipe or options.recipe)
+        if (form := form_of_type(referrer.referrer.artifact_type)) and form.parts:
+            check_published(store, form, referrer, signatures)
     bad = [f"layer {one.layer}: {one.problem}" for one in layers if one.problem]
     if unbound:
         bad.append(
