@@ -19,7 +19,8 @@ from signed_images import (
 )
 
 from dmsign_fast.errors import ParameterError, ProgramError, RegistryError, StorageError
-from dmsign_fast.pipeline import already_signed, verify_image
+from dmsign_fast.pipeline import already_signed, inspect_image, reuse, verify_image
+from dmsign_fast.pipeline.plan import Reuse
 
 
 class PanicException(BaseException):
@@ -95,6 +96,22 @@ def test_sign_passes_them_over_too(error, signed, monkeypatch):
     raise_for_strangers(monkeypatch, already_signed, "parse_envelope", error, good)
     (again,) = sign(store, "v1")
     assert [one.digest for one in again.added] == [again.notary.digest]
+
+
+@pytest.mark.parametrize("error", FOREIGN, ids=lambda one: type(one).__name__)
+def test_so_do_inspect_and_reuse(error, signed, monkeypatch):
+    store, made = signed
+    good = good_blobs(store, made)
+    attach_notary(store, made.manifest, entity=STRANGER)
+    raise_for_strangers(monkeypatch, inspect_image, "parse_envelope", error, good)
+    raise_for_strangers(monkeypatch, reuse, "envelope_verdict", error, good)
+    (image,) = inspect_image.inspect_image(store, "v1")
+    errors = [one["error"] for one in image["signatures"] if "error" in one]
+    assert len(errors) == 1
+    assert type(error).__name__ in errors[0]
+    (again,) = sign(store, "v1", reuse=Reuse())
+    assert again.added == ()
+    assert all(layer.reused for layer in again.layers)
 
 
 def crowd(store, made, count, thumbprints):

@@ -20,6 +20,7 @@ from dmsign_fast.pipeline.artifact import (
 )
 from dmsign_fast.pipeline.forms import form_of_type
 from dmsign_fast.pipeline.image import manifests_of
+from dmsign_fast.pipeline.strangers import Judgement
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -67,13 +68,16 @@ def _signatures(
             "artifact_type": described.artifact_type,
         }
         try:
-            referrer = store.fetch_manifest(described)
-            kind = kind_of(referrer)
-            if kind is None or not isinstance(referrer, Manifest):
-                continue
-            read = _notary if kind == "notary" else _dm_verity
-            known |= {"kind": kind} | read(store, referrer, manifest)
-        except DmsignError as error:
+            with Judgement() as judgement:
+                referrer = store.fetch_manifest(described)
+                kind = kind_of(referrer)
+                if kind is None or not isinstance(referrer, Manifest):
+                    continue
+                read = _notary if kind == "notary" else _dm_verity
+                known |= {"kind": kind} | read(store, referrer, manifest)
+            if judgement.flaw is not None:
+                known["error"] = judgement.flaw
+        except DmsignError as error:  # that the store cannot tell is no verdict on the others
             known["error"] = str(error)
         found.append(known)
     return found

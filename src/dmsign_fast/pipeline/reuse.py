@@ -17,6 +17,7 @@ from dmsign_fast.oci.store import refers_to
 from dmsign_fast.pipeline.artifact import fetch_blob, kind_of, read_dm_verity, signatures_of
 from dmsign_fast.pipeline.binding import bound_by, digest_of_roots
 from dmsign_fast.pipeline.image import ImageLayer, image_layers, is_image
+from dmsign_fast.pipeline.strangers import Judgement
 from dmsign_fast.trust.verdict import envelope_verdict, trust_files
 
 if TYPE_CHECKING:
@@ -142,22 +143,19 @@ class _Search:
         bound = {self._bound(one, image) for one in by_kind.get("notary", [])} - {None}
         found: dict[ImageLayer, Reused] = {}
         for artifact in by_kind.get("dm-verity", []) if bound else []:
-            try:
+            with Judgement():
                 found |= self._bound_roots(artifact, image, bound)
-            except _UNUSABLE:
-                continue
         return found
 
     def _bound(self, notary: Manifest, image: Manifest) -> str | None:
         """The digest of root hashes that a signature of the image holds."""
-        try:
+        with Judgement():
             (layer,) = notary.layers
             envelope = fetch_blob(self._store, layer)
             target = image.descriptor.plain().to_json()
             trust = trust_files(self._anchors)
             return bound_by(envelope_verdict(envelope, layer.media_type, trust, target=target))
-        except (*_UNUSABLE, ValueError):
-            return None
+        return None
 
     def _bound_roots(
         self, artifact: Manifest, image: Manifest, bound: set[str | None]
