@@ -16,7 +16,8 @@ SIZE = 9 * MIB + 512
 
 @pytest.fixture(autouse=True)
 def _small_spans(monkeypatch):
-    monkeypatch.setattr(reading, "_SPAN", MIB)
+    for name in ("_FIRST_SPAN", "_SPAN_OF_THREAD", "_LEAST_SPAN"):
+        monkeypatch.setattr(reading, name, MIB)
 
 
 @pytest.fixture

@@ -2,36 +2,30 @@
 
 from __future__ import annotations
 
+import time
 from typing import TYPE_CHECKING
 
 from dmsign_fast.errors import StorageError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
 
     from dmsign_fast.verity.source import Source
     from dmsign_fast.verity.tree import VerityHasher
 
 __all__ = ["hash_source"]
 
-# What a thread hashes between two looks at signals, progress and the hash blocks that are finished:
-# long against what a span costs, short against a person's patience. A span has two sets of digests
-# in memory, with blocks of 4096 bytes half a MiB a thread, with blocks of 512 four MiB.
-_SPAN = 32 << 20
+# A span is what is hashed between two looks at signals, progress and the hash blocks that are
+# finished. It grows while it takes little time, since its end costs some, and shrinks when it takes
+# long, since a person waits. The digests of two spans are in memory: with blocks of 4096 bytes 2
+# MiB a thread, with blocks of 512 four.
+_FIRST_SPAN = 64 << 20
+_SPAN_OF_THREAD = 128 << 20
+_BLOCKS_OF_THREAD = 1 << 16
+_LEAST_SPAN = 4 << 20
+_SHORT, _LONG = 0.02, 0.2  # seconds
 _HOLE_BLOCKS = 1 << 18
 _PIPE_PIECE = 8 << 20
-
-
-def _spans(
-    source: Source, blocks: int, block_size: int, threads: int
-) -> Iterator[tuple[int, int, bool]]:
-    """The first ``blocks`` blocks of a source in units of work: (first block, blocks, a hole)."""
-    most = max(1, _SPAN // block_size) * threads
-    for first, count, hole in source.extents(0, blocks, block_size):
-        # zeros cost nothing to hash: their unit is bound by the digests it makes
-        step = _HOLE_BLOCKS if hole else most
-        for at in range(first, first + count, step):
-            yield at, min(step, first + count - at), hole
 
 
 def _drain(hasher: VerityHasher, take: Callable[[int, memoryview], object]) -> None:
@@ -63,13 +57,26 @@ def hash_source(
         _hash_pipe(source, blocks, hasher, take, progress)
         return
     block_size = hasher.params.data_block_size
-    for first, count, hole in _spans(source, blocks or 0, block_size, hasher.threads):
-        if hole:
-            hasher.update_zeros(count)
-            _drain(hasher, take)
-        else:
-            hasher.update_file(source.fd, first * block_size, count, meanwhile=take)
-        progress(count * block_size)
+    least = max(1, _LEAST_SPAN // block_size)
+    most = max(least, min(_SPAN_OF_THREAD // block_size, _BLOCKS_OF_THREAD) * hasher.threads)
+    span = min(max(1, _FIRST_SPAN // block_size), most)
+    for first, count, hole in source.extents(0, blocks or 0, block_size):
+        end = first + count
+        while first < end:
+            began = time.monotonic()
+            if hole:  # zeros cost nothing to hash, but their digests take memory
+                size = min(_HOLE_BLOCKS, end - first)
+                hasher.update_zeros(size)
+                _drain(hasher, take)
+            else:
+                size = min(span, end - first)
+                hasher.update_file(source.fd, first * block_size, size, meanwhile=take)
+                if size == span:
+                    took = time.monotonic() - began
+                    span = min(2 * span, most) if took < _SHORT else span
+                    span = max(span // 2, least) if took > _LONG else span
+            first += size
+            progress(size * block_size)
 
 
 def _hash_pipe(
