@@ -11,6 +11,7 @@ Objects are put while no signer of the token lives: logging out ends the login o
 from __future__ import annotations
 
 import contextlib
+import gc
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -72,6 +73,7 @@ def build_faults(directory: Path) -> Path:
 
 def restart() -> None:
     """End every session; a module sees new tokens only when it starts, which is when next used."""
+    gc.collect()  # errors of earlier tests may hold their signers
     for loaded in pkcs11._loaded.values():
         if loaded.initialized:
             loaded.finalize()
