@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import base64
 import itertools
-import os
-import random
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
@@ -23,7 +21,6 @@ EC = ("EC-256", "EC-384", "EC-521")
 DIGESTS = ("sha256", "sha384", "sha512")
 SALTS = {"0": "-", "32": noise(32).hex(), "256": noise(256).hex()}
 UNSEALED = Case("unsealed", "ENOKEY", judged=False)
-MUTANTS = int(os.environ.get("DMSIGN_KERNEL_MUTANTS", "8"))
 
 
 def _signatures() -> Iterator[Case]:
@@ -111,13 +108,6 @@ def _stricter() -> Iterator[Case]:
         yield openssl_case(f"stricter-{name.replace(' ', '-')}", *PLAIN, signer=name, stricter=True)
 
 
-def _mutants() -> Iterator[Case]:
-    """Signatures with one random byte changed: nobody knows, but we must not be laxer."""
-    for number in range(MUTANTS):
-        signer = ("RSA-2048", "EC-256")[number % 2]
-        yield Case(f"mutant-{number}", "", signer=signer, blocks=1, change=_mutate(number))
-
-
 def _flip_data(*offsets: int) -> Change:
     return lambda image, _: [flip(image.data, offset) for offset in offsets]
 
@@ -151,15 +141,6 @@ def _pem(der: bytes) -> bytes:
     return b"-----BEGIN PKCS7-----\n%b-----END PKCS7-----\n" % base64.encodebytes(der)
 
 
-def _mutate(number: int) -> Change:
-    def change(image: Image, _: Identities) -> None:
-        chance = random.Random(number)
-        position = chance.randrange(image.signature.stat().st_size)
-        flip(image.signature, position, chance.randrange(1, 256))
-
-    return change
-
-
 FORMS = (*_chains(), *_refused_signatures(), *_openssl_signatures(), *_stricter())
 CASES = (
     UNSEALED,
@@ -169,7 +150,6 @@ CASES = (
     *fec_cases(),
     *FORMS,
     *BAD_SIGNATURES,
-    *_mutants(),
 )
 
 

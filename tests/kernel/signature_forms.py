@@ -7,6 +7,7 @@ All are over one root hash.
 from __future__ import annotations
 
 import hashlib
+import os
 import random
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -38,7 +39,8 @@ _DATA = bytes.fromhex("06092a864886f70d010701")
 _SIGNED_DATA = bytes.fromhex("06092a864886f70d010702")
 _ORDER = 0xFFFFFFFF00000000FFFFFFFFFFFFFFFFBCE6FAADA7179E84F3B9CAC2FC632551
 _BLOCKS = 4
-_FLIPS, _SWAPS, _ENROLLED = 30, 12, 30  # mutants of each good signature; certificates
+_FLIPS = int(os.environ.get("DMSIGN_KERNEL_MUTANTS", "30"))  # of each good signature
+_SWAPS, _ENROLLED = 12, 30
 _RSA_SIZES = (1024, 1536, 2040, 2047, 2056, 2560, 3072)
 
 
