@@ -147,6 +147,8 @@ except ProgramError as error:
 @pytest.mark.parametrize("namespaces", [True, False])
 def test_a_plain_user_gets_the_image_of_root_or_none(twin, tar_path, namespaces):
     """A tar without ./, where mkfs.erofs 1.9 gives the root directory to who calls it."""
+    if not all(parent.stat().st_mode & 0o001 for parent in Path(__file__).parents):
+        pytest.skip("other users may not enter this directory: as a plain user every test is this")
     tar = tar_path.read_bytes()
     wanted = hash_layer([tar], Recipe.parse(f"osguard@{twin.version}")).image.root_hash.hex()
     path = "" if namespaces else "/nowhere"
