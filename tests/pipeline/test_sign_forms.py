@@ -160,18 +160,35 @@ def test_an_image_of_erofs_layers_has_no_tar(home, leaf):
         sign_all_forms(home, leaf, "native")
 
 
-def test_reuse_reads_layers_of_which_more_is_wanted(home, leaf, monkeypatch):
+def test_reuse_of_metadata_and_hash_areas(home, leaf, monkeypatch):
     image = push_image(home.store, "v1")
     (first,) = sign(home, leaf, recipe=INDEX)
     seen = hashed_layers(monkeypatch)
     again = sign_all_forms(home, leaf, reuse=Reuse())
-    assert sorted(seen) == sorted(layer.digest for layer in image.layers)
+    assert sorted(seen) == sorted(layer.digest for layer in image.layers)  # nobody has them yet
     assert again.artifacts["notation"] == first.dm_verity
     seen.clear()
-    forms = tuple(form.name for form in FORMS if not form.parts)
-    (plain,) = sign(home, leaf, recipe=INDEX, forms=forms, reuse=Reuse(), force=True)
+    forced = sign_all_forms(home, leaf, reuse=Reuse(), force=True, signing_time=NOW + DAY / 24)
     assert seen == []
-    assert {one.reused for one in plain.layers} <= {one.digest for one in again.artifacts.values()}
+    assert {one.reused for one in forced.layers} == {again.artifacts["acl"].digest}
+    before, after = (home.store.fetch_manifest(one.artifacts["acl"]) for one in (again, forced))
+    published = [one.media_type for one in before.layers if "signature" not in one.media_type]
+    assert len(published) == 6
+    for one, other in zip(before.layers, after.layers, strict=True):
+        assert (one.digest == other.digest) or one.media_type not in published
+    push_image(home.store, "v2", tars(4))
+    sign_all_forms(home, leaf, "v2", reuse=Reuse())
+    assert len(seen) == 1  # the layer that is new
+
+
+def test_metadata_that_is_wrong_is_not_reused(home, leaf, monkeypatch):
+    image = push_image(home.store, "v1", tars(1))
+    signed = sign_all_forms(home, leaf, forms=("acl",))
+    artifact = home.store.fetch_manifest(signed.dm_verity)
+    home.damage(artifact.layers[0], lambda data: data[:-1] + bytes([data[-1] ^ 1]))
+    seen = hashed_layers(monkeypatch)
+    sign_all_forms(home, leaf, forms=("acl",), reuse=Reuse(), force=True)
+    assert seen == [image.layers[0].digest]
 
 
 # -- in two steps

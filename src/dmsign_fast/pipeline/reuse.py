@@ -14,19 +14,28 @@ from dmsign_fast.errors import FormatError, NotFoundError, ParameterError, Verif
 from dmsign_fast.oci.descriptor import Descriptor
 from dmsign_fast.oci.manifest import Index, Manifest
 from dmsign_fast.oci.store import refers_to
-from dmsign_fast.pipeline.artifact import fetch_blob, kind_of, read_dm_verity, signatures_of
+from dmsign_fast.pipeline.artifact import (
+    blobs_of,
+    fetch_blob,
+    kind_of,
+    read_dm_verity,
+    signatures_of,
+)
 from dmsign_fast.pipeline.binding import bound_by, digest_of_roots
+from dmsign_fast.pipeline.forms import form_of_type
 from dmsign_fast.pipeline.image import ImageLayer, image_layers, is_image
+from dmsign_fast.pipeline.published import check_published
 from dmsign_fast.pipeline.strangers import Judgement
 from dmsign_fast.trust.verdict import envelope_verdict, trust_files
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from dmsign_fast.envelope.trust import TrustAnchors
     from dmsign_fast.erofs.recipe import Recipe
     from dmsign_fast.oci.descriptor import Digest
     from dmsign_fast.oci.store import Store
+    from dmsign_fast.pipeline.forms import Part
 
 __all__ = ["MOST_MANIFESTS", "Reused", "find_root_hashes"]
 
@@ -36,10 +45,11 @@ _UNUSABLE = (FormatError, VerificationError, NotFoundError, ParameterError)
 
 
 class Reused(NamedTuple):
-    """A root hash, and the dm-verity artifact that it was found in."""
+    """A root hash, the dm-verity artifact that has it, and what else that has of the layer."""
 
     root_hash: bytes
     artifact: Digest
+    blobs: Mapping[Part, Descriptor]
 
 
 def find_root_hashes(
@@ -49,6 +59,7 @@ def find_root_hashes(
     recipe: Recipe,
     anchors: TrustAnchors,
     reference: str | None = None,
+    parts: frozenset[Part] = frozenset(),
 ) -> dict[ImageLayer, Reused]:
     """The layers whose root hashes were signed before, as far as they are found.
 
@@ -61,12 +72,13 @@ def find_root_hashes(
         recipe: that the root hashes must be of.
         anchors: the signers who count.
         reference: a tag or digest to look at, instead of all that the store lists.
+        parts: what else an artifact must have of a layer; the root hash covers it.
 
     Raises:
         NotFoundError: the reference names nothing.
         StorageError, RegistryError: the store cannot tell.
     """
-    search = _Search(store, recipe, anchors)
+    search = _Search(store, recipe, anchors, parts)
     missing = set(layers)
     found: dict[ImageLayer, Reused] = {}
     for manifest in search.manifests(images, reference):
@@ -85,8 +97,11 @@ def find_root_hashes(
 
 
 class _Search:
-    def __init__(self, store: Store, recipe: Recipe, anchors: TrustAnchors) -> None:
+    def __init__(
+        self, store: Store, recipe: Recipe, anchors: TrustAnchors, parts: frozenset[Part]
+    ) -> None:
         self._store, self._recipe, self._anchors = store, recipe, anchors
+        self._parts = parts
         self._left = MOST_MANIFESTS
         self._seen: set[str] = set()
 
@@ -160,6 +175,9 @@ class _Search:
     def _bound_roots(
         self, artifact: Manifest, image: Manifest, bound: set[str | None]
     ) -> dict[ImageLayer, Reused]:
+        form = form_of_type(artifact.referrer.artifact_type)
+        if form is None or not form.parts >= self._parts:
+            return {}
         layers = image_layers(self._store, image)
         digests = [layer.descriptor.digest for layer in layers]
         signatures = read_dm_verity(self._store, artifact, digests)
@@ -168,7 +186,11 @@ class _Search:
             return {}
         for one in signatures:
             verify_root_hash(one.signature, one.root_hash, self._anchors)
+        if self._parts:
+            check_published(self._store, form, artifact, signatures)
+        blobs = blobs_of(form, artifact, roots)
+        source = artifact.descriptor.digest
         return {
-            layer: Reused(roots[layer.descriptor.digest], artifact.descriptor.digest)
+            layer: Reused(roots[layer.descriptor.digest], source, blobs[layer.descriptor.digest])
             for layer in layers
         }

@@ -25,7 +25,7 @@ from dmsign_fast.pipeline.binding import ROOT_HASHES
 from dmsign_fast.pipeline.forms import Several, form_of
 from dmsign_fast.pipeline.image import hash_image_layer, image_layers, is_image, manifests_of
 from dmsign_fast.pipeline.jobs import run_all
-from dmsign_fast.pipeline.layer_file import LayerFile
+from dmsign_fast.pipeline.layer_file import LayerBlob, LayerFile
 from dmsign_fast.pipeline.plan import Plan, SignedImage, SignedLayer, SignOptions
 from dmsign_fast.signing.signer import EnvelopeSigner
 
@@ -186,11 +186,8 @@ def _reused(
     signer: Signer,
     options: SignOptions,
 ) -> _Layers:
-    """The layers whose root hashes are known without a look at them.
-
-    A form that has more of a layer than its signature needs the layer itself.
-    """
-    if not options.reuse or options.parts:
+    """The layers whose root hashes are known without a look at them."""
+    if not options.reuse:
         return {}
     from dmsign_fast.pipeline.reuse import find_root_hashes
 
@@ -204,8 +201,19 @@ def _reused(
         )
     anchors = TrustAnchors(signers)
     known = find_root_hashes(
-        store, images, layers, options.recipe, anchors, options.reuse.reference
+        store,
+        images,
+        layers,
+        options.recipe,
+        anchors,
+        options.reuse.reference,
+        options.parts,
     )
+
+    def blob(described: Descriptor) -> LayerBlob:
+        content = functools.partial(store.fetch, described)
+        return LayerBlob(described.digest, described.size, content)
+
     return {
         layer: SignedLayer(
             layer.descriptor.digest,
@@ -213,6 +221,7 @@ def _reused(
             layer.descriptor.size,
             one.root_hash,
             reused=one.artifact,
+            blobs={part: blob(one.blobs[part]) for part in options.parts},
         )
         for layer, one in known.items()
     }
