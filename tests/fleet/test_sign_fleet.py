@@ -67,6 +67,15 @@ def test_several_recipes_in_one_reading(catalogue, run, entity, options):
     assert counts.images[State.PASSED_OVER] == len(IMAGES)
 
 
+def test_another_form_is_another_signature(registry, run, changed):
+    run(registry.references)
+    counts, images = run(registry.references, changed(forms=("osguard",)))
+    assert counts.images[State.SIGNED] == len(IMAGES)
+    assert set(registry.fetched().values()) == {1}
+    counts, _ = run(registry.references, changed(forms=("osguard", "notation")))
+    assert counts.images[State.PASSED_OVER] == len(IMAGES)
+
+
 def test_a_bad_image_does_not_stop_the_others(catalogue, run):
     missing = f"{catalogue.server.host}/app/nothing:1.0"
     catalogue.server.fail("PUT", "/v2/app/b/manifests/.*", status(403), 99)

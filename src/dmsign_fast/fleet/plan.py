@@ -54,7 +54,7 @@ class SignedBefore:
     renew_before: timedelta
 
     def __call__(self, store: Store, manifest: Manifest | Index) -> bool:
-        """Whether valid signatures of this signer are there, for every recipe."""
+        """Whether valid signatures of this signer are there, for every form and recipe."""
         options = self.options
         if options.force or not self.signer.certificate_chain:
             return False
@@ -85,14 +85,14 @@ class SignedBefore:
         if options.manifest_signature and not notary:
             return False
         bound = {one.root_hashes for one in notary}
+        there = [
+            (one.form, one.recipe)
+            for one in good
+            if one.kind == "dm-verity"
+            and (not options.manifest_signature or one.root_hashes in bound)
+        ]
         return not layers or all(
-            any(
-                one.recipe == recipe.fields()
-                and (not options.manifest_signature or one.root_hashes in bound)
-                for one in good
-                if one.kind == "dm-verity"
-            )
-            for recipe in self.recipes
+            (form, recipe.fields()) in there for form in options.forms for recipe in self.recipes
         )
 
     def _lasts(self, expiry: str | None) -> bool:
