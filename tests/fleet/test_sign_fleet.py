@@ -69,7 +69,7 @@ def test_several_recipes_in_one_reading(catalogue, run, entity, options):
 
 def test_another_form_is_another_signature(registry, run, changed):
     run(registry.references)
-    counts, images = run(registry.references, changed(forms=("osguard",)))
+    counts, _ = run(registry.references, changed(forms=("osguard",)))
     assert counts.images[State.SIGNED] == len(IMAGES)
     assert set(registry.fetched().values()) == {1}
     counts, _ = run(registry.references, changed(forms=("osguard", "notation")))
