@@ -7,6 +7,7 @@ issuer or by its key identifier, byte by byte, never by its name alone.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 
 from cryptography import x509
@@ -22,6 +23,10 @@ from dmsign_fast.signing.certificates import name_in
 __all__ = ["Keyring", "climb"]
 
 
+# trusted certificates are the same for every signature
+_load = functools.lru_cache(512)(linux_certificates.parse)
+
+
 class Keyring:
     """The certificates in the keyrings that Linux can load.
 
@@ -34,7 +39,7 @@ class Keyring:
         for one in dict.fromkeys(trusted):
             der = one if isinstance(one, bytes) else one.public_bytes(Encoding.DER)
             try:
-                self._loaded.append(linux_certificates.parse(der))
+                self._loaded.append(_load(der))
             except (RefusedError, UnknownError, Asn1Error):
                 unfit.append(name_in(der))
         self.unfit = f"; Linux cannot load the certificate {', '.join(unfit)}" if unfit else ""
