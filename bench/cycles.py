@@ -17,12 +17,15 @@ from pathlib import Path
 from typing import Any
 
 from inputs import MIB
-from machine import tsc_hertz
+from machine import core_hertz
 
 # One piece as the core reads it: it stays in L2.
 _PIECE = 256 << 10
 _SALT = bytes(range(32))
 _SECONDS = 1.0
+# Cycles of the core per byte of data that no order of its instructions can beat, by the operations
+# that they are and that a cycle can do: see docs/performance.md.
+_BOUNDS = {("avx512", 4096): 0.4225, ("avx512", 512): 0.468}
 
 
 @dataclass(frozen=True)
@@ -32,8 +35,8 @@ class Cycles:
     Attributes:
         hashing: GB/s of blocks that are in L2.
         reading: GB/s with pread from the page cache.
-        clock: what a cycle is: ``core`` as perf counts them, ``reference`` of the time stamp
-            counter, or None if neither can be had.
+        clock: what a cycle is: ``core`` as perf counts them, ``loop`` by the clock that a loop
+            of additions shows before and after, or None if neither can be had.
     """
 
     implementation: str
@@ -44,8 +47,13 @@ class Cycles:
     per_byte: float | None
 
     @property
+    def bound(self) -> float | None:
+        """What ``per_byte`` could be at best, where that was worked out."""
+        return _BOUNDS.get((self.implementation, self.block_size))
+
+    @property
     def json(self) -> dict[str, Any]:
-        return asdict(self)
+        return {**asdict(self), "bound": self.bound}
 
 
 def _call(call: Any, least: int) -> float:
@@ -64,9 +72,8 @@ def _call(call: Any, least: int) -> float:
 
 
 def _aligned_piece(fd: int) -> memoryview:
-    """A piece as the core lays it out: behind the salt, its blocks are at multiples of 64 bytes."""
-    memory = memoryview(mmap.mmap(-1, _PIECE + mmap.PAGESIZE))
-    piece = memory[len(_SALT) : len(_SALT) + _PIECE]
+    """A piece as the core reads it: from the beginning of a page."""
+    piece = memoryview(mmap.mmap(-1, _PIECE))
     os.preadv(fd, [piece], 0)
     return piece
 
@@ -103,6 +110,7 @@ def cycles(implementation: str, block_size: int, data: Path) -> Cycles:
     _core.select_implementation(None)
     size = min(64 * MIB, data.stat().st_size) // block_size * block_size
     fd = os.open(data, os.O_RDONLY)
+    hertz = core_hertz()
     try:
         piece = _aligned_piece(fd)
         hashing = _call(lambda: block_hash.hash_blocks(piece), 20)
@@ -110,8 +118,8 @@ def cycles(implementation: str, block_size: int, data: Path) -> Cycles:
     finally:
         os.close(fd)
     clock, per_byte = "core", _core_cycles_per_byte(implementation, block_size)
-    if per_byte is None and (hertz := tsc_hertz()):
-        clock, per_byte = "reference", hertz * hashing / len(piece)
+    if per_byte is None and hertz:
+        clock, per_byte = "loop", max(hertz, core_hertz() or 0) * hashing / len(piece)
     return Cycles(
         implementation,
         block_size,

@@ -17,8 +17,7 @@ from image_registry import registry
 from inputs import MIB, cache, tool
 from layer_inputs import LAYOUTS, Layer, mkfs
 from layers import MKFS_VERSION, Ratio, SameRoot, stage
-from limits import Limit
-from measure import Pairs, Run, cpu, peak, run, take_turns
+from measure import Limit, Pairs, Run, cpu, peak, run, take_turns
 
 sys.path.append(str(Path(__file__).resolve().parents[1] / "tests"))
 sys.path.append(str(Path(__file__).resolve().parents[1] / "tests" / "envelope"))

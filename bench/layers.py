@@ -14,8 +14,7 @@ from typing import TYPE_CHECKING, Any
 from compare import dmsign_fast, root_hash
 from inputs import MIB, cache, tool
 from layer_inputs import LAYOUTS, Layer, mkfs
-from limits import Limit
-from measure import Pairs, Run, peak, run, take_turns
+from measure import Limit, Pairs, Run, peak, run, take_turns
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

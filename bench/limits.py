@@ -6,12 +6,11 @@ import shutil
 import statistics
 import subprocess
 import sys
-from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from compare import dmsign_fast, root_hash
 from inputs import MIB, cache, repeated, sparse_file
-from measure import in_turn, peak, run
+from measure import Limit, in_turn, peak, run
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -20,21 +19,6 @@ if TYPE_CHECKING:
 _GIB = 1 << 30
 _SPARE = 10 * _GIB
 _STARTS = 20
-
-
-@dataclass(frozen=True)
-class Limit:
-    """One figure that has an upper limit; no value: why not."""
-
-    name: str
-    value: float | None
-    unit: str
-    most: float | None
-    note: str = ""
-
-    @property
-    def json(self) -> dict[str, Any]:
-        return asdict(self)
 
 
 def _format(data: Path | str, hash_file: Path, block_size: int = 4096) -> list[str]:

@@ -5,8 +5,10 @@ from __future__ import annotations
 import os
 import platform
 import re
+import shutil
 import ssl
 import subprocess
+import tempfile
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -41,6 +43,19 @@ def tsc_hertz() -> float | None:
     if "constant_tsc" not in fields.get("flags", "").split() or "bogomips" not in fields:
         return None
     return float(fields["bogomips"]) / 2 * 1e6
+
+
+def core_hertz() -> float | None:
+    """The clock of the core, by clock.c; None without a compiler."""
+    compiler = shutil.which(os.environ.get("CC", "cc"))
+    if not compiler:
+        return None
+    with tempfile.TemporaryDirectory() as directory:
+        program = Path(directory, "clock")
+        subprocess.run(
+            [compiler, "-O2", Path(__file__).with_name("clock.c"), "-o", program], check=True
+        )
+        return float(subprocess.run([program], capture_output=True, check=True).stdout)
 
 
 def _caches() -> str:

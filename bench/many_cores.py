@@ -13,7 +13,7 @@ import subprocess
 from pathlib import Path
 
 from inputs import tool
-from limits import Limit
+from measure import Limit
 
 _HERE = Path(__file__).resolve().parent
 _CSRC = _HERE.parent / "csrc"

@@ -9,7 +9,7 @@ import subprocess
 import sys
 import threading
 import time
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -131,6 +131,21 @@ class Pairs:
             "ours": [run.json for run in self.ours],
             "ratios": [round(ratio, 3) for ratio in self.ratios],
         }
+
+
+@dataclass(frozen=True)
+class Limit:
+    """One figure that has an upper limit; no value: why not."""
+
+    name: str
+    value: float | None
+    unit: str
+    most: float | None
+    note: str = ""
+
+    @property
+    def json(self) -> dict[str, Any]:
+        return asdict(self)
 
 
 def take_turns(ways: Mapping[str, Callable[[], Run]], rounds: int) -> dict[str, list[Run]]:

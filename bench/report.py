@@ -19,8 +19,7 @@ if TYPE_CHECKING:
     from fec import FecRow
     from images import ImageCase
     from layers import Case
-    from limits import Limit
-    from measure import Run
+    from measure import Limit, Run
 
 # With more than this many cores busy elsewhere, the figures say so.
 _QUIET = 0.1
@@ -169,10 +168,7 @@ def _baselines(baselines: Sequence[Baseline]) -> Iterator[str]:
 def _cycles(found: Sequence[Cycles]) -> Iterator[str]:
     kinds = {
         "core": "core cycles counted by perf",
-        "reference": (
-            "reference cycles, of the time stamp counter: the core's own clock cannot be seen here "
-            "and may be higher"
-        ),
+        "loop": "core cycles, by the clock that a loop of additions showed before and after",
         None: "no clock found",
     }
     yield "The C core alone: one thread, salt of 32 bytes, CPU time of a call, 10th percentile."
@@ -182,13 +178,14 @@ def _cycles(found: Sequence[Cycles]) -> Iterator[str]:
         + "."
     )
     yield ""
-    head = ["SHA-256", "block", "GB/s from L2", "cycles per byte", "GB/s with pread"]
+    head = ["SHA-256", "block", "GB/s from L2", "cycles per byte", "bound", "GB/s with pread"]
     lines = [
         [
             c.implementation,
             str(c.block_size),
             f"{c.hashing:.2f}",
-            "" if c.per_byte is None else f"{c.per_byte:.2f}",
+            "" if c.per_byte is None else f"{c.per_byte:.3f}",
+            "" if c.bound is None else f"{c.bound:.3f}",
             f"{c.reading:.2f}",
         ]
         for c in found

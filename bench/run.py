@@ -15,7 +15,7 @@ from contextlib import ExitStack
 from pathlib import Path
 
 from baseline import baselines
-from compare import compare, thread_counts
+from compare import compare, thread_counts, verify_costs
 from cycles import cycles
 from fec import LARGEST, compare_fec, repair
 from image_inputs import image_layers
@@ -25,6 +25,7 @@ from layer_inputs import FORMS, make, names
 from layers import RECIPES, compare_layer, memory
 from limits import peaks, sparse, start
 from machine import describe
+from many_cores import many_cores
 from report import Results, markdown
 
 _HERE = Path(__file__).resolve().parent
@@ -93,11 +94,13 @@ def _compare(
                     f"{name} {row.command} {block_size} {row.implementation} x{row.threads}: "
                     f"{row.ours:.2f} GB/s against {row.theirs:.2f}"
                 )
+    results.limits += verify_costs(results.rows)
 
 
 def _limits(args: argparse.Namespace, results: Results, scratch: Path, tmpfs: Path) -> None:
     _say("limits: start, sparse file, peak memory")
     results.limits += start()
+    results.limits += many_cores(scratch)
     data = random_file(scratch / "gib", min(1024 * MIB, args.peak_size))
     whole = 64 * data.stat().st_size
     results.limits.append(sparse(data, whole, scratch, tmpfs, args.rounds))
