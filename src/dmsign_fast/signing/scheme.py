@@ -9,6 +9,7 @@ Both take each NIST curve with the hash of its own strength.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
@@ -73,43 +74,51 @@ class KeySpec(StrEnum):
 class KeyKind:
     """One row of the table of keys.
 
-    ``size`` is in bits: of the RSA modulus, or of the field of the curve. RSA has no ``curve``.
+    Attributes:
+        spec: the name.
+        public: the class of ``cryptography`` of its public keys.
+        generate: makes a private key.
+        size: in bits, of the RSA modulus or of the field of the curve; None if ``public`` has keys
+            of one size alone.
+        curve: of ECDSA.
     """
 
     spec: KeySpec
-    size: int
+    public: type[Any]
+    generate: Callable[[], PrivateKey]
+    size: int | None = None
     curve: ec.EllipticCurve | None = None
 
     @property
     def coordinate(self) -> int:
-        """The bytes of r and of s where they are written at full width."""
-        return (self.size + 7) // 8
+        """The bytes of r and of s where they are written at full width; 0 without a curve."""
+        return (self.curve.key_size + 7) // 8 if self.curve else 0
 
-    def has(self, public_key: object) -> bool:
+    def has(self, public_key: Any) -> bool:
         """Return True if a public key of ``cryptography`` is of this kind."""
-        if self.curve is None:
-            return isinstance(public_key, rsa.RSAPublicKey) and public_key.key_size == self.size
-        return (
-            isinstance(public_key, ec.EllipticCurvePublicKey)
-            and public_key.curve.name == self.curve.name
-        )
+        if not isinstance(public_key, self.public):
+            return False
+        if self.curve is not None and public_key.curve.name != self.curve.name:
+            return False
+        return self.size is None or public_key.key_size == self.size
 
-    def generate(self) -> PrivateKey:
-        """Make a private key; RSA has the exponent 65537."""
-        if self.curve is None:
-            return rsa.generate_private_key(65537, self.size)
-        return ec.generate_private_key(self.curve)
+
+def _rsa(size: int) -> KeyKind:
+    generate = functools.partial(rsa.generate_private_key, 65537, size)
+    return KeyKind(KeySpec(f"RSA-{size}"), rsa.RSAPublicKey, generate, size)
+
+
+def _ec(curve: ec.EllipticCurve) -> KeyKind:
+    generate = functools.partial(ec.generate_private_key, curve)
+    spec = KeySpec(f"EC-{curve.key_size}")
+    return KeyKind(spec, ec.EllipticCurvePublicKey, generate, curve.key_size, curve)
 
 
 KEYS = {
     kind.spec: kind
     for kind in (
-        KeyKind(KeySpec.RSA_2048, 2048),
-        KeyKind(KeySpec.RSA_3072, 3072),
-        KeyKind(KeySpec.RSA_4096, 4096),
-        KeyKind(KeySpec.EC_256, 256, ec.SECP256R1()),
-        KeyKind(KeySpec.EC_384, 384, ec.SECP384R1()),
-        KeyKind(KeySpec.EC_521, 521, ec.SECP521R1()),
+        *map(_rsa, (2048, 3072, 4096)),
+        *map(_ec, (ec.SECP256R1(), ec.SECP384R1(), ec.SECP521R1())),
     )
 }
 
