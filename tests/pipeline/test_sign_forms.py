@@ -212,6 +212,19 @@ def test_prepare_keeps_what_attach_pushes(kind, make_home, leaf, directory, monk
     assert (again.added, again.artifacts) == ((), signed.artifacts)
 
 
+def test_attach_takes_the_former_away(home, leaf, directory):
+    image = push_image(home.store, "v1", tars(1))
+    first = sign_all_forms(home, leaf, forms=("acl",), signing_time=NOW - DAY / 24)
+    prepare(home, leaf, directory, forms=("acl",), recipe=INDEX)
+    sign_all(directory, leaf)
+    (signed,) = attach(home, directory)
+    assert "refuses the image" in signed.warnings[0]
+    (signed,) = attach(home, directory, replace_former=True)
+    assert [one.digest for one in signed.removed] == [first.dm_verity.digest]
+    assert signed.warnings == ()
+    assert types_of(home, image)[ACL.artifact_type] == 1
+
+
 @pytest.mark.parametrize("what", ["changed", "missing", "longer"])
 def test_a_file_of_prepare_that_is_another(what, home, leaf, directory):
     image = push_image(home.store, "v1")

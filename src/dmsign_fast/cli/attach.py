@@ -6,8 +6,10 @@ from typing import TYPE_CHECKING
 
 from dmsign_fast.cli.output import print_json, print_line
 from dmsign_fast.cli.signatures import (
+    add_replace,
     add_timestamp_options,
     print_signed,
+    print_warnings,
     signed_json,
     timestamp,
 )
@@ -40,6 +42,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     add_store_options(parser)
     add_timestamp_options(parser)
+    add_replace(parser)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -57,6 +60,7 @@ def run(args: argparse.Namespace) -> int:
             signing_request,
             timestamp=timestamp(args),
             manifest_signature=not args.no_manifest_signature,
+            replace_former=args.replace,
         )
     subject = signing_request.chain[0].subject.rfc4514_string()
     if args.output == "json":
@@ -67,4 +71,5 @@ def run(args: argparse.Namespace) -> int:
         for one in signed:
             print_signed(name, one)
         print_line(f"Signer: {subject}")  # it is the directory that says who
+    print_warnings(args, signed)
     return 0

@@ -8,9 +8,11 @@ from typing import TYPE_CHECKING
 from dmsign_fast.cli.keys import add_key_options, signer_of
 from dmsign_fast.cli.output import note, print_json, print_summary, work
 from dmsign_fast.cli.signatures import (
+    add_replace,
     add_sign_options,
     add_timestamp_options,
     print_signed,
+    print_warnings,
     sign_options,
     signed_json,
     timestamp,
@@ -38,13 +40,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_sign_options(parser)
     add_timestamp_options(parser)
     parser.add_argument("--force", action="store_true", help="also where it is signed already")
+    add_replace(parser)
 
 
 def run(args: argparse.Namespace) -> int:
     """Run the command; its exit status."""
     from dmsign_fast.pipeline.sign_image import sign_image
 
-    options = replace(sign_options(args), timestamp=timestamp(args), force=args.force)
+    options = replace(
+        sign_options(args), timestamp=timestamp(args), force=args.force, replace=args.replace
+    )
     signer = signer_of(args)
     with work(args, "signing", None) as done, open_image(args) as (store, wanted):
         if ":" not in wanted:
@@ -61,8 +66,7 @@ def run(args: argparse.Namespace) -> int:
         name = repository_of(args)
         for one in signed:
             print_signed(name, one)
-    for text in (warning for one in signed for warning in one.warnings):
-        note(args, f"warning: {text}")
+    print_warnings(args, signed)
     if not args.quiet:
         for stage in ("hash", "sign", "push"):
             note(args, f"{stage}: {sum(one.seconds[stage] for one in signed):.2f} s")

@@ -22,12 +22,14 @@ if TYPE_CHECKING:
     from dmsign_fast.pipeline.plan import Reuse, SignedImage, SignedLayer, SignOptions
 
 __all__ = [
+    "add_replace",
     "add_sign_options",
     "add_timestamp_options",
     "duration",
     "layer_json",
     "print_layers",
     "print_signed",
+    "print_warnings",
     "sign_options",
     "signed_json",
     "timestamp",
@@ -64,7 +66,6 @@ def add_sign_options(parser: argparse.ArgumentParser, *, fleet: bool = False) ->
         choices=[*names, _ALL_FORMS],
         help=f"form of the layers' signatures, may be repeated; default: {names[0]}",
     )
-    what("--replace", action="store_true", help="remove former ones of this key and form")
     what("--signature-format", choices=tuple(_MEDIA_TYPES), default="jws", help="default: jws")
     what(
         "--manifest-form",
@@ -100,6 +101,21 @@ def _add_reuse_options(what: Callable[..., object]) -> None:
         help="with --reuse: also those that this certificate's key has signed, PEM",
     )
     what("--jobs", type=whole_number, default=2, metavar="N", help="layers at a time; default: 2")
+
+
+def add_replace(parser: argparse.ArgumentParser) -> None:
+    """What becomes of former artifacts."""
+    parser.add_argument(
+        "--replace",
+        action="store_true",
+        help="remove former artifacts of the same key and form, once the new ones are there",
+    )
+
+
+def print_warnings(args: argparse.Namespace, signed: Iterable[SignedImage]) -> None:
+    """What nodes will make of what is there now, on standard error."""
+    for text in (warning for one in signed for warning in one.warnings):
+        note(args, f"warning: {text}")
 
 
 def add_timestamp_options(parser: argparse.ArgumentParser) -> None:
@@ -158,7 +174,6 @@ def sign_options(args: argparse.Namespace, made_by: Recipe | None = None) -> Sig
         pkcs7_digest=args.digest,
         certificates=not args.no_certs,
         reuse=_reuse(args),
-        replace=args.replace,
     )
 
 

@@ -132,6 +132,7 @@ def attach_image(
     *,
     timestamp: Timestamper | None = None,
     manifest_signature: bool = True,
+    replace_former: bool = False,
 ) -> list[SignedImage]:
     """Verify the signatures that were made, wrap and push them.
 
@@ -145,6 +146,7 @@ def attach_image(
         signing_request: the directory, with the signatures.
         timestamp: as in SignOptions.
         manifest_signature: whether the record must have signatures of manifests, or none.
+        replace_former: as ``replace`` in SignOptions.
 
     Raises:
         VerificationError: the tag names another image than was prepared.
@@ -156,7 +158,7 @@ def attach_image(
         ParameterError: the signature would have expired.
     """
     made = _made(signing_request)
-    options = replace(_options(made), timestamp=timestamp)
+    options = replace(_options(made), timestamp=timestamp, replace=replace_former)
     if manifest_signature and not options.manifest_signature:
         raise SigningError(
             f"{made.what} has no Notary Project signature, so that nothing binds layers to root "
