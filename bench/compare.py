@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import filecmp
-import re
 import shutil
 import sys
 from dataclasses import dataclass
@@ -13,6 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 from inputs import tool
 from measure import Limit, Pairs, Run, cpu, in_turn, run, seconds
+
+from dmsign_fast.benchmark.programs import root_hash
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -94,15 +95,6 @@ def dmsign_fast() -> str:
 def thread_counts(cores: int) -> list[int]:
     """One, two, and all."""
     return sorted({1, min(2, cores), cores})
-
-
-def root_hash(output: str) -> str:
-    """What ``format`` printed, of either program."""
-    found = re.search(r"^Root hash:\s*([0-9a-f]+)$", output, re.MULTILINE)
-    if not found:
-        message = f"no root hash in:\n{output}"
-        raise ValueError(message)
-    return found[1]
 
 
 class Commands:

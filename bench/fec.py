@@ -9,9 +9,11 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from compare import dmsign_fast, root_hash
+from compare import dmsign_fast
 from inputs import MIB, tool
 from measure import Pairs, Run, in_turn, run, seconds
+
+from dmsign_fast.benchmark.programs import root_hash
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

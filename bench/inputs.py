@@ -7,6 +7,10 @@ import shutil
 import subprocess
 from pathlib import Path
 
+from dmsign_fast.benchmark.speeds import random_file
+
+__all__ = ["MIB", "cache", "erofs_image", "files", "random_file", "repeated", "sparse_file", "tool"]
+
 MIB = 1 << 20
 _CLUSTER = 16 * MIB
 
@@ -17,14 +21,6 @@ def tool(name: str, package: str) -> str:
     if not path:
         message = f"{name} is missing: apt-get install {package}"
         raise SystemExit(message)
-    return path
-
-
-def random_file(path: Path, size: int) -> Path:
-    """A file that cannot be compressed and has no zero blocks."""
-    with path.open("wb") as file:
-        for at in range(0, size, MIB):
-            file.write(os.urandom(min(MIB, size - at)))
     return path
 
 

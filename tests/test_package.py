@@ -21,6 +21,7 @@ SOURCES = [name for name in MODULES if not name.endswith("._dmsign")]
 MAY_IMPORT = {
     "__main__": {"cli"},
     "cli": {
+        "benchmark",
         "fleet",
         "pipeline",
         "erofs",
@@ -61,6 +62,7 @@ MAY_IMPORT = {
         "strict_json",
         "errors",
     },
+    "benchmark": {"erofs", "_core", "_core_fec", "outputs", "processes", "errors"},
     "erofs": {"verity", "_core", "outputs", "processes", "errors"},
     "verity": {"_core", "_core_fec", "outputs", "errors"},
     "node": {"erofs", "envelope", "signing", "processes", "errors"},

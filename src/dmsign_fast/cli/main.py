@@ -38,7 +38,7 @@ exit status:
   130  interrupted; 143 terminated; 141 nobody reads the output any more
 """
 COMMANDS = (
-    *("sign", "prepare", "attach", "verify", "inspect", "list", "doctor"),
+    *("sign", "prepare", "attach", "verify", "inspect", "list", "doctor", "benchmark"),
     *("fleet", "key", "cert", "policy", "plugin", "layer", "verity", "completion", "version"),
 )
 _JSON = (("--output", "json"), ("-o", "json"))
