@@ -11,6 +11,7 @@ from dmsign_fast.pipeline.convert import VERITY_MODES
 from dmsign_fast.pipeline.forms import FORMS
 from dmsign_fast.pipeline.nodes import NODES
 from dmsign_fast.signing.providers import PROVIDERS
+from dmsign_fast.signing.scheme import KEYS, SCHEMES
 
 HOME = Path(__file__).parent.parent
 
@@ -75,6 +76,16 @@ def test_the_nodes():
 def test_the_places_of_the_hash_area():
     rows = table("docs/layers.md", "| `--verity` |")
     assert [code(row[0]) for row in rows] == list(VERITY_MODES)
+
+
+def test_the_keys_of_root_hashes():
+    rows = table("docs/signing.md", "| key |")
+    named = {word for row in rows for word in re.findall(r"P-\d+|\b\d{4}\b", row[0])}
+    kinds = [KEYS[spec] for one in SCHEMES if one.pkcs7_signature for spec in one.key_specs]
+    assert named == {f"P-{kind.size}" if kind.curve else str(kind.size) for kind in kinds}
+    digests = {one.digest for one in SCHEMES if one.pkcs7_signature}
+    said = {f"sha{size}" for row in rows for size in re.findall(r"SHA-(\d+)", row[1])}
+    assert said == digests
 
 
 def test_the_key_providers():

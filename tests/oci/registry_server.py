@@ -111,7 +111,7 @@ class RegistryServer(ThreadingHTTPServer):
         self.expires_in = 300
         self.denied = ()  # actions that no token gets
         self.tokens = {}  # token: [scopes, uses left]
-        self.deletes = True  # manifests
+        self.deletes = True  # manifests; or the status of its refusal
         self.blobs_at = None  # another server, to which downloads are redirected
         self.uploads_at = None
         self.repositories = {}
@@ -373,8 +373,8 @@ class Handler(BaseHTTPRequestHandler):
         self.answer(200, data, kind, {"Docker-Content-Digest": digest})
 
     def delete_manifest(self, repository, what):
-        if not self.server.deletes:
-            self.error(405, "UNSUPPORTED")
+        if self.server.deletes is not True:
+            self.error(self.server.deletes, "UNSUPPORTED")
             return
         with self.server.lock:
             known = repository.manifests.pop(what, None)

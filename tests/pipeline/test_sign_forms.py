@@ -336,7 +336,7 @@ def test_a_registry_that_deletes_nothing(make_home, leaf):
     home = make_home("api")
     image = push_image(home.store, "v1", tars(1))
     sign_all_forms(home, leaf, forms=("acl",))
-    home.server.deletes = False
+    home.server.deletes = 405
     with pytest.raises(RegistryError, match="deletes no manifests"):
         sign_all_forms(
             home, leaf, forms=("acl",), force=True, replace=True, signing_time=NOW + DAY / 24

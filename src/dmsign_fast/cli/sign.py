@@ -30,6 +30,7 @@ examples:
   dmsign-fast sign registry.example/app:1.0 --key key.pem --cert chain.pem
   dmsign-fast sign registry.example/app@sha256:2d35... --key release --recipe containerd@1.8.6
   dmsign-fast sign --oci-layout image:1.0 --key key.pem --cert chain.pem --output json
+  dmsign-fast sign registry.example/app:1.0 --artifact all --recipe containerd-tar-index --replace
 """
 
 

@@ -260,8 +260,10 @@ class Layout:
 
     def detach(self, subject: Descriptor, referrers: Iterable[Descriptor]) -> None:
         """Take manifests out of the index; their blobs stay; see Store."""
-        gone = {one.digest for one in referrers}
-        self._update(lambda index: index.with_more((), lambda one: one.digest in gone))
+        digests = {one.digest for one in referrers} & {
+            one.digest for one in self.referrers(subject)
+        }
+        self._update(lambda index: index.with_more((), lambda one: one.digest in digests))
 
     def _check_writable(self) -> None:
         if not isinstance(self._files, Directory):
