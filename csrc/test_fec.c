@@ -42,11 +42,6 @@ static void fill(uint8_t *bytes, size_t size)
         bytes[i] = (uint8_t)next_random();
 }
 
-static const struct fec_impl *impl_of(const dmsign_fec *fec)
-{
-    return fec->impl;
-}
-
 /* add() for any number of rows and sums, at any alignment, touching nothing beside its sums. */
 static void test_add(const dmsign_fec *fec)
 {
@@ -63,7 +58,7 @@ static void test_add(const dmsign_fec *fec)
         factors[0][0] = 0;
         factors[rows - 1][count - 1] = 1;
         memcpy(wanted, sums, sizeof sums);
-        impl_of(fec)->add(&fec->field, (struct fec_rows){sums + skew, 2700}, count,
+        fec->impl->add(&fec->field, (struct fec_rows){sums + skew, 2700}, count,
                           (struct fec_rows){data + skew, 2800}, rows, factors, width);
         fec_portable.add(&fec->field, (struct fec_rows){wanted + skew, 2700}, count,
                          (struct fec_rows){data + skew, 2800}, rows, factors, width);
