@@ -18,7 +18,7 @@ __all__ = [
     "LAYER",
     "ROOT_HASH",
     "SIGNATURE",
-    "Blob",
+    "BlobKind",
     "Form",
     "Part",
     "Several",
@@ -26,7 +26,7 @@ __all__ = [
     "form_of_type",
 ]
 
-# Values of annotations that a reader looks for, see Blob.
+# Values of annotations that a reader looks for, see BlobKind.
 LAYER = "{layer}"
 ROOT_HASH = "{root_hash}"
 SIGNATURE = "{base64}"
@@ -52,8 +52,8 @@ class Several(StrEnum):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Blob:
-    """A blob that a form has for each layer.
+class BlobKind:
+    """A kind of blob, which a form has one of for each layer.
 
     Attributes:
         part: what it holds.
@@ -89,7 +89,7 @@ class Form:
 
     name: str
     artifact_type: str
-    blobs: tuple[Blob, ...]
+    blobs: tuple[BlobKind, ...]
     annotations: Mapping[str, str] = field(default_factory=dict)
     layouts: tuple[ImageLayout, ...] = tuple(ImageLayout)
     several: Several = Several.UNKNOWN
@@ -97,7 +97,7 @@ class Form:
     others: bool = False
 
     @property
-    def signature(self) -> Blob:
+    def signature(self) -> BlobKind:
         """The blob of the PKCS#7."""
         return next(blob for blob in self.blobs if blob.part is Part.SIGNATURE)
 
@@ -134,7 +134,7 @@ FORMS = (
         artifact_type="application/vnd.cncf.notary.signature.dm-verity",
         annotations={"io.cncf.notary.dm-verity.signature": "true"},
         blobs=(
-            Blob(
+            BlobKind(
                 part=Part.SIGNATURE,
                 media_type="application/pkcs7-signature",
                 annotations={
@@ -151,7 +151,7 @@ FORMS = (
         artifact_type="application/vnd.oci.mt.pkcs7",
         several=Several.NEWEST,
         blobs=(
-            Blob(
+            BlobKind(
                 part=Part.SIGNATURE,
                 media_type="application/vnd.oci.image.layer.v1.erofs.sig",
                 annotations={
@@ -170,7 +170,7 @@ FORMS = (
         several=Several.NEWEST,
         others=True,
         blobs=(
-            Blob(
+            BlobKind(
                 part=Part.SIGNATURE,
                 media_type="application/vnd.cncf.notary.dmverity.layer-signature+pkcs7",
                 annotations={
@@ -190,13 +190,13 @@ FORMS = (
         once=True,
         others=True,
         blobs=(
-            Blob(part=Part.METADATA, media_type=f"{_ACL}.metadata.v1", annotations=_ACL_LAYER),
-            Blob(
+            BlobKind(part=Part.METADATA, media_type=f"{_ACL}.metadata.v1", annotations=_ACL_LAYER),
+            BlobKind(
                 part=Part.HASH_FILE,
                 media_type=f"{_ACL}.dmverity.merkle-tree.v1",
                 annotations=_ACL_LAYER,
             ),
-            Blob(
+            BlobKind(
                 part=Part.SIGNATURE,
                 media_type=f"{_ACL}.dmverity.layer-signature.v1+pkcs7",
                 annotations={**_ACL_LAYER, "io.containerd.erofs.v1/dmverity.root-hash": ROOT_HASH},
