@@ -210,6 +210,19 @@ def test_copies_of_both_files(image, tmp_path):
     assert (tmp_path / "hash copy").read_bytes() == image.good[1]
 
 
+def test_a_copy_of_a_file_that_ends_in_a_hole_and_within_a_page(tmp_path):
+    data = write(tmp_path / "data", noise(100 * 512))
+    os.truncate(data, 1000 * 512 + 512)
+    fec = FecDevice(tmp_path / "fec")
+    params = VerityParams(data_block_size=512, hash_block_size=512)
+    formatted = format_file(data, tmp_path / "hashes", params, fec=fec)
+    good = data.read_bytes()
+    flip(data, 5)
+    copy = tmp_path / "copy"
+    repair_file(data, tmp_path / "hashes", formatted.root_hash, fec, output=copy)
+    assert copy.read_bytes() == good
+
+
 def test_no_copy_appears_if_something_stays_bad(image, tmp_path):
     image.destroy_data(*(row * rounds(image) for row in range(3)))
     with pytest.raises(UnrepairedError, match="3 block"):

@@ -80,13 +80,19 @@ class _Files:
 
 def _copy(source: Source, fd: int, start: int, path: Path) -> None:
     """Copy a file from ``start`` on; holes, and what cannot be read, become holes."""
-    size = source.seekable_size("repairing")
-    unit = 4096
+    size, unit = source.seekable_size("repairing"), 4096
     os.ftruncate(fd, size)
-    for first, count, hole in source.extents(start // unit, -(-size // unit) - start // unit, unit):
-        for at in range(first * unit, (first + count) * unit, _COPY) if not hole else ():
+
+    def copy(at: int, end: int) -> None:
+        for piece in range(at, end, _COPY):
             with storage_errors("write", path):
-                write_all(fd, _readable(source.fd, at, min(_COPY, size - at)), at)
+                write_all(fd, _readable(source.fd, piece, min(_COPY, end - piece)), piece)
+
+    first = start // unit
+    for number, count, hole in source.extents(first, max(0, size // unit - first), unit):
+        if not hole:
+            copy(number * unit, (number + count) * unit)
+    copy(size // unit * unit, size)
 
 
 def _readable(fd: int, at: int, size: int) -> bytes:
@@ -235,6 +241,8 @@ def repair_file(
         if in_place:
             for fd in {stage.fd for stage in stages if stage.fd is not None}:
                 os.fsync(fd)
+        else:
+            read.check_unchanged()
         report = _report(decoder, stages, blocks, root_hash, counted or decoder.errors)
         if report.unrepaired:
             raise UnrepairedError(_summary(report), report)
