@@ -22,7 +22,7 @@
 #include "../csrc/sha256/threads.h"
 
 #define LANES 32
-#define SPAN ((size_t)128 << 20) /* of a thread, as verity/reading.py has it */
+#define SPAN ((size_t)256 << 20) /* of a thread: the longest of verity/reading.py */
 
 static uint64_t per_kib;
 static atomic_uint jobs; /* that a pool was given */

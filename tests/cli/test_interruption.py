@@ -47,7 +47,7 @@ import os, signal, sys
 from dmsign_fast.cli import main
 from dmsign_fast.verity import reading
 from dmsign_fast.verity.hash_file import HashFile
-reading._FIRST_SPAN = reading._SPAN_OF_THREAD = 8 << 20
+reading._FIRST_SPAN, reading._SHORT = 8 << 20, 0
 steps = {"write": (HashFile, "write", 2), "fsync": (os, "fsync", 1)}
 holder, name, number = steps[sys.argv.pop(1)]
 function, calls = getattr(holder, name), []

@@ -16,14 +16,13 @@ if TYPE_CHECKING:
 __all__ = ["hash_source"]
 
 # A span is what is hashed between two looks at signals, progress and the hash blocks that are
-# finished. It grows while it takes little time, since its end costs some, and shrinks when it takes
-# long, since a person waits. The digests of two spans are in memory: with blocks of 4096 bytes 2
-# MiB a thread, with blocks of 512 four.
+# finished. It grows while it takes little time, since threads and disks wait at its end, and
+# shrinks when it takes long, since a person waits. The digests of two spans are in memory: 4 MiB a
+# thread.
 _FIRST_SPAN = 64 << 20
-_SPAN_OF_THREAD = 128 << 20
 _BLOCKS_OF_THREAD = 1 << 16
 _LEAST_SPAN = 4 << 20
-_SHORT, _LONG = 0.02, 0.2  # seconds
+_SHORT, _LONG = 0.1, 0.5  # seconds
 _HOLE_BLOCKS = 1 << 18
 _PIPE_PIECE = 8 << 20
 
@@ -58,7 +57,7 @@ def hash_source(
         return
     block_size = hasher.params.data_block_size
     least = max(1, _LEAST_SPAN // block_size)
-    most = max(least, min(_SPAN_OF_THREAD // block_size, _BLOCKS_OF_THREAD) * hasher.threads)
+    most = max(least, _BLOCKS_OF_THREAD * hasher.threads)
     span = min(max(1, _FIRST_SPAN // block_size), most)
     for first, count, hole in source.extents(0, blocks or 0, block_size):
         end = first + count
