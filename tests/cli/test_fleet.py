@@ -3,10 +3,9 @@
 import csv
 import io
 import json
-import shutil
-import subprocess
 
 import pytest
+from browser import dom_of, needs_browser
 from container_images import push_image, push_index, tars
 from helpers import cli, dmsign
 from pki import make_intermediate, make_leaf, make_root
@@ -148,45 +147,28 @@ def test_check_asks_the_workers():
     assert facts["lacks"] == []
 
 
-def page(report, fragment, tmp_path):
-    """The page as a browser has it, and what it said on its console."""
-    done = subprocess.run(
-        [
-            *("chromium", "--headless", "--no-sandbox", "--disable-gpu", "--dump-dom"),
-            *("--disable-background-networking", "--no-first-run", "--disable-sync"),
-            *("--virtual-time-budget=2000", "--enable-logging=stderr", "--v=0"),
-            *(f"--user-data-dir={tmp_path}/browser", f"file://{report}{fragment}"),
-        ],
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=True,
-    )
-    return done.stdout, [line for line in done.stderr.splitlines() if ":CONSOLE" in line]
-
-
 def listed(dom):
     """The names in the table of images, in order."""
     body = dom.partition('<tbody id="images">')[2].partition("</tbody>")[0]
     return [one.partition("</summary>")[0] for one in body.split("<summary>")[1:]]
 
 
-@pytest.mark.skipif(not shutil.which("chromium"), reason="optional by the README: no chromium")
+@needs_browser
 def test_the_page_shows_sorts_and_filters_in_a_browser(fleet, images, tmp_path):
     fleet("sign", "--from", images, f"{tmp_path}/layout:none")
     report = tmp_path / "report.html"
     text = cli("fleet", "report", tmp_path / "run.state", "--output", "html").out
     report.write_text(text)
     names = [f"{tmp_path}/layout:v{n}" for n in range(3)]
-    dom, console = page(report, "", tmp_path)
+    dom, console = dom_of(report, "", tmp_path)
     assert listed(dom) == names
     assert console == []
     assert "images: signed" in dom
     assert "saved by sharing" in dom
     assert f"dmsign-fast sign --oci-layout {tmp_path}/layout:none" in dom
-    dom, console = page(report, "#sort=reference&down=1", tmp_path)
+    dom, console = dom_of(report, "#sort=reference&down=1", tmp_path)
     assert listed(dom) == names[::-1]
-    dom, console = page(report, "#filter=layout:V1", tmp_path)
+    dom, console = dom_of(report, "#filter=layout:V1", tmp_path)
     assert listed(dom) == names[1:2]
     assert console == []
     assert "http" not in text.replace("http-equiv", ""), "the page needs no network"

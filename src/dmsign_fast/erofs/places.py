@@ -79,9 +79,8 @@ def places_of(extents: Iterable[Extent], ranges: Sequence[tuple[int, int]]) -> l
     return places
 
 
-def map_of(extents: Iterable[Extent], size: int, cells: int) -> list[dict[Kind, int]]:
-    """Bytes of each kind in each of ``cells`` equal parts of an image, the last maybe shorter."""
-    step = max(1, -(-size // cells))
+def map_of(extents: Iterable[Extent], size: int, step: int) -> list[dict[Kind, int]]:
+    """Bytes of each kind in each ``step`` bytes of an image of ``size``."""
     found: list[dict[Kind, int]] = [{} for _ in range(-(-size // step))]
     for extent in extents:
         end = min(size, extent.offset + extent.size)

@@ -3,6 +3,9 @@
 __all__ = ["COMMANDS", "HELP", "SHORT"]
 
 HELP = "hash trees and signatures of files and devices"
-COMMANDS = ("format", "verify", "repair", "dump", "sign", "prepare", "attach", "open", "close")
+COMMANDS = (
+    *("format", "verify", "repair", "dump", "explain"),
+    *("sign", "prepare", "attach", "open", "close"),
+)
 # of veritysetup, where -h is not help
 SHORT = {"-h": "--hash"}

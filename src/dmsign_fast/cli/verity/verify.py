@@ -40,6 +40,7 @@ examples:
   dmsign-fast verity verify image.erofs image.verity --root-hash-file image.roothash \\
       --signature image.roothash.p7s --cert root-ca.pem
   dmsign-fast verity verify image.erofs image.verity ROOT_HASH --fec-device image.fec
+  dmsign-fast verity verify image.erofs image.verity ROOT_HASH --explain --html report.html
 """
 
 
@@ -62,6 +63,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="judge the signature as Linux does and no more: whatever the validity of the "
         "certificates, what they are for, and the digest",
     )
+    parser.add_argument(
+        "--explain",
+        action="store_true",
+        help="of an EROFS image: say which file or metadata each bad block is",
+    )
+    parser.add_argument("--html", type=Path, metavar="FILE", help="write that as a page too")
     add_tree_options(parser)
     add_fec_options(parser)
 
@@ -139,6 +146,40 @@ def _repairs(
     return value, failed
 
 
+def _explain(args: argparse.Namespace, root_hash: bytes, report: Verified) -> dict[str, Any]:
+    """Say what the bad data is: as text and page; for JSON it is returned."""
+    from dmsign_fast.cli.verity.explained import (
+        bad_ranges,
+        explained_json,
+        places_json,
+        print_places,
+        write_page,
+    )
+    from dmsign_fast.cli.verity.hash_tree_file import tree_of_options
+    from dmsign_fast.pipeline.explain import explain
+    from dmsign_fast.verity.source import open_source
+
+    tree = tree_of_options(args, report.data_blocks)
+    with open_source(args.data) as source:
+        size = min(source.seekable_size("explaining"), tree.data_size)
+        ranges = bad_ranges(report.bad, size)
+        explained = explain(source, size, ranges)
+        if args.html:
+            write_page(
+                args.html,
+                args.data,
+                source,
+                explained,
+                ranges,
+                tree=tree,
+                root_hash=root_hash,
+                bad=True,
+            )
+    if args.output != "json" and report.bad:
+        print_places(explained, explained.places)
+    return {"explained": explained_json(explained) | {"places": places_json(explained.places)}}
+
+
 def run(args: argparse.Namespace) -> int:
     """Run the command; its exit status."""
     from dmsign_fast.verity.verify import verify_file
@@ -162,6 +203,7 @@ def run(args: argparse.Namespace) -> int:
             corruption, report = error, error.report
     if corruption and args.output != "json":
         print_bad(args, report.bad)
+    explained = _explain(args, root_hash, report) if args.explain or args.html else {}
     repairs: dict[str, Any] = {}
     if corruption and fec:
         repairs, unrepaired = _repairs(args, fec, root_hash, report)
@@ -179,6 +221,7 @@ def run(args: argparse.Namespace) -> int:
             value["repair"] = repairs
         if signature:
             value["signature"] = signature.json
+        value |= explained
         print_json(value | done.json)
     elif not report.bad and not corruption and not refused:
         print(f"Root hash:      \t{root_hash.hex()}")
