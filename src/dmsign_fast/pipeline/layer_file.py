@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from dmsign_fast.verity.params import VerityParams
     from dmsign_fast.verity.tree import HashTree
 
-__all__ = ["LayerBlob", "LayerFile", "pieces_of_file", "pieces_of_path"]
+__all__ = ["LayerBlob", "LayerFile", "pieces_of_file"]
 
 _PIECE = 1 << 20
 
@@ -53,16 +53,6 @@ def pieces_of_file(fd: int, offset: int, size: int, where: str) -> Iterator[byte
             return
         offset += len(piece)
         yield piece
-
-
-def pieces_of_path(path: Path) -> Iterator[bytes]:
-    """The bytes of a file; StorageError if it cannot be read."""
-    with storage_errors("read", path):
-        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        yield from pieces_of_file(fd, 0, os.fstat(fd).st_size, str(path))
-    finally:
-        os.close(fd)
 
 
 class LayerFile:
