@@ -1,4 +1,4 @@
-"""What Linux would say to the signature of a root hash, by checking what it checks.
+"""What Linux would say to the signature of a root hash or policy, by checking what it checks.
 
 In its order: ``pkcs7_parse_message()`` (``linux_message``), ``pkcs7_verify()`` (digest, signer,
 signature, embedded chain) and ``pkcs7_validate_trust()`` (the keyring), all in
@@ -11,7 +11,7 @@ rules of our own.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -32,6 +32,7 @@ __all__ = [
     "LinuxOutcome",
     "LinuxVerdict",
     "certificate_problem",
+    "linux_content_verdict",
     "linux_verdict",
     "message_slips",
     "root_hash_message",
@@ -133,9 +134,39 @@ def linux_verdict(
     if len(signature) > MAX_SIZE:
         reason = f"the signature has {len(signature)} bytes; the kernel takes at most {MAX_SIZE}"
         return LinuxVerdict(LinuxOutcome.REFUSED, "EINVAL", reason, SIGN_ANEW)
-    judge = _Judge(message)
+    judge = _Judge(message, "root hash", message_slips(message))
+    return _verdict(judge, signature, trusted, detached=True)
+
+
+def linux_content_verdict(
+    data: bytes, content: bytes, trusted: Sequence[x509.Certificate | bytes] | None
+) -> LinuxVerdict:
+    """Foretell what Linux says to a message that holds what is signed, such as a policy of IPE.
+
+    ``verify_pkcs7_signature()`` in ``certs/system_keyring.c``. ``trusted`` is as for
+    ``linux_verdict``, without ``.dm-verity``.
+    """
+    return _verdict(_Judge(content, "content", {}), data, trusted, detached=False)
+
+
+def _verdict(
+    judge: _Judge,
+    signature: bytes,
+    trusted: Sequence[x509.Certificate | bytes] | None,
+    *,
+    detached: bool,
+) -> LinuxVerdict:
     try:
-        judge.check(linux_message.parse(signature))
+        message = linux_message.parse(signature)
+        if detached and message.content is not None:
+            reason = "the signature holds its content; make it detached, without -nodetach"
+            raise RefusedError("EBADMSG", reason, SIGN_ANEW)
+        if not detached and message.content is None:
+            reason = "the message does not hold what is signed; sign with -nodetach"
+            raise RefusedError("EKEYREJECTED", reason, SIGN_ANEW)
+        if message.is_authenticode:
+            raise RefusedError("EKEYREJECTED", "the signed content is Authenticode's", SIGN_ANEW)
+        judge.check(message)
         if trusted is None:
             return judge.unknown(
                 "the signature has the form that Linux takes; whether it is trusted depends on "
@@ -181,8 +212,10 @@ def _why_malformed(signature: bytes, error: Asn1Error) -> str:
 class _Judge:
     """What is known of a message while it is judged."""
 
-    def __init__(self, root_hash: bytes) -> None:
-        self._root_hash = root_hash
+    def __init__(self, content: bytes, what: str, slips: Mapping[str, bytes]) -> None:
+        self._content = content
+        self._what = what
+        self._slips = slips
         self._signers: tuple[LinuxSigner, ...] = ()
         self._chains: dict[int, list[LinuxCertificate]] = {}
         self._path: tuple[LinuxCertificate, ...] = ()
@@ -198,7 +231,7 @@ class _Judge:
         return LinuxVerdict(LinuxOutcome.UNKNOWN, "", reason, advice, self._name)
 
     def accepted(self) -> LinuxVerdict:
-        reason = "the signature is of this root hash, by a trusted key"
+        reason = f"the signature is of this {self._what}, by a trusted key"
         return LinuxVerdict(
             LinuxOutcome.ACCEPTED,
             "",
@@ -324,7 +357,7 @@ class _Judge:
             )
         if signer.attributes is None:
             return
-        made = hashlib.new(signer.digest, self._root_hash).digest()
+        made = hashlib.new(signer.digest, self._content).digest()
         if signer.message_digest is None or len(signer.message_digest) != len(made):
             raise RefusedError(
                 "EBADMSG", "the digest in the attributes has a wrong size", SIGN_ANEW
@@ -336,12 +369,12 @@ class _Judge:
         if signer.attributes is not None:
             message = signer.attributes
         elif message is None:
-            message = self._root_hash
+            message = self._content
         return RawSignature(message, signer.signature, signer.digest, signer.family)
 
     def _why_other(self, signer: LinuxSigner, by: LinuxCertificate | None) -> tuple[str, str]:
         """Say what else the signature is over, if that can be told, and what to do."""
-        for slip, wrong in message_slips(self._root_hash).items():
+        for slip, wrong in self._slips.items():
             if signer.attributes is not None:
                 made = hashlib.new(signer.digest, wrong).digest()
                 over = made == signer.message_digest
@@ -354,8 +387,10 @@ class _Judge:
                 )
         name = f", or not by the key of {by.name}" if by else ""
         return (
-            f"the signature is not over this root hash{name}",
-            "compare the root hash with the one that was signed, and sign that of this image",
+            f"the signature is not over this {self._what}{name}",
+            f"compare the {self._what} with the one that was signed, and sign that of this image"
+            if self._slips
+            else SIGN_ANEW,
         )
 
     def _why_unknown(

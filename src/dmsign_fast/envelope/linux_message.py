@@ -98,10 +98,12 @@ class LinuxSigner:
 
 @dataclass(frozen=True, slots=True)
 class LinuxMessage:
-    """What Linux keeps of a message."""
+    """What Linux keeps of a message; ``content`` is None if it is detached."""
 
     certificates: tuple[LinuxCertificate, ...]
     signers: tuple[LinuxSigner, ...]
+    content: bytes | None
+    is_authenticode: bool
 
 
 def _refuse(errno: str, reason: str) -> RefusedError:
@@ -114,7 +116,8 @@ class _Parser:
     def __init__(self) -> None:
         self._last_oid = self._content_type = ""
         self._version = 0
-        self._by_key_identifier = self._has_content = False
+        self._by_key_identifier = False
+        self._content: bytes | None = None
         self._certificates: list[LinuxCertificate] = []
         self._signers: list[LinuxSigner] = []
         self._signer = LinuxSigner()
@@ -134,8 +137,8 @@ class _Parser:
             raise _refuse("EINVAL", "the SignedData is not of version 1")
         self._version = value.content[0]
 
-    def note_content(self, _: Value) -> None:
-        self._has_content = True
+    def note_content(self, value: Value) -> None:
+        self._content = value.content
 
     def note_content_type(self, _: Value) -> None:
         if self._last_oid not in (_DATA, _AUTHENTICODE):
@@ -235,13 +238,12 @@ class _Parser:
             raise _refuse(
                 "EINVAL", "there is no signer, or some have authenticated attributes and others not"
             )
-        if self._has_content:
-            raise _refuse(
-                "EBADMSG", "the signature holds its content; make it detached, without -nodetach"
-            )
-        if self._content_type != _DATA:
-            raise _refuse("EKEYREJECTED", "the signed content is Authenticode's")
-        return LinuxMessage(tuple(self._certificates), tuple(self._signers))
+        return LinuxMessage(
+            tuple(self._certificates),
+            tuple(self._signers),
+            self._content,
+            self._content_type == _AUTHENTICODE,
+        )
 
 
 def _of(tags: tuple[int, int], *parts: Step) -> tuple[Match, Match]:
@@ -338,7 +340,7 @@ _MESSAGE = Match(
 
 
 def parse(data: bytes) -> LinuxMessage:
-    """``pkcs7_parse_message()``, and that the message is detached.
+    """``pkcs7_parse_message()``.
 
     Raises:
         Asn1Error: EBADMSG.

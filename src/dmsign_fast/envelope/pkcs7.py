@@ -17,6 +17,7 @@ from cryptography import x509
 from dmsign_fast.envelope.facts import CertificateFacts, facts_of
 from dmsign_fast.envelope.linux import (
     LinuxOutcome,
+    LinuxVerdict,
     certificate_problem,
     linux_verdict,
     root_hash_message,
@@ -42,13 +43,24 @@ from dmsign_fast.signing.scheme import (
 from dmsign_fast.signing.signer import Signer, check_raw_signature
 
 __all__ = [
+    "Held",
     "VerifiedRootHash",
     "assemble_root_hash",
+    "check_held",
     "check_signer",
     "sign_root_hash",
     "verify_root_hash",
     "why_stricter",
 ]
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """How a signature holds: by whom, in which scheme, and the path to a trust anchor."""
+
+    scheme: Scheme
+    key_spec: KeySpec
+    path: tuple[x509.Certificate, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,6 +173,26 @@ def verify_root_hash(
     at = moment(at)
     parsed = parse_signed_data(signature)
     linux = linux_verdict(signature, root_hash, anchors.certificates)
+    held = check_held(parsed, linux, root_hash_message(root_hash), at)
+    signing_time = parsed.attributes.signing_time if parsed.attributes else None
+    return VerifiedRootHash(
+        root_hash=root_hash.hex(),
+        scheme=held.scheme.name,
+        key_spec=held.key_spec.value,
+        signer=facts_of(held.path[0]),
+        path=tuple(facts_of(one) for one in held.path),
+        embedded=len(parsed.certificates),
+        signed_attributes=parsed.attributes is not None,
+        signing_time=signing_time.isoformat() if signing_time else None,
+    )
+
+
+def check_held(parsed: SignedData, linux: LinuxVerdict, message: bytes, at: datetime) -> Held:
+    """Return how a signature over ``message`` holds, once Linux has judged it.
+
+    ``at`` is when every certificate used must be valid. Raises VerificationError if Linux did not
+    accept it, or for what Linux takes and we do not.
+    """
     if linux.outcome is not LinuxOutcome.ACCEPTED:
         raise VerificationError(linux.reason)
     # the way that Linux went, and no other
@@ -169,24 +201,13 @@ def verify_root_hash(
     leaf = chain[0] if chain else trusted.certificates[0]
     key_spec = _key_spec(leaf)
     scheme = _find_scheme(parsed, key_spec)
-    message = parsed.attributes.encoding if parsed.attributes else root_hash_message(root_hash)
+    message = parsed.attributes.encoding if parsed.attributes else message
     if not signature_matches(leaf, message, parsed.signature, scheme):
         _refuse("the signature is not the DER of two positive numbers, though Linux can read it")
     for certificate in parsed.certificates:
         _refuse(signature_problem(certificate) or _double_problem(certificate, trusted))
     _refuse(usage_problem(leaf))
-    path = build_path(leaf, chain[1:], trusted, at)
-    signing_time = parsed.attributes.signing_time if parsed.attributes else None
-    return VerifiedRootHash(
-        root_hash=root_hash.hex(),
-        scheme=scheme.name,
-        key_spec=key_spec.value,
-        signer=facts_of(leaf),
-        path=tuple(facts_of(one) for one in path),
-        embedded=len(parsed.certificates),
-        signed_attributes=parsed.attributes is not None,
-        signing_time=signing_time.isoformat() if signing_time else None,
-    )
+    return Held(scheme, key_spec, tuple(build_path(leaf, chain[1:], trusted, at)))
 
 
 def why_stricter(signature: bytes, root_hash: bytes, trusted: Sequence[x509.Certificate]) -> str:

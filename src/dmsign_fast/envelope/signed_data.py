@@ -1,4 +1,4 @@
-"""PKCS#7 SignedData to and from a frozen value, in the form Linux takes for a root hash.
+"""PKCS#7 SignedData to and from a frozen value, in the form Linux takes for a root hash or policy.
 
 The form is narrower than what ``linux_message`` reads: DER only, version 1, exactly one signerInfo,
 and that one by issuer and serial number (by subject key identifier the kernel looks at its keyring
@@ -27,6 +27,7 @@ __all__ = [
     "SignedAttributes",
     "SignedData",
     "build_signed_data",
+    "parse_signed_content",
     "parse_signed_data",
 ]
 
@@ -71,9 +72,14 @@ class SignedData:
 
 
 def build_signed_data(
-    signature: bytes, chain: Sequence[x509.Certificate], scheme: Scheme, *, certificates: bool
+    signature: bytes,
+    chain: Sequence[x509.Certificate],
+    scheme: Scheme,
+    *,
+    certificates: bool,
+    content: bytes | None = None,
 ) -> bytes:
-    """Return DER: version 1, detached, id-data, one signerInfo, no attributes.
+    """Return DER: version 1, id-data, one signerInfo, no attributes; detached without ``content``.
 
     ``chain`` is leaf first; it is embedded whole with ``certificates``, in that order.
 
@@ -93,17 +99,20 @@ def build_signed_data(
         "signature_algorithm": {"algorithm": scheme.pkcs7_signature},
         "signature": signature,
     }
-    content: dict[str, Any] = {
+    inner: dict[str, Any] = {"content_type": "data"}
+    if content is not None:
+        inner["content"] = content
+    signed: dict[str, Any] = {
         "version": "v1",
         "digest_algorithms": [digest],
-        "encap_content_info": {"content_type": "data"},
+        "encap_content_info": inner,
         "signer_infos": [signer],
     }
     if certificates:
         # made by hand: asn1crypto would sort them, and some programs take the first for the leaf
         encoded = b"".join(one.public_bytes(Encoding.DER) for one in chain)
-        content["certificates"] = cms.CertificateSet.load(parser.emit(0, 1, _SET_OF, encoded))
-    message = {"content_type": "signed_data", "content": cms.SignedData(content)}
+        signed["certificates"] = cms.CertificateSet.load(parser.emit(0, 1, _SET_OF, encoded))
+    message = {"content_type": "signed_data", "content": cms.SignedData(signed)}
     return bytes(cms.ContentInfo(message).dump())
 
 
@@ -112,11 +121,29 @@ def parse_signed_data(data: bytes) -> SignedData:
 
     Raises FormatError for what is not one.
     """
+    parsed, content = _parse_bounded(data, MAX_SIZE)
+    if content is not None:
+        raise FormatError("the signature holds its content; make it detached, without -nodetach")
+    return parsed
+
+
+def parse_signed_content(data: bytes, max_size: int) -> tuple[SignedData, bytes]:
+    """Parse a message of at most ``max_size`` bytes that holds its content, and return both.
+
+    Raises FormatError for what is not one.
+    """
+    parsed, content = _parse_bounded(data, max_size)
+    if content is None:
+        raise FormatError("the message does not hold what is signed; sign with -nodetach")
+    return parsed, content
+
+
+def _parse_bounded(data: bytes, max_size: int) -> tuple[SignedData, bytes | None]:
     if not data:
         raise FormatError("the signature is empty")
-    if len(data) > MAX_SIZE:
+    if len(data) > max_size:
         raise FormatError(
-            f"the signature has {len(data)} bytes; the kernel takes no more than {MAX_SIZE}"
+            f"the signature has {len(data)} bytes; the kernel takes no more than {max_size}"
         )
     if data.lstrip().startswith((b"-----BEGIN ", b"MIME-Version:")):
         raise FormatError(
@@ -133,7 +160,7 @@ def parse_signed_data(data: bytes) -> SignedData:
         raise FormatError(f"the signature is not a PKCS#7 SignedData: {text}") from None
 
 
-def _parse(data: bytes) -> SignedData:
+def _parse(data: bytes) -> tuple[SignedData, bytes | None]:
     outer = cms.ContentInfo.load(data, strict=True)
     if outer["content_type"].dotted != _ID_SIGNED_DATA:
         raise FormatError("the PKCS#7 message is not a SignedData")
@@ -164,9 +191,8 @@ def _parse(data: bytes) -> SignedData:
         attributes=_attributes(signer["signed_attrs"]),
         signature=bytes(signer["signature"]),
     )
-    if not _absent(inner["content"]):
-        raise FormatError("the signature holds its content; make it detached, without -nodetach")
-    return parsed
+    # what is no OCTET STRING raises
+    return parsed, None if _absent(inner["content"]) else bytes(inner["content"])
 
 
 def _certificates(choices: _Asn1) -> tuple[x509.Certificate, ...]:
