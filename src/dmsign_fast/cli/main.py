@@ -39,7 +39,8 @@ exit status:
 """
 COMMANDS = (
     *("sign", "prepare", "attach", "verify", "inspect", "list", "doctor", "benchmark"),
-    *("fleet", "key", "cert", "policy", "plugin", "layer", "verity", "completion", "version"),
+    *("fleet", "key", "cert", "policy", "plugin", "layer", "verity", "ipe"),
+    *("completion", "version"),
 )
 _JSON = (("--output", "json"), ("-o", "json"))
 _INTERNAL = 70

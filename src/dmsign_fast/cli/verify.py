@@ -32,6 +32,7 @@ __all__ = [
     "add_trust_options",
     "add_verification_options",
     "run",
+    "trust_of",
     "verify_options",
 ]
 
@@ -107,7 +108,8 @@ def add_verification_options(what: Callable[..., object]) -> None:
     )
 
 
-def _trust(args: argparse.Namespace) -> Trust:
+def trust_of(args: argparse.Namespace) -> Trust:
+    """Whom the options say to believe: certificates, or notation's trust policy."""
     from dmsign_fast.envelope.trust import load_trust_anchors
     from dmsign_fast.trust.verdict import trust_by_policy, trust_files
 
@@ -138,7 +140,7 @@ def verify_options(args: argparse.Namespace) -> VerifyOptions:
     from dmsign_fast.trust.verification_plugin import PluginOptions
 
     return VerifyOptions(
-        trust=_trust(args),
+        trust=trust_of(args),
         recipe=recipe(args),
         dm_verity=not args.no_dm_verity,
         manifest_signature=not args.no_manifest_signature,

@@ -37,7 +37,9 @@ def parse_policy(text: bytes) -> Policy:
             the kernel's error if there is one.
     """
     if len(text) > MAX_MESSAGE:
-        raise FormatError(f"{len(text)} bytes are more than the kernel takes, {MAX_MESSAGE}: EMSGSIZE")
+        raise FormatError(
+            f"{len(text)} bytes are more than the kernel takes, {MAX_MESSAGE}: EMSGSIZE"
+        )
     if b"\0" in text:
         raise FormatError("there is a NUL, and the kernel ignores the text behind it")
     lines = list(_lines(text.decode(errors="surrogateescape")))
