@@ -19,7 +19,7 @@ _HERE = Path(__file__).resolve().parent
 _CSRC = _HERE.parent / "csrc"
 _SPEED = 6.0  # GB/s, of a thread that reads and hashes
 _SLOWER = (25, 50)
-_SPANS = 20
+_SPANS = 6
 _BLOCK_SIZE = 4096
 _MOST = 10.0
 
