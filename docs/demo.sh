@@ -96,4 +96,14 @@ printf "\\$(printf %o $((255 - byte)))" |
 status=0
 run "$dmsign_fast" verify --oci-layout damaged:1.0 --scope local/demo --deep || status=$?
 [ "$status" = 1 ] || fail "expected exit status 1, got $status"
-printf '\nIt is refused: exit status 1. Everything is in %s.\n' "$PWD"
+
+say "One byte changed on the node's disk: which file is it?"
+cp layer.erofs damaged.erofs
+at=$(($(stat -c %s damaged.erofs) / 2))
+byte=$(od -An -tu1 -j $at -N 1 damaged.erofs)
+printf "\\$(printf %o $((255 - byte)))" | dd of=damaged.erofs bs=1 seek=$at conv=notrunc status=none
+status=0
+run "$dmsign_fast" verity verify damaged.erofs layer.erofs.verity --root-hash-file layer.erofs.roothash \
+    --explain --html damaged.html || status=$?
+[ "$status" = 1 ] || fail "expected exit status 1, got $status"
+printf '\nBoth are refused: exit status 1. Everything is in %s; open damaged.html there.\n' "$PWD"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,10 +18,9 @@ from dmsign_fast.cli.verity.options import (
     read_root_hash,
     tree_arguments,
 )
+from dmsign_fast.cli.verity.root_signature import add_signature_options, check_signature
 from dmsign_fast.errors import (
     CorruptionError,
-    DmsignError,
-    ParameterError,
     UnrepairedError,
     VerificationError,
 )
@@ -49,20 +47,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_data(parser)
     parser.add_argument("hash", metavar="HASH", type=Path)
     parser.add_argument("root_hash", metavar="ROOT_HASH", type=hex_bytes, nargs="?")
-    parser.add_argument("--signature", type=Path, help="verify this signature of the root hash")
-    parser.add_argument(
-        "--cert",
-        type=Path,
-        action="append",
-        default=[],
-        help="trust anchors for --signature, PEM; may be repeated",
-    )
-    parser.add_argument(
-        "--kernel-view",
-        action="store_true",
-        help="judge the signature as Linux does and no more: whatever the validity of the "
-        "certificates, what they are for, and the digest",
-    )
+    add_signature_options(parser)
     parser.add_argument(
         "--explain",
         action="store_true",
@@ -71,43 +56,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--html", type=Path, metavar="FILE", help="write that as a page too")
     add_tree_options(parser)
     add_fec_options(parser)
-
-
-@dataclass(frozen=True)
-class _Signature:
-    """What came of the signature; the data is verified all the same."""
-
-    json: dict[str, Any]
-    signer: str = ""
-    refused: DmsignError | None = None
-
-
-def _verify_signature(args: argparse.Namespace, root_hash: bytes) -> _Signature | None:
-    if bool(args.signature) != bool(args.cert):
-        raise ParameterError("--signature and --cert (trust anchors) go together")
-    if not args.signature:
-        if args.kernel_view:
-            raise ParameterError("--kernel-view is of a signature: give --signature and --cert")
-        return None
-    from dataclasses import asdict
-
-    from dmsign_fast.envelope.linux import LinuxOutcome, linux_verdict
-    from dmsign_fast.envelope.pkcs7 import verify_root_hash
-    from dmsign_fast.envelope.trust import load_trust_anchors
-    from dmsign_fast.signing.certificates import read_file
-
-    anchors = load_trust_anchors(*args.cert)
-    signature = read_file(args.signature)
-    try:
-        if args.kernel_view:
-            linux = linux_verdict(signature, root_hash, anchors.certificates)
-            if linux.outcome is not LinuxOutcome.ACCEPTED:
-                raise VerificationError(f"Linux: {linux.outcome} {linux.errno}: {linux.reason}")
-            return _Signature(linux.json, linux.signer)
-        verified = verify_root_hash(signature, root_hash, anchors)
-    except DmsignError as error:
-        return _Signature({"error": type(error).__name__, "message": str(error)}, refused=error)
-    return _Signature(asdict(verified), verified.signer.subject)
 
 
 def _repairs(
@@ -187,7 +135,7 @@ def run(args: argparse.Namespace) -> int:
     root_hash = read_root_hash(args)
     tree_arguments(args)
     fec = fec_device(args)
-    signature = _verify_signature(args, root_hash)
+    signature = check_signature(args, root_hash)
     refused = signature.refused if signature else None
     corruption = None
     with work(args, "verifying", data_size(args)) as done:
