@@ -65,7 +65,7 @@ MAY_IMPORT = {
     "benchmark": {"erofs", "_core", "_core_fec", "outputs", "processes", "errors"},
     "erofs": {"verity", "_core", "outputs", "processes", "errors"},
     "verity": {"_core", "_core_fec", "outputs", "errors"},
-    "node": {"erofs", "envelope", "signing", "processes", "errors"},
+    "node": {"erofs", "envelope", "signing", "outputs", "processes", "errors"},
     "trust": {
         "bounded_http",
         "directories",

@@ -6,6 +6,7 @@ import contextlib
 import errno
 import fcntl
 import os
+import shutil
 import stat
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
 
     from typing_extensions import Buffer
 
-__all__ = ["Outputs", "locked", "storage_errors", "write_all"]
+__all__ = ["Outputs", "check_absent", "locked", "new_directory", "storage_errors", "write_all"]
 
 
 @contextlib.contextmanager
@@ -44,6 +45,47 @@ def locked(directory: Path) -> Iterator[None]:
         with storage_errors("lock", directory):
             fcntl.flock(fd, fcntl.LOCK_EX)
         yield
+    finally:
+        os.close(fd)
+
+
+def check_absent(path: Path) -> None:
+    """Raise ParameterError if there is anything of that name."""
+    if os.path.lexists(path):
+        raise ParameterError(f"{path} exists: give the name of a new directory")
+
+
+@contextlib.contextmanager
+def new_directory(path: Path) -> Iterator[Path]:
+    """A directory to fill, beside ``path``, that becomes ``path`` when the block ends well.
+
+    Else it is removed with all that is in it. A process that is killed at work leaves it behind,
+    as ``.dmsign-*``. Whoever writes files into it syncs them.
+
+    Raises:
+        ParameterError: ``path`` exists.
+        StorageError: it cannot be made there.
+    """
+    check_absent(path)
+    fresh = path.parent / f".dmsign-{os.urandom(8).hex()}"
+    try:
+        with storage_errors("create", path):
+            fresh.mkdir()
+        yield fresh
+        with storage_errors("create", path):
+            for directory in (fresh, *(one for one in fresh.rglob("*") if one.is_dir())):
+                _sync(directory)
+            fresh.rename(path)
+            _sync(path.parent)
+    except BaseException:
+        shutil.rmtree(fresh, ignore_errors=True)
+        raise
+
+
+def _sync(directory: Path) -> None:
+    fd = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(fd)
     finally:
         os.close(fd)
 

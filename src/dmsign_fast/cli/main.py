@@ -38,7 +38,8 @@ exit status:
   130  interrupted; 143 terminated; 141 nobody reads the output any more
 """
 COMMANDS = (
-    *("sign", "prepare", "attach", "verify", "inspect", "list", "doctor", "benchmark"),
+    *("sign", "prepare", "attach", "verify", "inspect", "list"),
+    *("export", "mount", "umount", "doctor", "benchmark"),
     *("fleet", "key", "cert", "policy", "plugin", "layer", "verity", "ipe"),
     *("completion", "version"),
 )

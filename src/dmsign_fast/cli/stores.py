@@ -28,8 +28,8 @@ __all__ = [
 ]
 
 
-def add_image_options(parser: argparse.ArgumentParser) -> None:
-    """The image, and how to reach it."""
+def add_image_options(parser: argparse.ArgumentParser, *, one: bool = False) -> None:
+    """The image, and how to reach it; of an index, ``one`` manifest alone."""
     parser.add_argument(
         "reference",
         metavar="REF",
@@ -38,7 +38,10 @@ def add_image_options(parser: argparse.ArgumentParser) -> None:
     group = add_store_options(parser)
     which = group.add_mutually_exclusive_group().add_argument
     which("--platform", metavar="OS/ARCH[/VARIANT]", help="take this manifest of an index")
-    which("--recursive", action="store_true", help="take an index and all its manifests")
+    if one:
+        parser.set_defaults(recursive=False)
+    else:
+        which("--recursive", action="store_true", help="take an index and all its manifests")
 
 
 def add_store_options(parser: argparse.ArgumentParser) -> argparse._ArgumentGroup:

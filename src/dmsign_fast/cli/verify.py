@@ -13,7 +13,7 @@ from dmsign_fast.cli.options import add_user_metadata, by_name
 from dmsign_fast.cli.output import print_json, print_line, work
 from dmsign_fast.cli.stores import add_image_options, open_image, repository_of
 from dmsign_fast.cli.verity.options import whole_number
-from dmsign_fast.errors import ParameterError, UnsignedError, VerificationError
+from dmsign_fast.errors import ParameterError, VerificationError
 from dmsign_fast.pipeline.forms import FORMS
 from dmsign_fast.pipeline.nodes import NODES, node_of
 from dmsign_fast.pipeline.strangers import MAX_SIGNATURES
@@ -198,12 +198,6 @@ def _print_image(name: str, verdict: ImageVerdict) -> None:
         print_line(f"  and {verdict.unjudged} more, not looked at: see --max-signatures")
 
 
-def _words(kind: str) -> str:
-    name, _, form = kind.partition(" ")
-    words = {"notary": "Notary Project signature", "dm-verity": "dm-verity artifact"}[name]
-    return f"{words} of the form {form}" if form else words
-
-
 def _node(args: argparse.Namespace) -> Node | None:
     if args.node is None:
         return None
@@ -221,7 +215,7 @@ def _print_node(name: str, problems: tuple[str, ...]) -> None:
 def run(args: argparse.Namespace) -> int:
     """Run the command; its exit status."""
     from dmsign_fast.pipeline.node_check import node_problems
-    from dmsign_fast.pipeline.verify_image import verify_image
+    from dmsign_fast.pipeline.verify_image import check_passed, verify_image
 
     options = verify_options(args)
     node = _node(args)
@@ -245,13 +239,7 @@ def run(args: argparse.Namespace) -> int:
             _print_image(name, verdict)
         for found in problems:
             _print_node(args.node, found)
-    if all(verdict.passed for verdict in verdicts):
-        if any(problems):
-            raise VerificationError(f"a node {args.node} would not take {name}@{wanted}")
-        return 0
-    bad = next(verdict for verdict in verdicts if not verdict.passed)
-    missing = " and ".join(map(_words, bad.missing))
-    if not any(verdict.referrers for verdict in verdicts):
-        raise UnsignedError(f"{name}@{bad.manifest} has no {missing}: nothing to verify")
-    more = f"; {bad.unjudged} were not looked at: raise --max-signatures" if bad.unjudged else ""
-    raise VerificationError(f"no {missing} of {name}@{bad.manifest} is valid and trusted{more}")
+    check_passed(verdicts, name)
+    if any(problems):
+        raise VerificationError(f"a node {args.node} would not take {name}@{wanted}")
+    return 0

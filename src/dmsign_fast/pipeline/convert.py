@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 from dataclasses import dataclass
@@ -22,8 +21,10 @@ if TYPE_CHECKING:
     from typing_extensions import Buffer
 
     from dmsign_fast.erofs.recipe import Recipe
+    from dmsign_fast.verity.params import VerityParams
+    from dmsign_fast.verity.tree import HashTree
 
-__all__ = ["VERITY_MODES", "ConvertedLayer", "convert_layer"]
+__all__ = ["VERITY_MODES", "ConvertedLayer", "DeviceFiles", "convert_layer", "sidecar_of"]
 
 VERITY_MODES = ("append", "separate", "none")
 
@@ -47,6 +48,51 @@ class ConvertedLayer:
     sidecar: Path | None
 
 
+class DeviceFiles:
+    """The image of a layer and its hash area, in open files, while the layer is read.
+
+    The hash area stands behind the image if both are the same file.
+    """
+
+    def __init__(
+        self, params: VerityParams, image: tuple[Path, int], hash_file: tuple[Path, int]
+    ) -> None:
+        """Take two empty files, each with its name and open for reading and writing."""
+        self._params = params
+        self._image, self.fd = image
+        self._hash_path, self._hash_fd = hash_file
+        self._behind = self.fd == self._hash_fd
+        self._hash_file: HashFile | None = None
+        self.hash_offset = 0
+
+    def hash_area(self, data_blocks: int) -> Callable[[int, memoryview], object]:
+        """Take the hash blocks; see erofs.image_hasher.HashArea."""
+        if self._behind:
+            self.hash_offset = data_blocks * self._params.data_block_size
+        area = self._params.hash_area(data_blocks, hash_offset=self.hash_offset)
+        self._hash_file = HashFile(
+            self._hash_fd, self._hash_path, hash_offset=self.hash_offset, area=area
+        )
+        return self._hash_file.write
+
+    def finish(self, tree: HashTree) -> None:
+        """Fill the image up to whole blocks, and write the superblock, if there is a hash area.
+
+        The superblock's UUID is made of the root hash, so that the same layer gives the same bytes.
+        """
+        if self._hash_file is None or not self._behind:
+            with storage_errors("write", self._image):
+                os.ftruncate(self.fd, tree.data_blocks * self._params.data_block_size)
+        if self._hash_file:
+            area = self._params.hash_area(tree.data_blocks, hash_offset=self.hash_offset)
+            self._hash_file.finish(area, Superblock.of(tree))
+
+
+def sidecar_of(root_hash: bytes, hash_offset: int) -> bytes:
+    """What containerd has in ``IMAGE.dmverity`` (internal/dmverity, FormatLayer)."""
+    return json.dumps({"roothash": root_hash.hex(), "hashoffset": hash_offset}, indent=2).encode()
+
+
 def convert_layer(
     stream: BinaryIO | Iterable[Buffer],
     image: Path,
@@ -63,8 +109,7 @@ def convert_layer(
     ``append`` is what containerd does (internal/dmverity, FormatLayer): superblock and hash area
     stand behind the image, and ``IMAGE.dmverity`` tells the root hash and where. ``separate``
     writes them to ``IMAGE.verity`` and the root hash as text to ``IMAGE.roothash``; ``none``
-    writes the image alone. The superblock's UUID is made of the root hash, so that the same layer
-    gives the same bytes.
+    writes the image alone.
 
     Args:
         stream: see hash_layer.
@@ -81,8 +126,7 @@ def convert_layer(
     """
     if verity not in VERITY_MODES:
         raise ParameterError(f"{verity!r}: the hash area can be {', '.join(VERITY_MODES)}")
-    params = recipe.params
-    with Outputs() as outputs, contextlib.ExitStack() as stack:
+    with Outputs() as outputs:
         for path in protect:
             outputs.protect(path)
         fd = outputs.open(image)
@@ -90,38 +134,22 @@ def convert_layer(
         if verity == "separate":
             hash_path = Path(f"{image}.verity")
             hash_fd = outputs.open(hash_path)
-        opened: list[HashFile] = []
-
-        def hash_area(data_blocks: int) -> Callable[[int, memoryview], object]:
-            offset = data_blocks * params.data_block_size if verity == "append" else 0
-            area = params.hash_area(data_blocks, hash_offset=offset)
-            hash_file = HashFile(hash_fd, hash_path, hash_offset=offset, area=area)
-            opened.append(stack.enter_context(hash_file))
-            return hash_file.write
-
+        files = DeviceFiles(recipe.params, (image, fd), (hash_path, hash_fd))
         layer = hash_layer(
             stream,
             recipe,
             expected,
             conversion,
             image=fd,
-            hash_area=no_hash_area if verity == "none" else hash_area,
+            hash_area=no_hash_area if verity == "none" else files.hash_area,
             progress=progress,
         )
-        tree = layer.image.tree
-        root_hash = tree.root_hash.hex()
-        end = tree.data_blocks * params.data_block_size
-        if verity != "append":
-            with storage_errors("write", image):
-                os.ftruncate(fd, end)
-        offset = end if verity == "append" else 0
-        for hash_file in opened:
-            area = params.hash_area(tree.data_blocks, hash_offset=offset)
-            hash_file.finish(area, Superblock.of(tree))
+        files.finish(layer.image.tree)
+        root_hash = layer.image.root_hash
         sidecar = Path(f"{image}.dmverity") if verity == "append" else None
         if sidecar:
-            known = {"roothash": root_hash, "hashoffset": end}
-            outputs.write(sidecar, json.dumps(known, indent=2).encode())
+            outputs.write(sidecar, sidecar_of(root_hash, files.hash_offset))
         if verity == "separate":
-            outputs.write(Path(f"{image}.roothash"), root_hash.encode())
-    return ConvertedLayer(layer, image, hash_path if opened else None, offset, sidecar)
+            outputs.write(Path(f"{image}.roothash"), root_hash.hex().encode())
+    hash_file = None if verity == "none" else hash_path
+    return ConvertedLayer(layer, image, hash_file, files.hash_offset, sidecar)

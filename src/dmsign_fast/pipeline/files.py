@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import base64
 import contextlib
+import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from cryptography.hazmat.primitives.hashes import SHA256
 
 from dmsign_fast.envelope.linux import root_hash_message
 from dmsign_fast.envelope.pkcs7 import check_signer, sign_root_hash
@@ -26,7 +30,17 @@ if TYPE_CHECKING:
     from dmsign_fast.verity.fec import FecDevice
     from dmsign_fast.verity.params import VerityParams
 
-__all__ = ["SignedFile", "SignedPaths", "attach_file", "prepare_file", "sign_file"]
+__all__ = [
+    "PARTITIONS",
+    "SignedFile",
+    "SignedPaths",
+    "attach_file",
+    "prepare_file",
+    "sign_file",
+    "verity_sig_json",
+]
+
+PARTITIONS = ("root", "usr")
 
 _ROOT_HASH_LIMIT = 1 << 12  # bytes; one of SHA-512 has 128
 
@@ -39,17 +53,30 @@ class SignedPaths:
         hash_file: superblock and hash area.
         root_hash: the root hash as hex text without a newline, which is what is signed.
         signature: DER, for ``veritysetup open --root-hash-signature``.
+        verity_sig: systemd's JSON, see verity_sig_json; None if it is not wanted.
     """
 
     hash_file: Path
     root_hash: Path
     signature: Path
+    verity_sig: Path | None = None
 
     @classmethod
-    def beside(cls, data: Path) -> SignedPaths:
-        """The names that systemd looks for: a suffix ``.raw`` of the data is left out of them."""
+    def beside(
+        cls, data: Path, partition: str = PARTITIONS[0], *, verity_sig: bool = False
+    ) -> SignedPaths:
+        """The names that systemd looks for: a suffix ``.raw`` of the data is left out of them.
+
+        ``partition`` is one of PARTITIONS: what the data is to be mounted as.
+        """
         stem = data.with_suffix("") if data.suffix == ".raw" else data
-        return cls(Path(f"{stem}.verity"), Path(f"{stem}.roothash"), Path(f"{stem}.roothash.p7s"))
+        root_hash = f"{stem}.{partition}hash"
+        return cls(
+            Path(f"{stem}.verity"),
+            Path(root_hash),
+            Path(f"{root_hash}.p7s"),
+            Path(f"{stem}.verity-sig.json") if verity_sig else None,
+        )
 
 
 @dataclass(frozen=True)
@@ -59,6 +86,27 @@ class SignedFile:
     formatted: Formatted
     paths: SignedPaths
     signature: bytes
+
+
+def verity_sig_json(root_hash: bytes, fingerprint: str | None, signature: bytes) -> bytes:
+    """What systemd reads in a verity signature partition (Discoverable Partitions Specification).
+
+    ``fingerprint`` is the SHA-256 of the signer's certificate; ``signature`` is a DER PKCS#7.
+    """
+    known = {"rootHash": root_hash.hex()}
+    if fingerprint is not None:
+        known["certificateFingerprint"] = fingerprint
+    known["signature"] = base64.b64encode(signature).decode()
+    return json.dumps(known, separators=(",", ":")).encode()
+
+
+def _write_signature(
+    outputs: Outputs, paths: SignedPaths, root_hash: bytes, signature: bytes, leaf: x509.Certificate
+) -> None:
+    outputs.write(paths.signature, signature)
+    if paths.verity_sig:
+        fingerprint = leaf.fingerprint(SHA256()).hex()
+        outputs.write(paths.verity_sig, verity_sig_json(root_hash, fingerprint, signature))
 
 
 def sign_file(
@@ -101,7 +149,8 @@ def sign_file(
             formatted.root_hash, signer, digest=digest, certificates=certificates
         )
         outputs.write(paths.root_hash, formatted.root_hash.hex().encode())
-        outputs.write(paths.signature, signature)
+        leaf = signer.certificate_chain[0]
+        _write_signature(outputs, paths, formatted.root_hash, signature, leaf)
     return SignedFile(formatted, paths, signature)
 
 
@@ -166,4 +215,4 @@ def attach_file(signing_request: SigningRequest, paths: SignedPaths) -> None:
         certificates=made.flag("certificates"),
     )
     with Outputs() as outputs:
-        outputs.write(paths.signature, signed)
+        _write_signature(outputs, paths, root_hash, signed, signing_request.chain[0])

@@ -9,6 +9,8 @@ from dmsign_fast.erofs.bounds import MAX_READ_TO_EXPLAIN
 from dmsign_fast.errors import FormatError, NotFoundError, ParameterError
 from dmsign_fast.oci.descriptor import Digest, Platform
 from dmsign_fast.oci.manifest import Index, Manifest
+from dmsign_fast.pipeline.convert import DeviceFiles
+from dmsign_fast.pipeline.layer_file import LayerFile
 from dmsign_fast.pipeline.layers import Expected, hash_layer_by
 from dmsign_fast.strict_json import Members, read_object
 
@@ -19,7 +21,6 @@ if TYPE_CHECKING:
     from dmsign_fast.erofs.recipe import Recipe
     from dmsign_fast.oci.descriptor import Descriptor
     from dmsign_fast.oci.store import Store
-    from dmsign_fast.pipeline.layer_file import LayerFile
     from dmsign_fast.pipeline.layers import Conversion, HashedLayer
 
 __all__ = [
@@ -175,13 +176,13 @@ def hash_image_layer(
     recipe: Recipe,
     conversion: Conversion,
     *,
-    file: LayerFile | None = None,
+    file: LayerFile | DeviceFiles | None = None,
     progress: Callable[[int], object] = lambda _: None,
     stop: threading.Event | None = None,
 ) -> HashedLayer:
     """Fetch a layer, check it and hash its EROFS image, all at once; errors as hash_layer.
 
-    ``file`` takes the metadata and the hash area.
+    ``file`` takes the metadata and the hash area, or the whole image and the hash area.
     """
     (hashed,) = hash_image_layer_by(
         store, layer, [recipe], conversion, file=file, progress=progress, stop=stop
@@ -195,7 +196,7 @@ def hash_image_layer_by(
     recipes: Sequence[Recipe],
     conversion: Conversion,
     *,
-    file: LayerFile | None = None,
+    file: LayerFile | DeviceFiles | None = None,
     progress: Callable[[int], object] = lambda _: None,
     stop: threading.Event | None = None,
 ) -> list[HashedLayer]:
@@ -217,7 +218,8 @@ def hash_image_layer_by(
             recipes,
             expected,
             conversion,
-            image_head=file.head if file else None,
+            image=file.fd if isinstance(file, DeviceFiles) else None,
+            image_head=file.head if isinstance(file, LayerFile) else None,
             hash_area=file.hash_area if file else no_hash_area,
             progress=progress,
             stop=stop,

@@ -49,6 +49,7 @@ __all__ = [
     "ImageVerdict",
     "ReferrerVerdict",
     "VerifyOptions",
+    "check_passed",
     "verify_image",
     "verify_manifest",
 ]
@@ -211,6 +212,29 @@ def verify_image(
         raise UnsignedError(f"{reference} lists no manifest, so there are no layers to verify")
     hashes = RootHashes(store, options.conversion, options.jobs, progress)
     return [_verify_one(store, manifest, options, hashes) for manifest in manifests]
+
+
+def check_passed(verdicts: Sequence[ImageVerdict], name: str) -> None:
+    """Pass over verdicts that all let their manifests pass; ``name`` is that of the repository.
+
+    Raises:
+        UnsignedError: there is no signature of any of them.
+        VerificationError: a manifest has none that counts.
+    """
+    bad = next((verdict for verdict in verdicts if not verdict.passed), None)
+    if bad is None:
+        return
+    missing = " and ".join(map(_words, bad.missing))
+    if not any(verdict.referrers for verdict in verdicts):
+        raise UnsignedError(f"{name}@{bad.manifest} has no {missing}: nothing to verify")
+    more = f"; {bad.unjudged} were not looked at: raise --max-signatures" if bad.unjudged else ""
+    raise VerificationError(f"no {missing} of {name}@{bad.manifest} is valid and trusted{more}")
+
+
+def _words(kind: str) -> str:
+    name, _, form = kind.partition(" ")
+    words = {"notary": "Notary Project signature", "dm-verity": "dm-verity artifact"}[name]
+    return f"{words} of the form {form}" if form else words
 
 
 def verify_manifest(

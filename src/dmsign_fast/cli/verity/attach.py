@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from dmsign_fast.cli.output import print_json
 from dmsign_fast.cli.signing_requests import add_directory
 from dmsign_fast.cli.verity.options import add_data
-from dmsign_fast.cli.verity.sign import signed_paths
+from dmsign_fast.cli.verity.sign import add_names, add_verity_sig, signed_paths
 
 if TYPE_CHECKING:
     import argparse
@@ -28,7 +28,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_data(parser)
     add = parser.add_argument
     add("--root-hash-file", type=Path, metavar="FILE", help="default: DATA.roothash")
-    add("--signature", type=Path, help="default: DATA.roothash.p7s")
+    add_names(parser)
+    add_verity_sig(parser)
     parser.set_defaults(hash=None)
 
 

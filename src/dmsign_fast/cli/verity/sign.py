@@ -19,7 +19,9 @@ __all__ = [
     "EXAMPLES",
     "HELP",
     "add_arguments",
+    "add_names",
     "add_signed_file",
+    "add_verity_sig",
     "run",
     "signed_paths",
     "take_recipe",
@@ -43,7 +45,7 @@ def add_signed_file(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "hash", metavar="HASH", type=Path, nargs="?", help="default: DATA.verity (without .raw)"
     )
-    parser.add_argument("--signature", type=Path, help="default: DATA.roothash.p7s")
+    add_names(parser)
     parser.add_argument(
         "--recipe",
         metavar="NAME",
@@ -51,6 +53,30 @@ def add_signed_file(parser: argparse.ArgumentParser) -> None:
     )
     add_format_options(parser)
     parser.set_defaults(data_block_size=None, hash_block_size=None)
+
+
+def add_names(parser: argparse.ArgumentParser) -> None:
+    """The names of the signature's files."""
+    from dmsign_fast.pipeline.files import PARTITIONS
+
+    add = parser.add_argument
+    add("--signature", type=Path, help="default: DATA.roothash.p7s (without .raw)")
+    add(
+        "--partition",
+        choices=PARTITIONS,
+        default=PARTITIONS[0],
+        help="that systemd is to mount DATA as; usr: DATA.usrhash, DATA.usrhash.p7s",
+    )
+    parser.set_defaults(verity_sig_json=False)
+
+
+def add_verity_sig(parser: argparse.ArgumentParser) -> None:
+    """The signature once more, as systemd has it in partitions."""
+    parser.add_argument(
+        "--verity-sig-json",
+        action="store_true",
+        help="also write DATA.verity-sig.json, what a verity signature partition holds",
+    )
 
 
 def take_recipe(args: argparse.Namespace) -> None:
@@ -70,17 +96,21 @@ def signed_paths(args: argparse.Namespace) -> SignedPaths:
 
     if str(args.data) == "-" and not (args.hash and args.root_hash_file and args.signature):
         raise ParameterError("with DATA - give the names of HASH, --root-hash-file and --signature")
-    beside = SignedPaths.beside(args.data)
+    if str(args.data) == "-" and args.verity_sig_json:
+        raise ParameterError("--verity-sig-json needs the name of DATA for that of its file")
+    beside = SignedPaths.beside(args.data, args.partition, verity_sig=args.verity_sig_json)
     return SignedPaths(
         args.hash or beside.hash_file,
         args.root_hash_file or beside.root_hash,
         args.signature or beside.signature,
+        beside.verity_sig,
     )
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of the command."""
     add_signed_file(parser)
+    add_verity_sig(parser)
     add_key_options(parser)
     add_signature_options(parser)
 
@@ -110,6 +140,7 @@ def run(args: argparse.Namespace) -> int:
             "hash_file": str(paths.hash_file),
             "root_hash_file": str(paths.root_hash),
             "signature_file": str(paths.signature),
+            "verity_sig_file": str(paths.verity_sig) if paths.verity_sig else None,
             "signer": subject,
         }
         print_json(known | files | done.json)
@@ -117,6 +148,8 @@ def run(args: argparse.Namespace) -> int:
         print_header(paths.hash_file, known)
         print(f"Root hash file: \t{paths.root_hash}")
         print(f"Signature file: \t{paths.signature}")
+        if paths.verity_sig:
+            print(f"Verity sig JSON:\t{paths.verity_sig}")
         print(f"Signer:         \t{subject}")
     print_summary(args, done, "hashed and signed")
     return 0
