@@ -11,7 +11,13 @@ from typing import TYPE_CHECKING
 from cryptography.hazmat.primitives.hashes import SHA256
 
 from dmsign_fast.envelope.signed_data import parse_signed_data
-from dmsign_fast.errors import ParameterError, UnsignedError, VerificationError
+from dmsign_fast.errors import (
+    NotFoundError,
+    ParameterError,
+    StorageError,
+    UnsignedError,
+    VerificationError,
+)
 from dmsign_fast.oci.manifest import Manifest
 from dmsign_fast.outputs import new_directory, storage_errors, write_all
 from dmsign_fast.pipeline.artifact import (
@@ -290,7 +296,13 @@ def export_layers(
     for number, (layer, _) in enumerate(image.layers):
         numbers.setdefault(target.names(number, layer.diff_id)[Kind.IMAGE], number)
     with new_directory(directory) as fresh:
-        layers = run_all([task(number) for number in numbers.values()], jobs)
+        try:
+            layers = run_all([task(number) for number in numbers.values()], jobs)
+        except NotFoundError:
+            raise
+        except StorageError as error:
+            error.args = (f"{directory}: {error}", *error.args[1:])
+            raise
         exported = Exported(directory, target, image, tuple(layers))
         if target.listing:
             _write(fresh / _LISTING, json.dumps(exported.json, indent=2).encode() + b"\n")
