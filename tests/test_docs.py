@@ -10,6 +10,7 @@ from dmsign_fast.erofs.recipe import RECIPES, ImageLayout, UuidRule
 from dmsign_fast.pipeline.convert import VERITY_MODES
 from dmsign_fast.pipeline.forms import FORMS
 from dmsign_fast.pipeline.nodes import NODES
+from dmsign_fast.pipeline.targets import TARGETS, Kind
 from dmsign_fast.signing.providers import PROVIDERS
 from dmsign_fast.signing.scheme import KEYS, SCHEMES
 
@@ -71,6 +72,18 @@ def test_the_nodes():
     assert [code(row[0]) for row in rows] == [node.name for node in NODES]
     for row, node in zip(rows, NODES, strict=True):
         assert row[1] == (f"`{node.form}`" if node.form else "nothing")
+
+
+def test_what_to_export_for():
+    rows = table("docs/export.md", "| `--for` |")
+    assert [code(row[0]) for row in rows] == [target.name for target in TARGETS]
+    assert "(default)" in rows[0][0]
+    for row, target in zip(rows, TARGETS, strict=True):
+        names = re.findall("`([^`]*)`", row[1])
+        values = {"number": "N", "algorithm": "sha256", "two": "XX", "diff": "HEX"}
+        assert names == [name.format_map(values) for name in target.files.values()]
+        assert (row[2] == "behind the image") == (Kind.HASH_FILE not in target.files)
+        assert row[3] == (f"UUID {UUIDS[target.uuid]}" if target.uuid else "all")
 
 
 def test_the_places_of_the_hash_area():
