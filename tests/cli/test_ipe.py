@@ -2,6 +2,7 @@
 
 import json
 import subprocess
+from pathlib import Path
 
 import pki
 import pytest
@@ -150,6 +151,30 @@ def test_layers_of_verified_images_alone(image, keys, tmp_path):
     for options in ((image, "--root-hashes"), ("--revoke", image)):
         done = cli("ipe", "policy", *options, *NAMED, "--oci-layout", "--trust", other)
         assert (done.exit_code, done.out) == (1, "")
+
+
+def test_doctor_says_whether_this_node_takes_an_image(image, keys, tmp_path):
+    root, place = tmp_path / "node", ("--oci-layout", "--trust", keys.root, "--for-image", image)
+    config = root / "etc/containerd/config.toml"
+    config.parent.mkdir(parents=True)
+
+    def finding(setting, *options):
+        config.write_text(f'[plugins."io.containerd.snapshotter.v1.erofs"]\n{setting} = true\n')
+        done = cli("doctor", "--root", root, *place, *options, "--output", "json")
+        named = [one for one in json.loads(done.out)["findings"] if one["name"].startswith("image")]
+        return named[0]["state"], named[0]["evidence"]
+
+    assert "passes no signature" in finding("other")[1]
+    state, evidence = finding("enable_dmverity_referrers")
+    assert (state, "no artifact of the form acl" in evidence) == ("problem", True)
+    layout = Layout(Path(image.rpartition(":")[0]))
+    with layout:
+        sign(layout, "v1", forms=("osguard",))
+    assert finding("require_signatures")[0] == "ok"
+    other = write(tmp_path / "other.pem", pki.pem(STRANGER.certificate))
+    assert finding("require_signatures", "--trust", other)[0] == "ok"
+    place = (*place[:2], other, *place[3:])
+    assert finding("require_signatures")[0] == "problem"
 
 
 LOG = """\

@@ -7,6 +7,7 @@ import pki
 import pytest
 from nodes import CAPTURED, RELEASE, certificate
 
+from dmsign_fast.node.containerd import node_of_containerd
 from dmsign_fast.node.doctor import examine
 from dmsign_fast.node.findings import Finding, State, overall
 from dmsign_fast.node.kernel import parse_options
@@ -20,9 +21,20 @@ version = 3
   snapshotter = "erofs"
 [plugins."io.containerd.snapshotter.v1.erofs"]
   dmverity_mode = "on"
+  require_signatures = true
 [plugins."io.containerd.differ.v1.erofs"]
   enable_dmverity = true
   mkfs_options = ["-T0", "--mkfs-time", "--sort=none"]
+[plugins."io.containerd.service.v1.diff-service"]
+  default = ["erofs", "walking"]
+"""
+# as containerd-acl-erofs.toml of microsoft/azure-container-linux sets it up, but for the mode
+ACL = """\
+[plugins."io.containerd.snapshotter.v1.erofs"]
+  enable_dmverity_referrers = true
+  dmverity_mode = "on"
+[plugins."io.containerd.cri.v1.images"]
+  snapshotter = "erofs"
 [plugins."io.containerd.service.v1.diff-service"]
   default = ["erofs", "walking"]
 """
@@ -199,19 +211,38 @@ def test_a_policy_of_ipe_can_ask_for_signatures(node):
     place = "sys/kernel/security/ipe/policies/layers"
     node.write(f"{place}/active", "1").write(f"{place}/policy", POLICY)
     assert found(node)["signatures required"].state is State.PROBLEM
-    asks = f"{POLICY}op=EXECUTE dmverity_signature=TRUE action=ALLOW\n"
-    node.write(f"{place}/policy", asks)
+    allows = "op=EXECUTE dmverity_signature=TRUE action=ALLOW\n"
+    node.write(f"{place}/policy", POLICY + allows)  # and all else, by its default
+    assert found(node)["signatures required"].state is State.PROBLEM
+    node.write(f"{place}/policy", f"{POLICY}DEFAULT op=EXECUTE action=DENY\n{allows}")
+    node.write(f"{place}/version", "0.0.1").write(f"{place}/../idle/version", "2.0.0")
     findings = found(node)
     assert findings["signatures required"].state is State.OK
-    assert "layers is active, enforced, and asks for dmverity_signature=TRUE" in (
+    assert "layers 0.0.1 is active, enforced; programs of an unsigned device: DENY" in (
         findings["IPE policy"].evidence
     )
+    assert "not active: idle 2.0.0" in findings["IPE policy"].evidence
+    assert "four ways around it" in findings["IPE bounds"].advice
+    node.write(f"{place}/policy", f"{POLICY}DEFAULT op=EXECUTE action=DENY\n{allows}{allows}")
+    assert "cannot be meant" in found(node)["IPE policy"].evidence
+    node.write(f"{place}/policy", f"{POLICY}DEFAULT op=EXECUTE action=DENY\n{allows}")
     node.write("sys/kernel/security/ipe/enforce", "0")
     assert found(node)["signatures required"].state is State.PROBLEM
     node.write("sys/kernel/security/ipe/enforce", "1").write(f"{place}/active", "0")
     assert found(node)["signatures required"].state is State.PROBLEM
     (node.root / "sys/kernel/security").rename(node.root / "sys/kernel/nosecurity")
     assert found(node)["signatures required"].state is State.UNKNOWN
+
+
+def test_the_boot_line(node):
+    assert "no /proc/cmdline" in found(node)["boot line"].evidence
+    node.write("proc/cmdline", "quiet dm_verity.require_signatures=1 ipe.enforce=0 root=x\n")
+    finding = found(node)["boot line"]
+    assert finding.evidence.startswith("dm_verity.require_signatures=1 ipe.enforce=0 in")
+    node.write("proc/cmdline", "lsm=ipe lsm=apparmor,bpf")
+    assert "IPE is off" in found(node)["boot line"].evidence
+    node.write("proc/cmdline", "lsm=apparmor,ipe")
+    assert "IPE is off" not in found(node)["boot line"].evidence
 
 
 def test_an_image_that_is_not_running(node):
@@ -313,6 +344,28 @@ class TestContainerd:
         assert findings["recipe"].evidence == "sign with --recipe containerd@1.9.2"
         assert "1.9.2" in findings["mkfs.erofs"].evidence
         assert "containerd" not in findings
+
+    def test_stock_containerd_mounts_nothing_that_needs_a_signature(self, node):
+        findings, bad = self.containerd(node, CONTAINERD.replace("require_signatures", "other"))
+        assert bad == ["containerd signatures"]
+        assert "passes no signature" in findings[bad[0]].evidence
+        assert "enable_dmverity_referrers (a node acl)" in findings[bad[0]].advice
+
+    def test_a_branch_of_containerd_reads_signatures(self, node):
+        findings, _ = self.containerd(node, CONTAINERD)
+        assert "sign with --artifact osguard" in findings["containerd signatures"].evidence
+        assert node_of_containerd(node.system).name == "osguard"
+
+    def test_azure_container_linux(self, node):
+        findings, bad = self.containerd(node, ACL)
+        assert bad == []
+        assert "sign with --artifact acl --recipe containerd-tar-index" in (
+            findings["containerd signatures"].evidence
+        )
+        assert "recipe" not in findings
+        assert node_of_containerd(node.system).name == "acl"
+        auto = ACL.replace('"on"', '"auto"')
+        assert self.containerd(node, auto)[1] == ["containerd dmverity_mode"]
 
     def test_tar_index_is_another_recipe_and_needs_no_sort(self, node):
         text = CONTAINERD.replace(', "--sort=none"', "")

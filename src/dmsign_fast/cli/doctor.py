@@ -6,16 +6,19 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from dmsign_fast.cli.images import add_images_options, verified_images
 from dmsign_fast.cli.output import note, print_json, print_line
 from dmsign_fast.cli.verity.options import hex_bytes, read_root_hash
-from dmsign_fast.errors import ParameterError
+from dmsign_fast.errors import ParameterError, UnsignedError, VerificationError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     from cryptography import x509
 
     from dmsign_fast.envelope.linux import LinuxVerdict
+    from dmsign_fast.node.findings import Finding
+    from dmsign_fast.node.system import System
 
 __all__ = ["EXAMPLES", "HELP", "add_arguments", "run"]
 
@@ -24,6 +27,8 @@ EXAMPLES = """\
 examples:
   sudo dmsign-fast doctor --cert signer.pem --probe-seal
   dmsign-fast doctor --root /mnt/image --output json
+an image, by what this node's containerd reads and this node's kernel trusts:
+  sudo dmsign-fast doctor --for-image registry.example/app:1.0 --trust root.pem
 off line, on any machine, what Linux says to a signature that it has these certificates for:
   dmsign-fast doctor --signature image.roothash.p7s --cert signer.pem --root-hash ROOT_HASH
 exit status:
@@ -51,9 +56,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="ask Linux whether .dm-verity is sealed, by a restriction of it that always fails",
     )
+    add(
+        "--for-image",
+        dest="references",
+        action="append",
+        default=[],
+        metavar="REF",
+        help="say whether this node would take the image; may be repeated",
+    )
     add("--signature", type=Path, metavar="FILE", help="explain what Linux says to this one")
     add("--root-hash", type=hex_bytes, metavar="HEX", help="what the signature is to be over")
     add("--root-hash-file", type=Path, metavar="FILE", help="default: --signature without .p7s")
+    add_images_options(parser)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -62,6 +76,8 @@ def run(args: argparse.Namespace) -> int:
 
     certificates = [one for path in args.cert for one in load_certificates(path)]
     if args.signature:
+        if args.references:
+            raise ParameterError("--for-image is about this node, and --signature about a file")
         if args.probe_seal or args.root != Path("/"):
             raise ParameterError("--signature is judged off line: without --root and --probe-seal")
         return _judge(args, certificates)
@@ -84,6 +100,7 @@ def _examine(args: argparse.Namespace, certificates: Sequence[x509.Certificate])
     if not args.root.is_dir():
         raise ParameterError(f"{args.root} is no directory")
     findings = examine(system, certificates, probe_seal=args.probe_seal)
+    findings += tuple(_images(args, system))
     state = overall(findings)
     if args.output == "json":
         print_json({"state": state, "findings": [asdict(one) for one in findings]})
@@ -99,6 +116,40 @@ def _examine(args: argparse.Namespace, certificates: Sequence[x509.Certificate])
     }
     note(args, summary[state])
     return _STATUS[state]
+
+
+def _images(args: argparse.Namespace, system: System) -> Iterator[Finding]:
+    """Whether containerd, as it is set up here, would take each image."""
+    from dmsign_fast.node.containerd import node_of_containerd
+    from dmsign_fast.node.findings import Finding, State
+    from dmsign_fast.node.system import UnseenError
+    from dmsign_fast.pipeline.node_check import node_problems
+
+    if not args.references:
+        return
+    try:
+        node = node_of_containerd(system)
+    except UnseenError as error:
+        yield Finding("image", State.UNKNOWN, str(error), "run as root")
+        return
+    if node is None:
+        yield Finding(
+            "image",
+            State.UNKNOWN,
+            "containerd has no EROFS snapshotter set up here, and what others read is not known",
+            "ask for a kind of node: dmsign-fast verify --for",
+        )
+        return
+    for reference in args.references:
+        try:
+            for one in verified_images(args, [reference]):
+                problems = node_problems(one.store, one.verdict, node)
+                evidence = "; ".join(problems) or f"a node {node.name} would take it"
+                advice = f"sign as dmsign-fast verify --for {node.name} wants" if problems else ""
+                state = State.PROBLEM if problems else State.OK
+                yield Finding(f"image {one.name}", state, evidence, advice)
+        except (UnsignedError, VerificationError) as error:
+            yield Finding(f"image {reference}", State.PROBLEM, str(error), "dmsign-fast sign")
 
 
 def _judge(args: argparse.Namespace, certificates: Sequence[x509.Certificate]) -> int:

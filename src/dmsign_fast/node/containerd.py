@@ -16,8 +16,9 @@ from typing import Any
 from dmsign_fast.node.findings import Finding, State
 from dmsign_fast.node.programs import mkfs_version
 from dmsign_fast.node.system import System, UnseenError
+from dmsign_fast.pipeline.nodes import NODES, Node, node_of
 
-__all__ = ["check_containerd"]
+__all__ = ["check_containerd", "node_of_containerd"]
 
 # containerd's own, and those that k3s and RKE2 write for theirs
 _PATHS = (
@@ -40,6 +41,7 @@ _RUNTIMES = (
 _GIVEN = ("--tar=f", "--tar=i", "--aufs", "--quiet", "-Enoinline_data", "-b4096")
 # options of mkfs.erofs that take a value, which may be a word of its own
 _VALUED = ("-b", "-d", "-z", "-C", "-E", "-L", "-T", "-U", "-x")
+_STOCK = "containerd"  # in NODES: what passes no signature
 _VALUED_LONG = ("--chunksize", "--compress-hints", "--sort")
 
 
@@ -100,13 +102,42 @@ def _merge(into: dict[str, Any], other: dict[str, Any]) -> None:
                 target[name] = value
 
 
-def check_containerd(system: System) -> Iterator[Finding]:
-    """Check that containerd puts layers behind dm-verity, and name the recipe to sign with."""
-    settings = _Settings()
+def node_of_containerd(system: System) -> Node | None:
+    """The kind of node that containerd's settings make; None without the EROFS snapshotter.
+
+    Raises:
+        UnseenError: they cannot be read, or containerd could not.
+    """
     try:
-        for path in _PATHS:
-            if not settings.files:
-                settings.read(system, path)
+        plugins = _table(_read(system).merged, "plugins")
+    except _MalformedError as error:
+        raise UnseenError(str(error)) from None
+    if _SNAPSHOTTER not in plugins and _DIFFER not in plugins:
+        return None
+    return _kind(plugins)
+
+
+def _read(system: System) -> _Settings:
+    settings = _Settings()
+    for path in _PATHS:
+        if not settings.files:
+            settings.read(system, path)
+    return settings
+
+
+def _kind(plugins: dict[str, Any]) -> Node:
+    """The kind whose setting the snapshotter or differ has, otherwise stock containerd."""
+    settings = (_table(plugins, _SNAPSHOTTER), _table(plugins, _DIFFER))
+    for node in NODES:
+        if node.setting and any(one.get(node.setting) is True for one in settings):
+            return node
+    return node_of(_STOCK)
+
+
+def check_containerd(system: System) -> Iterator[Finding]:
+    """Check that containerd opens signed layers by dm-verity, and name how to sign for it."""
+    try:
+        settings = _read(system)
     except UnseenError as error:
         yield Finding("containerd", State.UNKNOWN, str(error), "run as root")
         return
@@ -131,12 +162,35 @@ def check_containerd(system: System) -> Iterator[Finding]:
         yield Finding("containerd", State.NOTE, evidence, advice)
         return
     yield Finding("containerd files", State.NOTE, read)
-    yield from _check_erofs(plugins, named, runtimes)
-    yield from _check_recipe(_table(plugins, _DIFFER), system)
+    node = _kind(plugins)
+    yield from _check_erofs(plugins, named, runtimes, node)
+    yield _check_signatures(node)
+    if node.recipe is None:
+        yield from _check_recipe(_table(plugins, _DIFFER), system)
+
+
+def _check_signatures(node: Node) -> Finding:
+    """Check that containerd gives the kernel signatures, and say of which form."""
+    name = "containerd signatures"
+    if node.form is None:
+        settings = " or ".join(f"{one.setting} (a node {one.name})" for one in NODES if one.setting)
+        return Finding(
+            name,
+            State.PROBLEM,
+            "this containerd passes no signature to the kernel: where signatures are required, it "
+            "mounts no layer",
+            f"use a containerd that reads them, by {settings}; or open the layers without it, by "
+            "dmsign-fast verity open",
+        )
+    recipe = f" --recipe {node.recipe}" if node.recipe else ""
+    evidence = (
+        f"{node.setting} = true, a node {node.name}: sign with --artifact {node.form}{recipe}"
+    )
+    return Finding(name, State.OK, evidence)
 
 
 def _check_erofs(
-    plugins: dict[str, Any], named: list[str], runtimes: list[str]
+    plugins: dict[str, Any], named: list[str], runtimes: list[str], node: Node
 ) -> Iterator[Finding]:
     if "erofs" in named:
         yield Finding("containerd snapshotter", State.OK, "erofs, for CRI")
@@ -157,8 +211,12 @@ def _check_erofs(
         advice = f'[plugins."{_DIFF_SERVICE}"] default = ["erofs", "walking"]'
         yield Finding("containerd differ", State.PROBLEM, f"default = {order}", advice)
     enabled = _table(plugins, _DIFFER).get("enable_dmverity", False)
-    if enabled is True:
-        yield Finding("containerd enable_dmverity", State.OK, "true")
+    if enabled is True or node.recipe:  # of a recipe of its own it takes hash trees too
+        yield Finding(
+            "containerd enable_dmverity",
+            State.OK,
+            "true" if enabled is True else f"by {node.setting}",
+        )
     else:
         advice = f'[plugins."{_DIFFER}"] enable_dmverity = true'
         yield Finding("containerd enable_dmverity", State.PROBLEM, str(enabled).lower(), advice)

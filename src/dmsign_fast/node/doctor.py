@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 
 from dmsign_fast.node.containerd import check_containerd
 from dmsign_fast.node.findings import Finding
-from dmsign_fast.node.kernel import check_ipe, check_kernel, look_at_kernel
+from dmsign_fast.node.ipe.check import check_boot_line, check_ipe
+from dmsign_fast.node.kernel import check_kernel, look_at_kernel
 from dmsign_fast.node.keyrings import check_certificate, check_keyrings, look_at_keyrings
 from dmsign_fast.node.programs import check_programs
 
@@ -33,6 +34,7 @@ def examine(
     rings = look_at_keyrings(system, kernel, probe_seal=probe_seal)
     return (
         *check_kernel(kernel),
+        *check_boot_line(system),
         *check_ipe(system, kernel),
         *check_keyrings(rings, kernel),
         *(check_certificate(rings, one) for one in certificates),

@@ -1,4 +1,4 @@
-"""The kernel of a node: its release, options, dm-verity and IPE."""
+"""The kernel of a node: its release, options and dm-verity."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from dataclasses import dataclass, field
 from dmsign_fast.node.findings import Finding, State
 from dmsign_fast.node.system import System, UnseenError
 
-__all__ = ["Kernel", "check_ipe", "check_kernel", "look_at_kernel", "parse_options"]
+__all__ = ["PARAMETERS", "Kernel", "check_kernel", "look_at_kernel", "parse_options"]
 
 _MODULE = "/sys/module/dm_verity"
-_SECURITY = "/sys/kernel/security"
+PARAMETERS = f"{_MODULE}/parameters"
 _FIRST_WITH_SIGNATURES = (5, 4)
 _FIRST_WITH_KEYRING = (7, 0)
 
@@ -109,39 +109,6 @@ def check_kernel(kernel: Kernel) -> Iterator[Finding]:
     yield _check_module(kernel)
 
 
-def check_ipe(system: System, kernel: Kernel) -> Iterator[Finding]:
-    """Check what asks for a signature: the module's parameter, or a policy of IPE."""
-    try:
-        enforced, ipe = _ipe(system)
-    except UnseenError as error:
-        advice = "run as root, with securityfs mounted"
-        enforced, ipe = None, Finding("IPE policy", State.NOTE, str(error), advice)
-    yield ipe
-    name = "signatures required"
-    if kernel.parameters is None:
-        return  # check_kernel() has said it
-    value = kernel.parameters.get("require_signatures")
-    if value == "Y":
-        yield Finding(name, State.OK, f"require_signatures=Y in {_MODULE}/parameters")
-    elif value is None:
-        yield Finding(
-            name,
-            State.PROBLEM,
-            f"{_MODULE}/parameters has no require_signatures",
-            "use a kernel with CONFIG_DM_VERITY_VERIFY_ROOTHASH_SIG",
-        )
-    elif enforced:
-        yield Finding(name, State.OK, f"require_signatures={value}, and {enforced}")
-    else:
-        yield Finding(
-            name,
-            State.UNKNOWN if enforced is None else State.PROBLEM,
-            f"require_signatures={value}: a device without a signature opens too",
-            "boot with dm_verity.require_signatures=1, or load a policy of IPE that asks for "
-            "dmverity_signature",
-        )
-
-
 def _version(release: str) -> tuple[int, ...] | None:
     found = re.match(r"(\d+)\.(\d+)", release)
     return (int(found[1]), int(found[2])) if found else None
@@ -179,8 +146,8 @@ def _parameters(system: System) -> dict[str, str] | None:
         raise UnseenError("/sys is not there")
     if system.names(_MODULE) is None:
         return None
-    names = system.names(f"{_MODULE}/parameters") or ()
-    return {name: system.text(f"{_MODULE}/parameters/{name}") or "" for name in names}
+    names = system.names(PARAMETERS) or ()
+    return {name: system.text(f"{PARAMETERS}/{name}") or "" for name in names}
 
 
 def _check_release(kernel: Kernel) -> Finding:
@@ -218,26 +185,3 @@ def _check_module(kernel: Kernel) -> Finding:
         return Finding(name, State.PROBLEM, f"no {_MODULE}: not loaded", "modprobe dm_verity")
     values = " ".join(f"{one}={value}" for one, value in kernel.parameters.items())
     return Finding(name, State.OK, f"loaded: {values or 'no parameters'}")
-
-
-def _ipe(system: System) -> tuple[str, Finding]:
-    """Return what enforces signatures, empty if nothing does, and the finding."""
-    name, directory = "IPE policy", f"{_SECURITY}/ipe"
-    if system.names(_SECURITY) is None:
-        raise UnseenError(f"no {_SECURITY}: securityfs is not mounted")
-    if system.names(directory) is None:
-        return "", Finding(name, State.NOTE, f"no {directory}: IPE is not active")
-    enforcing = system.text(f"{directory}/enforce") == "1"
-    for policy in system.names(f"{directory}/policies") or ():
-        place = f"{directory}/policies/{policy}"
-        if system.text(f"{place}/active") != "1":
-            continue
-        text = system.text(f"{place}/policy") or ""
-        asks = re.search(r"dmverity_signature=TRUE|dmverity_roothash=", text)
-        evidence = f"{policy} is active, {'enforced' if enforcing else 'not enforced'}, and asks "
-        evidence += f"for {asks[0].rstrip('=')}" if asks else "for nothing of dm-verity"
-        return (
-            evidence if enforcing and asks else "",
-            Finding(name, State.OK if enforcing else State.NOTE, evidence),
-        )
-    return "", Finding(name, State.NOTE, f"no policy is active in {directory}")

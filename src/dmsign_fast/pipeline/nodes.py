@@ -21,6 +21,8 @@ class Node:
         attributes: whether it takes signed attributes.
         code_signing: whether the signer's certificate must be for code signing.
         native: whether it takes layers that are EROFS images.
+        setting: of containerd's EROFS snapshotter, which makes it such a node when it is true.
+        recipe: of the images that it mounts; None where containerd's settings decide.
     """
 
     name: str
@@ -30,11 +32,19 @@ class Node:
     attributes: bool = True
     code_signing: bool = False
     native: bool = True
+    setting: str | None = None
+    recipe: str | None = None
 
 
 NODES = (
     # acl/SPECS/containerd2/erofs-signed-dmverity.patch of microsoft/azure-container-linux
-    Node(name="acl", form="acl", native=False),
+    Node(
+        name="acl",
+        form="acl",
+        native=False,
+        setting="enable_dmverity_referrers",
+        recipe="containerd-tar-index",
+    ),
     # notation 2.0.0~alpha.1 of Azure Linux, verify --dm-verity
     Node(
         name="azurelinux",
@@ -47,7 +57,7 @@ NODES = (
     # all releases up to 2.4.0-beta
     Node(name="containerd", form=None),
     # the prototype; a branch of containerd reads the same
-    Node(name="osguard", form="osguard"),
+    Node(name="osguard", form="osguard", setting="require_signatures"),
 )
 
 

@@ -6,7 +6,7 @@ import argparse
 from dataclasses import asdict
 from pathlib import Path
 
-from dmsign_fast.cli.ipe.images import add_images_options, signed_roots
+from dmsign_fast.cli.images import add_images_options, signed_roots
 from dmsign_fast.cli.output import note, print_json
 from dmsign_fast.errors import ParameterError
 

@@ -7,7 +7,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from dmsign_fast.cli.ipe.images import add_images_options, signed_roots
+from dmsign_fast.cli.images import add_images_options, signed_roots
 from dmsign_fast.cli.output import print_json, print_line
 from dmsign_fast.cli.verity.options import whole_number
 from dmsign_fast.errors import StorageError

@@ -1,4 +1,4 @@
-"""The root hashes of images that were verified, for the commands of IPE."""
+"""Images of which a command takes several, verified."""
 
 from __future__ import annotations
 
@@ -11,9 +11,21 @@ from dmsign_fast.cli.verify import add_trust_options, trust_of
 from dmsign_fast.errors import UnsignedError, VerificationError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator
 
-__all__ = ["SignedRoot", "add_images_options", "signed_roots"]
+    from dmsign_fast.oci.store import Store
+    from dmsign_fast.pipeline.verify_image import ImageVerdict
+
+__all__ = ["SignedRoot", "VerifiedImage", "add_images_options", "signed_roots", "verified_images"]
+
+
+@dataclass(frozen=True, slots=True)
+class VerifiedImage:
+    """A manifest whose signatures count, and the store that it is in, open for now."""
+
+    name: str
+    verdict: ImageVerdict
+    store: Store
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,17 +51,15 @@ def add_images_options(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def signed_roots(args: argparse.Namespace, references: Iterable[str]) -> list[SignedRoot]:
-    """The root hashes of all accepted artifacts of the images, each image verified.
+def verified_images(args: argparse.Namespace, references: Iterable[str]) -> Iterator[VerifiedImage]:
+    """Verify each image, and give each of its manifests.
 
     Raises:
         UnsignedError, VerificationError: an image is not signed, or not by whom to believe.
     """
     from dmsign_fast.erofs.recipe import RECIPES, Recipe
-    from dmsign_fast.node.ipe.policy import named_root_hash
     from dmsign_fast.pipeline.verify_image import VerifyOptions, verify_image
 
-    roots: list[SignedRoot] = []
     for reference in references:
         own = argparse.Namespace(**{**vars(args), "reference": reference})
         options = VerifyOptions(
@@ -60,19 +70,26 @@ def signed_roots(args: argparse.Namespace, references: Iterable[str]) -> list[Si
             recursive=args.recursive,
         )
         with open_image(own) as (store, wanted):
-            verdicts = verify_image(store, wanted, options)
-        for verdict in verdicts:
-            name = f"{repository_of(own)}@{verdict.manifest}"
-            if not verdict.referrers:
-                raise UnsignedError(f"{name} has no signature")
-            if not verdict.verified:
-                missing = " and ".join(verdict.missing) or "signature"
-                problems = "; ".join(one.problem for one in verdict.referrers if one.problem)
-                raise VerificationError(f"no {missing} of {name} counts: {problems}")
-            roots += (
-                SignedRoot(named_root_hash(layer.root_hash), layer.layer, name)
-                for one in verdict.referrers
-                if one.accepted
-                for layer in one.layers
-            )
+            for verdict in verify_image(store, wanted, options):
+                name = f"{repository_of(own)}@{verdict.manifest}"
+                if not verdict.referrers:
+                    raise UnsignedError(f"{name} has no signature")
+                if not verdict.verified:
+                    missing = " and ".join(verdict.missing) or "signature"
+                    problems = "; ".join(one.problem for one in verdict.referrers if one.problem)
+                    raise VerificationError(f"no {missing} of {name} counts: {problems}")
+                yield VerifiedImage(name, verdict, store)
+
+
+def signed_roots(args: argparse.Namespace, references: Iterable[str]) -> list[SignedRoot]:
+    """The root hashes of all accepted artifacts of the images; errors of ``verified_images``."""
+    from dmsign_fast.node.ipe.policy import named_root_hash
+
+    roots = (
+        SignedRoot(named_root_hash(layer.root_hash), layer.layer, image.name)
+        for image in verified_images(args, references)
+        for artifact in image.verdict.referrers
+        if artifact.accepted
+        for layer in artifact.layers
+    )
     return list(dict.fromkeys(roots))
