@@ -158,6 +158,10 @@ class Layout:
             )
         return verified(self._files.read(name), descriptor, str(self.path))
 
+    def read_blob(self, digest: Digest) -> Iterator[bytes]:
+        """The bytes of a blob, not verified; see Store."""
+        return self._files.read(_blob(digest))
+
     def fetch_manifest(self, descriptor: Descriptor) -> Manifest | Index:
         """A manifest, verified; see Store."""
         return read_manifest(self.fetch(descriptor), descriptor, str(self.path))

@@ -125,6 +125,10 @@ class Registry:
         """The content in verified pieces, after breaks from where they were; see Store."""
         return verified(self._download(descriptor), descriptor, str(self))
 
+    def read_blob(self, digest: Digest) -> Iterator[bytes]:
+        """The bytes of a blob, not verified; see Store."""
+        return self._transport.download(self._path("blobs", digest), self._pull, {"Accept": "*/*"})
+
     def fetch_manifest(self, descriptor: Descriptor) -> Manifest | Index:
         """A manifest, verified; see Store."""
         return read_manifest(self._download(descriptor), descriptor, str(self))

@@ -7,7 +7,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator
 from typing import Protocol
 
 from dmsign_fast.errors import FormatError, ParameterError, VerificationError
-from dmsign_fast.oci.descriptor import Descriptor
+from dmsign_fast.oci.descriptor import Descriptor, Digest
 from dmsign_fast.oci.manifest import MANIFEST_LIMIT, Index, Manifest, parse_manifest
 
 __all__ = [
@@ -49,6 +49,14 @@ class Store(Protocol):
             NotFoundError: it is not there.
             VerificationError: it is longer, shorter or other than the descriptor says; all but
                 the last piece may have been handed out by then.
+        """
+        ...
+
+    def read_blob(self, digest: Digest) -> Iterator[bytes]:
+        """The bytes of a blob of unknown size, not verified: the reader checks digest and size.
+
+        Raises:
+            NotFoundError: it is not there.
         """
         ...
 

@@ -170,7 +170,7 @@ def total_size(paths: list[Path]) -> int | None:
     return sum(sizes) if all(sizes) else None
 
 
-def layer_json(path: Path, layer: HashedLayer) -> dict[str, object]:
+def layer_json(path: Path | str, layer: HashedLayer) -> dict[str, object]:
     """All that is known of a layer."""
     image, made_by = layer.image, layer.image.recipe
     params = made_by.params

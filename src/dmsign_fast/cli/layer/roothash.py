@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,7 +14,9 @@ from dmsign_fast.cli.layer.options import (
     recipe,
     total_size,
 )
-from dmsign_fast.cli.output import Work, print_json, print_summary, work
+from dmsign_fast.cli.layer.places import LayerPlaces
+from dmsign_fast.cli.output import Work, print_json, print_line, print_summary, work
+from dmsign_fast.cli.stores import add_store_options
 from dmsign_fast.cli.verity.options import whole_number
 from dmsign_fast.errors import DmsignError, ParameterError
 
@@ -30,15 +33,21 @@ EXAMPLES = """\
 examples:
   dmsign-fast layer roothash layer.tar.gz
   dmsign-fast layer roothash layer.tar.gz --digest sha256:2d35... --recipe containerd@1.8.6
-  curl -s https://registry.example/v2/app/blobs/sha256:2d35... |
-      dmsign-fast layer roothash - --digest sha256:2d35... --recipe osguard
+  dmsign-fast layer roothash registry.example/app@sha256:2d35... --recipe osguard
+  dmsign-fast layer roothash --oci-layout image@sha256:2d35...
 """
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of the command."""
     add = parser.add_argument
-    add("layers", metavar="LAYER", type=Path, nargs="+", help="file; - for stdin")
+    add(
+        "layers",
+        metavar="LAYER",
+        nargs="+",
+        help="file; - for stdin; REGISTRY/REPOSITORY@DIGEST, or with --oci-layout PATH@DIGEST, of "
+        "the layer",
+    )
     add(
         "--digest",
         action="append",
@@ -49,13 +58,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--media-type", help="of every LAYER; default: what it looks like")
     add("--jobs", type=whole_number, default=2, metavar="N", help="layers at a time; default: 2")
     add_layer_options(parser)
+    add_store_options(parser)
 
 
-def _expected(args: argparse.Namespace) -> list[Expected]:
+def _expected(args: argparse.Namespace, places: LayerPlaces) -> list[Expected]:
     from dmsign_fast.pipeline.layers import Expected
 
     count = len(args.layers)
-    if [str(path) for path in args.layers].count("-") > 1:
+    if args.layers.count("-") > 1:
         raise ParameterError("standard input can be only one LAYER")
     for option, values in (("--digest", args.digest), ("--diff-id", args.diff_id)):
         if values and len(values) != count:
@@ -63,25 +73,32 @@ def _expected(args: argparse.Namespace) -> list[Expected]:
                 f"{option} was given {len(values)} times for {count} layers: give it once for each"
             )
     none = [None] * count
-    pairs = zip(args.digest or none, args.diff_id or none, strict=True)
-    return [
-        Expected(digest=digest, diff_id=diff_id, media_type=args.media_type)
-        for digest, diff_id in pairs
-    ]
+    expected = []
+    for layer, digest, diff_id in zip(
+        args.layers, args.digest or none, args.diff_id or none, strict=True
+    ):
+        named = places.digest(layer)
+        if named and digest not in (None, named):
+            raise ParameterError(f"--digest {digest} is not that of {layer}")
+        expected.append(
+            Expected(digest=named or digest, diff_id=diff_id, media_type=args.media_type)
+        )
+    return expected
 
 
 def _task(
-    args: argparse.Namespace, path: Path, expected: Expected, done: Work
+    args: argparse.Namespace, layer: str, places: LayerPlaces, expected: Expected, done: Work
 ) -> Callable[[threading.Event], HashedLayer]:
     from dmsign_fast.erofs.image_hasher import no_hash_area
-    from dmsign_fast.pipeline.layers import hash_layer, read_pieces
+    from dmsign_fast.pipeline.layers import hash_layer
 
     made_by, how = recipe(args), conversion(args, max(1, args.jobs))
+    read = places.reader(layer)
 
     def hash_one(stop: threading.Event) -> HashedLayer:
         try:
             return hash_layer(
-                read_pieces(path, stop),
+                read(stop),
                 made_by,
                 expected,
                 how,
@@ -90,7 +107,7 @@ def _task(
                 stop=stop,
             )
         except DmsignError as error:
-            error.args = (f"{path}: {error}", *error.args[1:])
+            error.args = (f"{layer}: {error}", *error.args[1:])
             raise
 
     return hash_one
@@ -100,17 +117,19 @@ def run(args: argparse.Namespace) -> int:
     """Run the command; its exit status."""
     from dmsign_fast.pipeline.jobs import run_all
 
-    with work(args, "hashing", total_size(args.layers)) as done:
+    total = total_size([Path(layer) for layer in args.layers])
+    with work(args, "hashing", total) as done, ExitStack() as opened:
+        places = LayerPlaces(args, opened)
         tasks = [
-            _task(args, path, expected, done)
-            for path, expected in zip(args.layers, _expected(args), strict=True)
+            _task(args, layer, places, expected, done)
+            for layer, expected in zip(args.layers, _expected(args, places), strict=True)
         ]
         layers = run_all(tasks, args.jobs)
+    pairs = list(zip(args.layers, layers, strict=True))
     if args.output == "json":
-        known = [layer_json(path, layer) for path, layer in zip(args.layers, layers, strict=True)]
-        print_json({"layers": known} | done.json)
+        print_json({"layers": [layer_json(name, layer) for name, layer in pairs]} | done.json)
     else:
-        for path, layer in zip(args.layers, layers, strict=True):
-            print(f"{layer.image.root_hash.hex()}  {path}")
+        for name, layer in pairs:
+            print_line(f"{layer.image.root_hash.hex()}  {name}")
     print_summary(args, done, "hashed")
     return 0
