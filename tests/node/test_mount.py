@@ -34,7 +34,8 @@ esac""",
     "mount": """
 for word; do place=$word; done
 [ "$2" = erofs ] && source=$5 || source=$3
-printf '1 1 0:1 / %s ro - x %s ro\\n' "$(printf %s "$place" | sed 's/ /\\\\040/g')" $source >>mountinfo""",
+escaped=$(printf %s "$place" | sed 's/ /\\\\040/g')
+printf '1 1 0:1 / %s ro - x %s ro\\n' "$escaped" "$source" >>mountinfo""",
     "umount": """
 escaped=$(printf %s "$1" | sed 's/ /\\\\040/g')
 grep -qF " / $escaped ro" mountinfo || exit 32
