@@ -31,6 +31,8 @@ from cryptography.x509.oid import NameOID
 from dmsign_fast.trust.issue import certificate, generate_key
 
 KEY_SPECS = ("RSA-2048", "RSA-3072", "RSA-4096", "EC-256", "EC-384", "EC-521")
+ML_DSA_SPECS = ("ML-DSA-44", "ML-DSA-65", "ML-DSA-87")
+"""Which sign root hashes alone: the Notary Project has no ML-DSA."""
 
 NOW = datetime.now(UTC).replace(microsecond=0)
 DAY = timedelta(days=1)
@@ -40,8 +42,8 @@ _OTHER_CURVES = {"EC-256K1": ec.SECP256K1(), "EC-224": ec.SECP224R1()}
 
 @cache
 def make_key(kind: str, name: str = ""):
-    """Return the private key of that kind and name: RSA-<bits>, a curve, or Ed25519."""
-    if kind in KEY_SPECS:
+    """Return the private key of that kind and name: of KeySpec, RSA-<bits>, a curve, or Ed25519."""
+    if kind in (*KEY_SPECS, *ML_DSA_SPECS):
         return generate_key(kind)
     if kind in _OTHER_CURVES:
         return ec.generate_private_key(_OTHER_CURVES[kind])
@@ -140,7 +142,8 @@ def make_entity(
     )
     for extension, critical in extensions:
         builder = builder.add_extension(extension, critical)
-    digest = None if isinstance(signing_key, ed25519.Ed25519PrivateKey) else hashes.SHA256()
+    classic = isinstance(signing_key, rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey)
+    digest = hashes.SHA256() if classic else None
     made = builder.sign(signing_key, digest, rsa_padding=rsa_padding)
     return Entity(private, made, issuer.chain if issuer else ())
 

@@ -66,6 +66,7 @@ class TestSignature:
             "reason": "the signature is of this root hash, by a trusted key",
             "advice": "",
             "signer": "CN=The Signer",
+            "needs": "",
             "stricter": "",
         }
         other = write(tmp_path / "other.pem", pki.pem(pki.make_root().certificate))

@@ -62,7 +62,7 @@ def test_doctor_says_what_linux_says(name, errno):
         ("form-indefinite", "indefinite length"),
         ("ecdsa-junk-behind", "not the DER of two positive numbers"),
         ("ecdsa-without-sign", "not the DER of two positive numbers"),
-        ("form-signers-two", "2 signers"),
+        ("form-signers-two", "one signer twice"),
         ("form-digests-other", "differ"),
         ("certificate-extended-usage-server-embedded", "lacks codeSigning"),
         ("certificate-unknown-critical-embedded", "critical"),

@@ -123,13 +123,15 @@ def test_a_curve_with_another_hash_is_refused(root_hash, message, openssl):
         verify(signature, root_hash, leaf.certificate)
 
 
-def test_two_signers_are_refused(root_hash, message, openssl):
+def test_of_two_signers_one_must_be_trusted(root_hash, message, openssl):
     leaf, second = make_leaf(), make_leaf(name="second")
     files = second.write(openssl.directory / "second")
     more = ("-signer", str(files.leaf), "-inkey", str(files.key))
     signature = openssl.sign("cms", message, leaf, "-noattr", *more)
-    with pytest.raises(FormatError, match="2 signers"):
-        verify(signature, root_hash, leaf.certificate, second.certificate)
+    for trusted in (leaf, second):
+        assert verify(signature, root_hash, trusted.certificate).signers == 2
+    with pytest.raises(VerificationError, match="not trusted"):
+        verify(signature, root_hash, make_leaf(name="third").certificate)
 
 
 @pytest.mark.parametrize(

@@ -23,7 +23,7 @@ from pki import (
 )
 
 from dmsign_fast.envelope.linux import root_hash_message
-from dmsign_fast.envelope.signed_data import build_signed_data
+from dmsign_fast.envelope.signed_data import RawSigned, build_signed_data
 from dmsign_fast.envelope.trust import (
     TrustAnchors,
     build_path,
@@ -268,7 +268,7 @@ def test_a_certificate_for_tls_servers_signs_no_layer(root):
         sign(ROOT_HASH, server)
     scheme = pkcs7_scheme(KeySpec.EC_256)
     raw = server.key.sign(root_hash_message(ROOT_HASH), ec.ECDSA(scheme.hash_algorithm))
-    made = build_signed_data(raw, server.chain, scheme, certificates=True)
+    made = build_signed_data([RawSigned(raw, server.chain, scheme)], certificates=True)
     for anchor in server.chain:
         with pytest.raises(VerificationError, match="extended key usage lacks codeSigning"):
             verify(made, ROOT_HASH, anchor)

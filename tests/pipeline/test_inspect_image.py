@@ -87,8 +87,9 @@ def test_a_dm_verity_artifact(layout):
     ]
     for one in found["layers"]:
         signature = one["signature"]
-        assert signature["digest"] == "sha256"
-        assert int(signature["serial"], 16) == LEAF.certificate.serial_number
+        (signer,) = signature["signers"]
+        assert signer["digest"] == "sha256"
+        assert int(signer["serial"], 16) == LEAF.certificate.serial_number
         assert {each["subject"] for each in signature["certificates"]} == {
             facts_of(each).subject for each in LEAF.chain
         }

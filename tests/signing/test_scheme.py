@@ -3,7 +3,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import dsa, ec, padding
 from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature
-from pki import KEY_SPECS, make_entity, make_key, openssl
+from pki import KEY_SPECS, ML_DSA_SPECS, make_entity, make_key, openssl
 
 from dmsign_fast.errors import ParameterError, SigningError
 from dmsign_fast.signing.scheme import (
@@ -19,7 +19,7 @@ from dmsign_fast.signing.scheme import (
 )
 
 
-@pytest.mark.parametrize("kind", KEY_SPECS)
+@pytest.mark.parametrize("kind", KEY_SPECS + ML_DSA_SPECS)
 def test_key_spec_of_each_kind(kind):
     assert key_spec_of(make_key(kind).public_key()) == KeySpec(kind)
 
@@ -44,9 +44,13 @@ def test_the_table_row_by_row():
         KeySpec.EC_256: (Family.ECDSA, "sha256"),
         KeySpec.EC_384: (Family.ECDSA, "sha384"),
         KeySpec.EC_521: (Family.ECDSA, "sha512"),
+        KeySpec.ML_DSA_44: (Family.ML_DSA, "sha512"),
+        KeySpec.ML_DSA_65: (Family.ML_DSA, "sha512"),
+        KeySpec.ML_DSA_87: (Family.ML_DSA, "sha512"),
     }
     assert pkcs7_scheme(KeySpec.RSA_2048, "sha512").name == "rsassa-pkcs1-v1_5-sha512"
     assert str(pkcs7_scheme(KeySpec.EC_521, "sha512")) == "ecdsa-sha512"
+    assert str(pkcs7_scheme(KeySpec.ML_DSA_65)) == "ml-dsa-65"
     names = [one.name for one in SCHEMES]
     assert len(set(names)) == len(names)
     assert all(one.hash_algorithm.name == one.digest for one in SCHEMES)
@@ -60,11 +64,25 @@ def test_every_key_kind_is_in_the_tables():
         assert [other for other in KEYS.values() if other.has(make_key(spec).public_key())] == [
             kind
         ]
-        entity, scheme = make_entity("kinds", key=spec), notary_scheme(spec)
+        entity = make_entity("kinds", key=spec)
+        scheme = pkcs7_scheme(spec) if spec in ML_DSA_SPECS else notary_scheme(spec)
         signature = entity.key.sign(b"message", *scheme.arguments)
         assert signature_matches(entity.certificate, b"message", signature, scheme)
     for scheme in SCHEMES:
-        assert scheme.arguments
+        assert scheme.arguments or scheme.family is Family.ML_DSA
+
+
+@pytest.mark.parametrize("spec", ML_DSA_SPECS)
+def test_the_notary_project_has_no_ml_dsa(spec):
+    with pytest.raises(SigningError, match=f"no signatures by a key {spec}: .*--manifest-key"):
+        notary_scheme(KeySpec(spec))
+
+
+@pytest.mark.parametrize("text", ["ml-dsa-65", "ML-DSA-65"])
+def test_a_kind_of_key_by_its_name(text):
+    assert KeySpec.parse(text) is KeySpec.ML_DSA_65
+    with pytest.raises(ParameterError, match=r"no key is 'ml-dsa-66': use RSA-2048, .*ML-DSA-87"):
+        KeySpec.parse("ml-dsa-66")
 
 
 def test_a_key_kind_that_the_tables_lack_is_an_error(monkeypatch):
@@ -98,6 +116,7 @@ def test_a_key_in_a_form_that_others_cannot_read_is_refused(form, tmp_path):
         (KeySpec.EC_256, "sha384", "sha256"),
         (KeySpec.EC_384, "sha256", "sha384"),
         (KeySpec.EC_521, "", "sha512"),
+        (KeySpec.ML_DSA_65, "sha256", "sha512"),
     ],
 )
 def test_other_pairs_are_refused_with_what_is_possible(spec, digest, possible):

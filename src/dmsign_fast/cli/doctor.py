@@ -177,6 +177,7 @@ def _print(verdict: LinuxVerdict, stricter: str) -> None:
         "Linux:": f"{verdict.outcome} {verdict.errno}".strip(),
         "Signer:": verdict.signer,
         "Reason:": verdict.reason,
+        "Needs:": verdict.needs,
         "dmsign-fast:": stricter and f"refuses it: {stricter}",
         "What to do:": verdict.advice,
     }

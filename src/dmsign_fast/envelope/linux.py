@@ -23,6 +23,7 @@ from dmsign_fast.envelope.linux_asn1 import Asn1Error
 from dmsign_fast.envelope.linux_certificates import LinuxCertificate
 from dmsign_fast.envelope.linux_keys import RawSignature, RefusedError, UnknownError, verify
 from dmsign_fast.envelope.linux_message import SIGN_ANEW, LinuxMessage, LinuxSigner
+from dmsign_fast.envelope.linux_ml_dsa import ML_DSA_PARAMETERS
 from dmsign_fast.envelope.linux_trust import Keyring, climb
 from dmsign_fast.envelope.signed_data import MAX_SIZE, parse_signed_data
 from dmsign_fast.errors import FormatError, ParameterError
@@ -40,6 +41,10 @@ __all__ = [
 
 # The longest digest that dm-verity takes is SHA-512's.
 _MAX_ROOT_HASH = 64
+
+_WITH_ML_DSA = "Linux 7.0 or newer, built with CONFIG_CRYPTO_MLDSA"
+# 6.12 refuses such a message whole; 7.0 passes over a signer whose certificate it does not have
+_BESIDE_ML_DSA = "Linux 7.0 or newer, for the signature of another signer with ML-DSA beside it"
 
 _ENROL = "add the certificate of the signer, or of an issuer, to .dm-verity before that is sealed"
 
@@ -66,6 +71,7 @@ class LinuxVerdict:
         path: of an accepted signature, the certificates from the signer's up to below a trusted
             one, in DER; empty if the signer's is itself trusted.
         anchors: the trusted certificates that it leads to, in DER: of one key, and any may serve.
+        needs: what Linux must be, beyond what every kernel with signatures is; empty if nothing.
     """
 
     outcome: LinuxOutcome
@@ -75,6 +81,7 @@ class LinuxVerdict:
     signer: str = ""
     path: tuple[bytes, ...] = ()
     anchors: tuple[bytes, ...] = ()
+    needs: str = ""
 
     @property
     def json(self) -> dict[str, str]:
@@ -85,6 +92,7 @@ class LinuxVerdict:
             "reason": self.reason,
             "advice": self.advice,
             "signer": self.signer,
+            "needs": self.needs,
         }
 
 
@@ -217,6 +225,7 @@ class _Judge:
         self._what = what
         self._slips = slips
         self._signers: tuple[LinuxSigner, ...] = ()
+        self._embedded: tuple[LinuxCertificate, ...] = ()
         self._chains: dict[int, list[LinuxCertificate]] = {}
         self._path: tuple[LinuxCertificate, ...] = ()
         self._anchors: tuple[LinuxCertificate, ...] = ()
@@ -228,7 +237,9 @@ class _Judge:
         )
 
     def unknown(self, reason: str, advice: str) -> LinuxVerdict:
-        return LinuxVerdict(LinuxOutcome.UNKNOWN, "", reason, advice, self._name)
+        return LinuxVerdict(
+            LinuxOutcome.UNKNOWN, "", reason, advice, self._name, needs=self._needs()
+        )
 
     def accepted(self) -> LinuxVerdict:
         reason = f"the signature is of this {self._what}, by a trusted key"
@@ -240,11 +251,22 @@ class _Judge:
             self._name,
             tuple(one.encoding for one in self._path),
             tuple(one.encoding for one in self._anchors),
+            self._needs(),
         )
+
+    def _needs(self) -> str:
+        used = (*self._embedded, *self._path, *self._anchors)
+        families = {one.key.family for one in used} | {one.signature.family for one in used}
+        if not self._embedded and not self._anchors:
+            families |= {one.family for one in self._signers}
+        if families & ML_DSA_PARAMETERS.keys():
+            return _WITH_ML_DSA
+        beside = any(one.family in ML_DSA_PARAMETERS for one in self._signers)
+        return _BESIDE_ML_DSA if beside else ""
 
     def check(self, message: LinuxMessage) -> None:
         """``pkcs7_verify()``: what Linux checks before it looks at its keyrings."""
-        self._signers = message.signers
+        self._signers, self._embedded = message.signers, message.certificates
         for number, signer in enumerate(message.signers):
             found = next(
                 (one for one in message.certificates if one.identifier == signer.identifier), None
@@ -347,7 +369,9 @@ class _Judge:
                 "key",
                 "enrol the certificate that issued the signer's",
             )
-        self._path, self._anchors = tuple(path), tuple(known)
+        if not self._anchors:  # of several signers the first that is trusted
+            self._path, self._anchors = tuple(path), tuple(known)
+            self._name = (*path, known[0])[0].name
 
     def _check_attributes(self, signer: LinuxSigner) -> None:
         """``pkcs7_digest()``."""

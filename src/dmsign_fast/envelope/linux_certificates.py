@@ -33,6 +33,7 @@ from dmsign_fast.envelope.linux_asn1 import (
 )
 from dmsign_fast.envelope.linux_keys import (
     CURVES,
+    NO_DIGEST,
     LinuxKey,
     RawSignature,
     RefusedError,
@@ -41,11 +42,12 @@ from dmsign_fast.envelope.linux_keys import (
     verify,
 )
 from dmsign_fast.signing.certificates import name_in
+from dmsign_fast.signing.scheme import ML_DSA
 
-__all__ = ["ML_DSA", "LinuxCertificate", "check_key", "decode_time", "oid_of", "parse"]
+__all__ = ["LinuxCertificate", "check_key", "decode_time", "oid_of", "parse"]
 
 # x509_note_sig_algo(); the digests are cryptography's and hashlib's names
-_ALGORITHMS = {
+_ALGORITHMS: dict[str, tuple[str, str]] = {
     oid.dotted_string: (family, digest)
     for family, digest, oid in (
         ("rsa", "sha1", x509.SignatureAlgorithmOID.RSA_WITH_SHA1),
@@ -65,17 +67,17 @@ _ALGORITHMS = {
         ("ecdsa", "sha3_384", x509.SignatureAlgorithmOID.ECDSA_WITH_SHA3_384),
         ("ecdsa", "sha3_512", x509.SignatureAlgorithmOID.ECDSA_WITH_SHA3_512),
     )
-}
-ML_DSA = tuple(f"2.16.840.1.101.3.4.3.{number}" for number in (17, 18, 19))
+} | {oid: (family, NO_DIGEST) for oid, family in ML_DSA.items()}
 _GOST_SIGNATURES = ("1.2.643.7.1.1.3.2", "1.2.643.7.1.1.3.3")
 _GOST_KEYS = ("1.2.643.7.1.1.1.1", "1.2.643.7.1.1.1.2")
 
 _TIMES = {UTC_TIME: 12, GENERALIZED_TIME: 14}  # how many digits
-_RSA_KEY, _EC_KEY = "1.2.840.113549.1.1.1", "1.2.840.10045.2.1"
+_EC_KEY = "1.2.840.10045.2.1"
+_FAMILIES: dict[str, str] = {"1.2.840.113549.1.1.1": "rsa", _EC_KEY: "ecdsa", **ML_DSA}
 _SUBJECT_KEY_IDENTIFIER, _KEY_USAGE = "2.5.29.14", "2.5.29.15"
 _BASIC_CONSTRAINTS, _AUTHORITY_KEY_IDENTIFIER = "2.5.29.19", "2.5.29.35"
 
-_OTHER_KEY = "use RSA, or ECDSA on P-256, P-384 or P-521, as openssl writes it by default"
+_OTHER_KEY = "use RSA, ECDSA on P-256, P-384 or P-521, or ML-DSA, as openssl writes it by default"
 _ISSUE_ANEW = "have the certificate issued anew as RFC 5280 wants it"
 
 
@@ -144,7 +146,7 @@ class _Parser:
         self._serial = value.content
 
     def note_algorithm(self, _: Value) -> None:
-        if self._last_oid in (*ML_DSA, *_GOST_SIGNATURES):
+        if self._last_oid in _GOST_SIGNATURES:
             raise UnknownError(
                 f"whether Linux knows the signature {self._last_oid} of the certificate "
                 f"{name_in(self._encoding)} depends on its configuration"
@@ -189,7 +191,7 @@ class _Parser:
 
     def note_key(self, value: Value) -> None:
         curve = None
-        if self._last_oid in (*ML_DSA, *_GOST_KEYS):
+        if self._last_oid in _GOST_KEYS:
             raise UnknownError(
                 f"whether Linux knows the key {self._last_oid} of {name_in(self._encoding)} "
                 "depends on its configuration"
@@ -199,11 +201,12 @@ class _Parser:
             if len(named) < 3 or named[0] != OBJECT_IDENTIFIER or named[1] != len(named) - 2:
                 raise self._refuse("EBADMSG", "has explicit curve parameters", _OTHER_KEY)
             curve = CURVES.get(oid_of(named[2:]))
-        if self._last_oid not in (_RSA_KEY, _EC_KEY) or (self._last_oid == _EC_KEY and not curve):
+        family = _FAMILIES.get(self._last_oid)
+        if family is None or (self._last_oid == _EC_KEY and not curve):
             raise self._refuse("ENOPKG", "has a key of a kind that Linux does not know", _OTHER_KEY)
         if value.content[:1] != b"\0":
             raise self._refuse("EBADMSG", "has a key that is not of whole bytes")
-        self._key = LinuxKey(value.content[1:], curve)
+        self._key = LinuxKey(value.content[1:], family, curve)
 
     def note_signature(self, value: Value) -> None:
         if self._last_oid != self._algorithm:

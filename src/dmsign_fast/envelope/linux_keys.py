@@ -1,8 +1,8 @@
 """Public keys and raw signatures as Linux takes them, with its errors.
 
 Its files are ``crypto/asymmetric_keys/public_key.c``, ``crypto/rsassa-pkcs1.c``, ``crypto/rsa.c``,
-``crypto/ecdsa-x962.c`` and ``crypto/ecdsa.c``. It pairs keys and digests more freely than the table
-in ``signing.scheme``, and takes SHA-1.
+``crypto/ecdsa-x962.c``, ``crypto/ecdsa.c`` and ``crypto/mldsa.c``. It pairs keys and digests more
+freely than the table in ``signing.scheme``, and takes SHA-1.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import functools
 import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Any
 
 from asn1crypto import algos, core
 from cryptography.exceptions import InvalidSignature
@@ -26,9 +27,12 @@ from dmsign_fast.envelope.linux_asn1 import (
     Value,
     decode,
 )
+from dmsign_fast.envelope.linux_ml_dsa import ML_DSA_PARAMETERS, MlDsa
+from dmsign_fast.signing.scheme import KeySpec, ml_dsa_problem
 
 __all__ = [
     "CURVES",
+    "NO_DIGEST",
     "LinuxKey",
     "RawSignature",
     "RefusedError",
@@ -39,6 +43,7 @@ __all__ = [
 
 _LIMB = 8  # bytes of a word of the kernel's large numbers
 _MAX_EXPONENT = 256  # bits; ours, since a power takes time in proportion
+NO_DIGEST = "none"
 _RSA_SIZES = (64, 128, 192, 256, 384, 512)  # rsa_check_key_length(), in bytes
 
 CURVES: dict[str, ec.EllipticCurve] = {
@@ -64,20 +69,22 @@ class UnknownError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class LinuxKey:
-    """A public key: the bits of the certificate, and the curve unless it is RSA's."""
+    """A public key: the bits of the certificate, its family, and the curve of ECDSA.
+
+    ``family`` is rsa, ecdsa, or a set of parameters of ML-DSA as ``KeySpec`` has it.
+    """
 
     bits: bytes
-    curve: ec.EllipticCurve | None
-
-    @property
-    def family(self) -> str:
-        """Return rsa or ecdsa."""
-        return "ecdsa" if self.curve else "rsa"
+    family: str
+    curve: ec.EllipticCurve | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class RawSignature:
-    """A signature and the message that it is to be over; ``family`` is rsa or ecdsa."""
+    """A signature and the message that it is to be over; ``family`` is as in LinuxKey.
+
+    ``digest`` is hashlib's name, or ``NO_DIGEST`` where ML-DSA takes the message itself.
+    """
 
     message: bytes
     signature: bytes
@@ -116,7 +123,7 @@ _TWO_NUMBERS = Match(SEQUENCE, parts=(Match(INTEGER, _Numbers.note), Match(INTEG
 
 def key_errno(key: LinuxKey) -> str:
     """Return the error with which every signature of this key fails, empty if there is none."""
-    load = _load_rsa if key.curve is None else _load_ecdsa
+    load, _ = _family(key)
     return _errno(functools.partial(load, key))
 
 
@@ -128,8 +135,18 @@ def verify(key: LinuxKey, signed: RawSignature) -> str:
         raise UnknownError(
             "whether Linux has SHA-3 depends on its modules; dmsign-fast takes SHA-2"
         )
-    check = _verify_rsa if key.curve is None else _verify_ecdsa
+    _, check = _family(key)
     return _errno(functools.partial(check, key, signed))
+
+
+_Check = Callable[[LinuxKey, RawSignature], None]
+
+
+def _family(key: LinuxKey) -> tuple[Callable[[LinuxKey], object], _Check]:
+    """How such a key is loaded, and how it verifies."""
+    if key.family in ML_DSA_PARAMETERS:
+        return _load_ml_dsa, _verify_ml_dsa
+    return (_load_ecdsa, _verify_ecdsa) if key.curve else (_load_rsa, _verify_rsa)
 
 
 def _errno(check: Callable[[], object]) -> str:
@@ -217,6 +234,29 @@ def _verify_ecdsa(key: LinuxKey, signed: RawSignature) -> None:
     digest: hashes.HashAlgorithm = getattr(hashes, signed.digest.upper())()
     try:
         public_key.verify(encode_dss_signature(r, s), signed.message, ec.ECDSA(digest))
+    except InvalidSignature:
+        raise _FailedError("EKEYREJECTED") from None
+
+
+def _load_ml_dsa(key: LinuxKey) -> tuple[MlDsa, Any]:
+    """``crypto_mldsa_set_pub_key()``: any bytes of the right number are a key."""
+    parameters = ML_DSA_PARAMETERS[KeySpec(key.family)]
+    if len(key.bits) != parameters.key:
+        raise _FailedError("EINVAL")
+    if problem := ml_dsa_problem():
+        raise UnknownError(problem)
+    return parameters, parameters.load(key.bits)
+
+
+def _verify_ml_dsa(key: LinuxKey, signed: RawSignature) -> None:
+    """``mldsa_verify()``."""
+    if signed.digest not in (NO_DIGEST, "sha512"):  # software_key_determine_akcipher()
+        raise _FailedError("EINVAL")
+    parameters, public_key = _load_ml_dsa(key)
+    if not parameters.decodes(signed.signature):
+        raise _FailedError("EBADMSG")
+    try:
+        public_key.verify(signed.signature, signed.message)
     except InvalidSignature:
         raise _FailedError("EKEYREJECTED") from None
 

@@ -20,8 +20,9 @@ from dmsign_fast.envelope.linux_asn1 import (
     decode,
     name_grammar,
 )
-from dmsign_fast.envelope.linux_certificates import ML_DSA, LinuxCertificate, decode_time, oid_of
-from dmsign_fast.envelope.linux_keys import RefusedError, UnknownError
+from dmsign_fast.envelope.linux_certificates import LinuxCertificate, decode_time, oid_of
+from dmsign_fast.envelope.linux_keys import NO_DIGEST, RefusedError, UnknownError
+from dmsign_fast.signing.scheme import ML_DSA
 
 __all__ = ["SIGN_ANEW", "LinuxMessage", "LinuxSigner", "parse"]
 
@@ -52,7 +53,7 @@ _FAMILIES: dict[str, str | None] = {
     "1.2.840.10045.4.1": "ecdsa",
     **{f"1.2.840.10045.4.3.{number}": "ecdsa" for number in range(1, 5)},
     **{f"2.16.840.1.101.3.4.3.{number}": "ecdsa" for number in (10, 11, 12)},
-    **dict.fromkeys(ML_DSA),
+    **ML_DSA,
     **dict.fromkeys(("1.2.643.7.1.1.1.1", "1.2.643.7.1.1.1.2")),
 }
 _NAMES = {
@@ -79,8 +80,8 @@ class LinuxSigner:
     Attributes:
         identifier: of the signer's certificate, or its key identifier.
         serial: of the signer's certificate.
-        digest: hashlib's name.
-        family: rsa or ecdsa.
+        digest: hashlib's name, or ``NO_DIGEST`` for ML-DSA without attributes.
+        family: as in LinuxKey.
         attributes: the SET OF that the signature covers, None without.
         message_digest: in the attributes.
         signing_time: in the attributes, in seconds since 1970.
@@ -122,6 +123,7 @@ class _Parser:
         self._signers: list[LinuxSigner] = []
         self._signer = LinuxSigner()
         self._seen: set[str] = set()
+        self._unknown: UnknownError | None = None  # of the digest, which ML-DSA may not need
         self._serial = self._issuer = self._key_identifier = b""
 
     def note_oid(self, value: Value) -> None:
@@ -174,7 +176,10 @@ class _Parser:
         self._key_identifier = value.content
 
     def note_digest(self, _: Value) -> None:
-        self._signer.digest = self._algorithm(_DIGESTS, "digest")
+        try:
+            self._signer.digest = self._algorithm(_DIGESTS, "digest")
+        except UnknownError as error:
+            self._unknown = error
 
     def note_family(self, _: Value) -> None:
         self._signer.family = self._algorithm(_FAMILIES, "signature algorithm")
@@ -225,6 +230,11 @@ class _Parser:
 
     def note_signer(self, _: Value) -> None:
         signer = self._signer
+        if signer.family in ML_DSA.values() and signer.attributes is None:
+            signer.digest = NO_DIGEST
+        elif self._unknown:
+            raise self._unknown
+        self._unknown = None
         if self._content_type == _AUTHENTICODE and signer.attributes is None:
             raise _refuse("EBADMSG", "Authenticode without authenticated attributes")
         named = self._key_identifier if self._by_key_identifier else self._serial + self._issuer

@@ -4,6 +4,9 @@ What is signed is the root hash as lower-case hexadecimal text, without a newlin
 (``drivers/md/dm-verity-verify-sig.c``). Its envelope is a detached PKCS#7 SignedData in DER, see
 ``signed_data``. ``sign_root_hash`` does all; where the raw signature is made elsewhere, take
 ``root_hash_message`` there and hand what comes back to ``assemble_root_hash``.
+
+A message may have several signers. Linux asks for one that is trusted, and that no signature fails
+whose certificate it has: so several are no hybrid, since each of them alone would do.
 """
 
 from __future__ import annotations
@@ -22,7 +25,12 @@ from dmsign_fast.envelope.linux import (
     linux_verdict,
     root_hash_message,
 )
-from dmsign_fast.envelope.signed_data import SignedData, build_signed_data, parse_signed_data
+from dmsign_fast.envelope.signed_data import (
+    RawSigned,
+    SignerInfo,
+    build_signed_data,
+    parse_signed_data,
+)
 from dmsign_fast.envelope.trust import TrustAnchors, build_path, signature_problem
 from dmsign_fast.errors import DmsignError, SigningError, VerificationError
 from dmsign_fast.signing.certificates import (
@@ -58,6 +66,7 @@ __all__ = [
 class Held:
     """How a signature holds: by whom, in which scheme, and the path to a trust anchor."""
 
+    signer: SignerInfo
     scheme: Scheme
     key_spec: KeySpec
     path: tuple[x509.Certificate, ...]
@@ -69,7 +78,8 @@ class VerifiedRootHash:
 
     ``path`` leads from the signer's certificate to a trust anchor, both included, and is the
     signer alone when that is itself an anchor. ``embedded`` counts the certificates that come with
-    the signature, which does not cover them.
+    the signature, which does not cover them. ``signers`` counts all signers, of whom this is the
+    first that is trusted; ``needs`` says what Linux must be to take it, empty for every Linux.
     ``dataclasses.asdict`` gives what JSON can hold.
     """
 
@@ -81,19 +91,23 @@ class VerifiedRootHash:
     embedded: int
     signed_attributes: bool
     signing_time: str | None
+    signers: int = 1
+    needs: str = ""
 
 
 def sign_root_hash(
     root_hash: bytes,
     signer: Signer,
     *,
+    and_by: Sequence[Signer] = (),
     digest: str | None = None,
     certificates: bool = True,
     at: datetime | None = None,
 ) -> bytes:
     """Sign a root hash and return the DER for ``veritysetup --root-hash-signature``.
 
-    ``digest`` is hashlib's name, by default the one of the key (``signing.scheme``). With
+    ``and_by`` sign the same message too, each with the digest of its key. ``digest`` is hashlib's
+    name, by default the one of the key (``signing.scheme``). With
     ``certificates`` the signer's whole chain is embedded; without, the kernel and any verifier
     must know the signer's certificate. ``at``, by default now, is when the chain must be valid.
     The same RSA key and root hash give the same bytes.
@@ -103,12 +117,17 @@ def sign_root_hash(
     """
     at = moment(at)
     # Before the key is asked: a provider may charge, or want a finger on a button.
-    scheme = check_signer(signer, digest, certificates=certificates, at=at)
+    schemes = [
+        (one, check_signer(one, wanted, certificates=certificates, at=at))
+        for one, wanted in ((signer, digest), *((other, None) for other in and_by))
+    ]
     message = root_hash_message(root_hash)
-    signature = signer.sign(message, scheme)
-    return assemble_root_hash(
-        root_hash, signature, signer.certificate_chain, scheme, certificates=certificates, at=at
-    )
+    signed = [
+        # the chain may come with the signature
+        RawSigned(one.sign(message, scheme), one.certificate_chain, scheme)
+        for one, scheme in schemes
+    ]
+    return assemble_root_hash(root_hash, signed, certificates=certificates, at=at)
 
 
 def check_signer(
@@ -131,24 +150,24 @@ def check_signer(
 
 def assemble_root_hash(
     root_hash: bytes,
-    signature: bytes,
-    chain: Sequence[x509.Certificate],
-    scheme: Scheme,
+    signed: Sequence[RawSigned],
     *,
     certificates: bool = True,
     at: datetime | None = None,
 ) -> bytes:
-    """Wrap a raw signature over ``root_hash_message(root_hash)`` and return the DER.
+    """Wrap raw signatures over ``root_hash_message(root_hash)`` and return the DER.
 
-    ``chain`` is leaf first, each followed by its issuer; ``signature`` is as ``Signer.sign``
-    returns it. The result has been verified. Raises SigningError when it does not hold.
+    Each chain is leaf first, each certificate followed by its issuer. The result has been
+    verified. Raises SigningError when it does not hold.
     """
     at = moment(at)
-    _check_chain(chain, certificates, at)
-    check_raw_signature(chain[0], root_hash_message(root_hash), signature, scheme)
-    data = build_signed_data(signature, chain, scheme, certificates=certificates)
+    for one in signed:
+        _check_chain(one.chain, certificates, at)
+        message = root_hash_message(root_hash)
+        check_raw_signature(one.chain[0], message, one.signature, one.scheme)
+    data = build_signed_data(signed, certificates=certificates)
     # With the chain embedded its top is trusted, so that the way there is checked as well.
-    anchors = TrustAnchors((chain[-1] if certificates else chain[0],))
+    anchors = TrustAnchors(tuple(one.chain[-1 if certificates else 0] for one in signed))
     try:
         verify_root_hash(data, root_hash, anchors, at=at)
     except DmsignError as error:
@@ -174,7 +193,8 @@ def verify_root_hash(
     parsed = parse_signed_data(signature)
     linux = linux_verdict(signature, root_hash, anchors.certificates)
     held = check_held(parsed, linux, root_hash_message(root_hash), at)
-    signing_time = parsed.attributes.signing_time if parsed.attributes else None
+    attributes = held.signer.attributes
+    signing_time = attributes.signing_time if attributes else None
     return VerifiedRootHash(
         root_hash=root_hash.hex(),
         scheme=held.scheme.name,
@@ -182,8 +202,10 @@ def verify_root_hash(
         signer=facts_of(held.path[0]),
         path=tuple(facts_of(one) for one in held.path),
         embedded=len(parsed.certificates),
-        signed_attributes=parsed.attributes is not None,
+        signed_attributes=attributes is not None,
         signing_time=signing_time.isoformat() if signing_time else None,
+        signers=len(parsed.signers),
+        needs=linux.needs,
     )
 
 
@@ -199,15 +221,21 @@ def check_held(parsed: SignedData, linux: LinuxVerdict, message: bytes, at: date
     chain = tuple(parse_certificate(one) for one in linux.path)
     trusted = TrustAnchors(tuple(parse_certificate(one) for one in linux.anchors))
     leaf = chain[0] if chain else trusted.certificates[0]
-    key_spec = _key_spec(leaf)
-    scheme = _find_scheme(parsed, key_spec)
-    message = parsed.attributes.encoding if parsed.attributes else message
-    if not signature_matches(leaf, message, parsed.signature, scheme):
-        _refuse("the signature is not the DER of two positive numbers, though Linux can read it")
+    held = None
+    for signer in parsed.signers:
+        known = (one for one in (leaf, *parsed.certificates) if signer.names(one))
+        if (certificate := next(known, None)) is None:
+            continue  # Linux passes over it, or has verified it by what it trusts
+        scheme = _check_signature(signer, certificate, message)
+        if held is None and certificate == leaf:
+            held = signer, scheme
+    if held is None:
+        raise VerificationError(f"no signer is {name_of(leaf)}")
     for certificate in parsed.certificates:
         _refuse(signature_problem(certificate) or _double_problem(certificate, trusted))
     _refuse(usage_problem(leaf))
-    return Held(scheme, key_spec, tuple(build_path(leaf, chain[1:], trusted, at)))
+    path = tuple(build_path(leaf, chain[1:], trusted, at))
+    return Held(*held, _key_spec(leaf), path)
 
 
 def why_stricter(signature: bytes, root_hash: bytes, trusted: Sequence[x509.Certificate]) -> str:
@@ -217,6 +245,15 @@ def why_stricter(signature: bytes, root_hash: bytes, trusted: Sequence[x509.Cert
     except DmsignError as error:
         return str(error)
     return ""
+
+
+def _check_signature(signer: SignerInfo, certificate: x509.Certificate, message: bytes) -> Scheme:
+    """Return the scheme of a signature; VerificationError unless it is that and holds."""
+    scheme = _find_scheme(signer, _key_spec(certificate))
+    message = signer.attributes.encoding if signer.attributes else message
+    if not signature_matches(certificate, message, signer.signature, scheme):
+        _refuse("the signature is not the DER of two positive numbers, though Linux can read it")
+    return scheme
 
 
 def _refuse(problem: str | None) -> None:
@@ -255,19 +292,19 @@ def _key_spec(leaf: x509.Certificate) -> KeySpec:
         raise VerificationError(f"{name_of(leaf)}: {error}") from None
 
 
-def _find_scheme(parsed: SignedData, key_spec: KeySpec) -> Scheme:
+def _find_scheme(signer: SignerInfo, key_spec: KeySpec) -> Scheme:
     # The kernel pairs them more freely, SHA-1 or P-256 with SHA-512 included; we do not.
     for scheme in SCHEMES:
         if (
             key_spec in scheme.key_specs
-            and scheme.digest == parsed.digest
-            and scheme.pkcs7_signature == parsed.signature_algorithm
+            and scheme.digest == signer.digest
+            and scheme.pkcs7_signature == signer.signature_algorithm
         ):
             return scheme
     possible = ", ".join(
         one.name for one in SCHEMES if key_spec in one.key_specs and one.pkcs7_signature
     )
     raise VerificationError(
-        f"a signature with {parsed.digest} and {parsed.signature_algorithm} by a key {key_spec} "
+        f"a signature with {signer.digest} and {signer.signature_algorithm} by a key {key_spec} "
         f"is not allowed; allowed is {possible}"
     )

@@ -11,7 +11,7 @@ from datetime import datetime
 from dmsign_fast.envelope.facts import CertificateFacts, facts_of
 from dmsign_fast.envelope.linux import linux_content_verdict
 from dmsign_fast.envelope.pkcs7 import check_held, check_signer
-from dmsign_fast.envelope.signed_data import build_signed_data, parse_signed_content
+from dmsign_fast.envelope.signed_data import RawSigned, build_signed_data, parse_signed_content
 from dmsign_fast.envelope.trust import TrustAnchors
 from dmsign_fast.errors import DmsignError, SigningError
 from dmsign_fast.signing.certificates import moment
@@ -63,7 +63,8 @@ def sign_content(
     chain = signer.certificate_chain
     check_signer(signer, digest, certificates=certificates, at=at)  # a chain that came with it
     check_raw_signature(chain[0], content, signature, scheme)
-    data = build_signed_data(signature, chain, scheme, certificates=certificates, content=content)
+    signed = RawSigned(signature, chain, scheme)
+    data = build_signed_data([signed], certificates=certificates, content=content)
     anchors = TrustAnchors((chain[-1] if certificates else chain[0],))
     try:
         verify_content(data, anchors, at=at)

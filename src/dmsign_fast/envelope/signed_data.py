@@ -1,8 +1,8 @@
 """PKCS#7 SignedData to and from a frozen value, in the form Linux takes for a root hash or policy.
 
-The form is narrower than what ``linux_message`` reads: DER only, version 1, exactly one signerInfo,
-and that one by issuer and serial number (by subject key identifier the kernel looks at its keyring
-alone, never at the certificates in the message). The structure is RFC 5652, section 5.
+The form is narrower than what ``linux_message`` reads: DER only, version 1, and each signer by
+issuer and serial number (by subject key identifier the kernel looks at its keyring alone, never at
+the certificates in the message). The structure is RFC 5652, section 5.
 """
 
 from __future__ import annotations
@@ -24,8 +24,10 @@ from dmsign_fast.signing.scheme import Scheme
 
 __all__ = [
     "MAX_SIZE",
+    "RawSigned",
     "SignedAttributes",
     "SignedData",
+    "SignerInfo",
     "build_signed_data",
     "parse_signed_content",
     "parse_signed_data",
@@ -56,64 +58,88 @@ class SignedAttributes:
 
 
 @dataclass(frozen=True, slots=True)
-class SignedData:
-    """What a root-hash signature says.
+class SignerInfo:
+    """One signer and what it made.
 
-    ``serial`` is of the signer's certificate. ``digest`` and ``signature_algorithm`` are
-    asn1crypto's names, or dotted OIDs that it does not know.
+    ``issuer``, in DER, and ``serial`` are of the signer's certificate. ``digest`` and
+    ``signature_algorithm`` are asn1crypto's names, or dotted OIDs that it does not know.
     """
 
-    certificates: tuple[x509.Certificate, ...]
+    issuer: bytes
     serial: int
     digest: str
     signature_algorithm: str
     attributes: SignedAttributes | None
     signature: bytes
 
+    def names(self, certificate: x509.Certificate) -> bool:
+        """Return True if that is the signer's certificate."""
+        parsed = _asn1_certificate(certificate)
+        return (self.issuer, self.serial) == (parsed.issuer.dump(), parsed.serial_number)
+
+
+@dataclass(frozen=True, slots=True)
+class SignedData:
+    """What a root-hash signature says; it has one signer or more."""
+
+    certificates: tuple[x509.Certificate, ...]
+    signers: tuple[SignerInfo, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class RawSigned:
+    """A raw signature, as ``Signer.sign`` returns it, and what made it; ``chain`` is leaf first."""
+
+    signature: bytes
+    chain: Sequence[x509.Certificate]
+    scheme: Scheme
+
 
 def build_signed_data(
-    signature: bytes,
-    chain: Sequence[x509.Certificate],
-    scheme: Scheme,
-    *,
-    certificates: bool,
-    content: bytes | None = None,
+    signed: Sequence[RawSigned], *, certificates: bool, content: bytes | None = None
 ) -> bytes:
-    """Return DER: version 1, id-data, one signerInfo, no attributes; detached without ``content``.
+    """Return DER: version 1, id-data, a signerInfo for each, no attributes.
 
-    ``chain`` is leaf first; it is embedded whole with ``certificates``, in that order.
+    It is detached without ``content``.
+
+    The chains are embedded whole with ``certificates``, in that order, each certificate once.
 
     All other bytes are those of ``openssl smime -sign -noattr``: NULL parameters for SHA-2 and
-    rsaEncryption (RFC 3370, sections 2 and 3.2), none for ECDSA. ``openssl cms`` has none for
-    SHA-2, and Go's pkcs7, which notation's prototypes use, none at all; readers take either.
+    rsaEncryption (RFC 3370, sections 2 and 3.2), none for ECDSA and ML-DSA. ``openssl cms`` has
+    none for SHA-2, and Go's pkcs7, which notation's prototypes use, none at all; readers take
+    either.
     """
-    leaf = _asn1_certificate(chain[0])
-    digest = {"algorithm": scheme.digest}
-    signer = {
+    digests = dict.fromkeys(one.scheme.digest for one in signed)
+    inner: dict[str, Any] = {"content_type": "data"}
+    if content is not None:
+        inner["content"] = content
+    message: dict[str, Any] = {
+        "version": "v1",
+        "digest_algorithms": [{"algorithm": digest} for digest in digests],
+        "encap_content_info": inner,
+        "signer_infos": [_signer_info(one) for one in signed],
+    }
+    if certificates:
+        # made by hand: asn1crypto would sort them, and some programs take the first for the leaf
+        chains = dict.fromkeys(certificate for one in signed for certificate in one.chain)
+        encoded = b"".join(one.public_bytes(Encoding.DER) for one in chains)
+        message["certificates"] = cms.CertificateSet.load(parser.emit(0, 1, _SET_OF, encoded))
+    outer = {"content_type": "signed_data", "content": cms.SignedData(message)}
+    return bytes(cms.ContentInfo(outer).dump())
+
+
+def _signer_info(signed: RawSigned) -> dict[str, Any]:
+    leaf = _asn1_certificate(signed.chain[0])
+    return {
         "version": "v1",
         "sid": cms.SignerIdentifier(
             "issuer_and_serial_number",
             {"issuer": leaf.issuer, "serial_number": leaf.serial_number},
         ),
-        "digest_algorithm": digest,
-        "signature_algorithm": {"algorithm": scheme.pkcs7_signature},
-        "signature": signature,
+        "digest_algorithm": {"algorithm": signed.scheme.digest},
+        "signature_algorithm": {"algorithm": signed.scheme.pkcs7_signature},
+        "signature": signed.signature,
     }
-    inner: dict[str, Any] = {"content_type": "data"}
-    if content is not None:
-        inner["content"] = content
-    signed: dict[str, Any] = {
-        "version": "v1",
-        "digest_algorithms": [digest],
-        "encap_content_info": inner,
-        "signer_infos": [signer],
-    }
-    if certificates:
-        # made by hand: asn1crypto would sort them, and some programs take the first for the leaf
-        encoded = b"".join(one.public_bytes(Encoding.DER) for one in chain)
-        signed["certificates"] = cms.CertificateSet.load(parser.emit(0, 1, _SET_OF, encoded))
-    message = {"content_type": "signed_data", "content": cms.SignedData(signed)}
-    return bytes(cms.ContentInfo(message).dump())
 
 
 def parse_signed_data(data: bytes) -> SignedData:
@@ -174,25 +200,30 @@ def _parse(data: bytes) -> tuple[SignedData, bytes | None]:
         raise FormatError("the SignedData is not of version 1; sign without -keyid")
     if not _absent(content["crls"]):
         raise FormatError("the signature holds revocation lists, which the kernel cannot parse")
-    signers = content["signer_infos"]
-    if len(signers) != 1:
-        raise FormatError(f"the signature has {len(signers)} signers; one is needed")
-    signer = signers[0]
+    signers = tuple(_signer(one) for one in content["signer_infos"])
+    if not signers:
+        raise FormatError("the signature has no signer")
+    if len({(one.issuer, one.serial) for one in signers}) < len(signers):
+        raise FormatError("the signature names one signer twice")
+    digests = sorted(_algorithm(one) for one in content["digest_algorithms"])
+    if digests != sorted({one.digest for one in signers}):
+        raise FormatError("the digest algorithms of the message and of its signers differ")
+    parsed = SignedData(_certificates(content["certificates"]), signers)
+    # what is no OCTET STRING raises
+    return parsed, None if _absent(inner["content"]) else bytes(inner["content"])
+
+
+def _signer(signer: _Asn1) -> SignerInfo:
     if int(signer["version"]) != 1 or signer["sid"].name != "issuer_and_serial_number":
         raise FormatError("the signer is not named by issuer and serial number; use no -keyid")
-    digest = _algorithm(signer["digest_algorithm"])
-    if [_algorithm(one) for one in content["digest_algorithms"]] != [digest]:
-        raise FormatError("the digest algorithms of the message and of its signer differ")
-    parsed = SignedData(
-        certificates=_certificates(content["certificates"]),
+    return SignerInfo(
+        issuer=bytes(signer["sid"].chosen["issuer"].dump()),
         serial=int(signer["sid"].chosen["serial_number"]),
-        digest=digest,
+        digest=_algorithm(signer["digest_algorithm"]),
         signature_algorithm=_algorithm(signer["signature_algorithm"]),
         attributes=_attributes(signer["signed_attrs"]),
         signature=bytes(signer["signature"]),
     )
-    # what is no OCTET STRING raises
-    return parsed, None if _absent(inner["content"]) else bytes(inner["content"])
 
 
 def _certificates(choices: _Asn1) -> tuple[x509.Certificate, ...]:

@@ -28,6 +28,7 @@ from dmsign_fast.signing.certificates import (
     one_line,
     validity_problem,
 )
+from dmsign_fast.signing.scheme import ML_DSA
 
 __all__ = ["TrustAnchors", "build_path", "load_trust_anchors", "signature_problem"]
 
@@ -41,6 +42,7 @@ _STRONG_SIGNATURES = {
     x509.SignatureAlgorithmOID.ECDSA_WITH_SHA256,
     x509.SignatureAlgorithmOID.ECDSA_WITH_SHA384,
     x509.SignatureAlgorithmOID.ECDSA_WITH_SHA512,
+    *map(x509.ObjectIdentifier, ML_DSA),
 }
 
 
@@ -67,7 +69,7 @@ def signature_problem(certificate: x509.Certificate) -> str | None:
         return None
     return (
         f"the certificate {name_of(certificate)} has a signature that is weak or unknown; leave it "
-        "out, or use RSA PKCS#1 v1.5 or ECDSA with SHA-256, 384 or 512"
+        "out, or use RSA PKCS#1 v1.5 or ECDSA with SHA-256, 384 or 512, or ML-DSA"
     )
 
 

@@ -21,6 +21,7 @@ from dmsign_fast.pipeline.artifact import (
 from dmsign_fast.pipeline.forms import form_of_type
 from dmsign_fast.pipeline.image import manifests_of
 from dmsign_fast.pipeline.strangers import Judgement
+from dmsign_fast.signing.scheme import ML_DSA
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -125,8 +126,13 @@ def _pkcs7(der: bytes) -> dict[str, Any]:
     parsed = parse_signed_data(der)
     return {
         "size": len(der),
-        "digest": parsed.digest,
-        "algorithm": parsed.signature_algorithm,
-        "serial": f"{parsed.serial:x}",
+        "signers": [
+            {
+                "digest": one.digest,
+                "algorithm": ML_DSA.get(one.signature_algorithm, one.signature_algorithm),
+                "serial": f"{one.serial:x}",
+            }
+            for one in parsed.signers
+        ],
         "certificates": [dataclasses.asdict(facts_of(one)) for one in parsed.certificates],
     }

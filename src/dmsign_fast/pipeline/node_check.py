@@ -129,7 +129,7 @@ def _signature_problems(
     digest = verdict.scheme.rpartition("-")[2]
     if node.keys and verdict.key_spec not in node.keys:
         yield f"it takes signatures by a key {' or '.join(node.keys)}, not {verdict.key_spec}"
-    if node.digests and digest not in node.digests:
+    elif node.digests and digest not in node.digests:
         yield f"it takes signatures with {' or '.join(node.digests)}, not {digest}"
     if verdict.signed_attributes and not node.attributes:
         yield "it takes no signed attributes"

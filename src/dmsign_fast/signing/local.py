@@ -26,7 +26,13 @@ from dmsign_fast.signing.certificates import (
     read_file,
 )
 from dmsign_fast.signing.providers import KeyOptions
-from dmsign_fast.signing.scheme import KeySpec, PrivateKey, Scheme, key_spec_of
+from dmsign_fast.signing.scheme import (
+    KeySpec,
+    PrivateKey,
+    Scheme,
+    key_spec_of,
+    ml_dsa_problem,
+)
 from dmsign_fast.signing.signer import Signer
 
 __all__ = ["LocalSigner", "load_local_signer", "open_signer"]
@@ -106,10 +112,11 @@ def _load_private_key(path: Path, passphrase: Callable[[], bytes] | None) -> Pri
     except TypeError:  # so the library says that the key is encrypted
         encrypted = True
     except UnsupportedAlgorithm as error:
-        raise SigningError(f"{path}: no support for this kind of key: {error}") from None
+        raise SigningError(f"{path}: no support for this kind of key: {error}{_ml_dsa()}") from None
     except ValueError:
         raise FormatError(
             f"{path} is not a private key; give a PEM or DER file of PKCS#8, PKCS#1 or SEC1"
+            f"{_ml_dsa()}"
         ) from None
     if encrypted:
         if passphrase is None:
@@ -126,3 +133,9 @@ def _load_private_key(path: Path, passphrase: Callable[[], bytes] | None) -> Pri
     except SigningError as error:
         raise SigningError(f"{path}: {error}") from None
     return cast("PrivateKey", private_key)
+
+
+def _ml_dsa() -> str:
+    """What the end of a message adds where the key may be one of ML-DSA."""
+    problem = ml_dsa_problem()
+    return f"; if it is a key of ML-DSA: {problem}" if problem else ""

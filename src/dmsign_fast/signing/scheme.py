@@ -2,19 +2,22 @@
 
 Two verifiers decide what is in it. Linux takes for a dm-verity root hash
 (``dm-verity-verify-sig.c``, ``crypto/asymmetric_keys/pkcs7_parser.c``) RSA PKCS#1 v1.5 of any size
-with SHA-256, 384 or 512, never PSS. The Notary Project takes for an artifact (signature
-specification, "Algorithm selection") RSA-PSS with the hash of the key's size, never PKCS#1 v1.5.
-Both take each NIST curve with the hash of its own strength.
+with SHA-256, 384 or 512, never PSS, and from 7.0 on ML-DSA (FIPS 204), if it was built with it. The
+Notary Project takes for an artifact (signature specification, "Algorithm selection") RSA-PSS with
+the hash of the key's size, never PKCS#1 v1.5, and no ML-DSA. Both take each NIST curve with the
+hash of its own strength.
 """
 
 from __future__ import annotations
 
+import contextlib
 import functools
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, TypeVar
 
+import cryptography
 from cryptography import x509
 from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes
@@ -27,8 +30,14 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from dmsign_fast.errors import ParameterError, SigningError
 
+try:
+    from cryptography.hazmat.primitives.asymmetric import mldsa
+except ImportError:
+    mldsa = None  # type: ignore[assignment]
+
 __all__ = [
     "KEYS",
+    "ML_DSA",
     "SCHEMES",
     "Digest",
     "Family",
@@ -40,6 +49,7 @@ __all__ = [
     "from_fixed_width",
     "key_form_problem",
     "key_spec_of",
+    "ml_dsa_problem",
     "notary_scheme",
     "pkcs7_scheme",
     "signature_matches",
@@ -68,6 +78,26 @@ class KeySpec(StrEnum):
     EC_256 = "EC-256"
     EC_384 = "EC-384"
     EC_521 = "EC-521"
+    ML_DSA_44 = "ML-DSA-44"
+    ML_DSA_65 = "ML-DSA-65"
+    ML_DSA_87 = "ML-DSA-87"
+
+    @classmethod
+    def parse(cls, text: str) -> KeySpec:
+        """Return the kind of that name, in any case; ParameterError if there is none."""
+        try:
+            return cls(text.upper())
+        except ValueError:
+            raise ParameterError(f"no key is {text!r}: use {', '.join(cls)}") from None
+
+
+ML_DSA = {
+    "2.16.840.1.101.3.4.3.17": KeySpec.ML_DSA_44,
+    "2.16.840.1.101.3.4.3.18": KeySpec.ML_DSA_65,
+    "2.16.840.1.101.3.4.3.19": KeySpec.ML_DSA_87,
+}
+"""The OIDs of ML-DSA, of keys and of signatures alike (RFC 9881)."""
+_FIRST_WITH_ML_DSA = 48  # cryptography; 47 had it with other libraries than OpenSSL alone
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +106,7 @@ class KeyKind:
 
     Attributes:
         spec: the name.
-        public: the class of ``cryptography`` of its public keys.
+        public: the class of ``cryptography`` of its public keys; empty where that has none.
         generate: makes a private key.
         size: in bits, of the RSA modulus or of the field of the curve; None if ``public`` has keys
             of one size alone.
@@ -84,8 +114,8 @@ class KeyKind:
     """
 
     spec: KeySpec
-    public: type[Any]
-    generate: Callable[[], PrivateKey]
+    public: type[Any] | tuple[()]
+    generate: Callable[[], Any]
     size: int | None = None
     curve: ec.EllipticCurve | None = None
 
@@ -114,11 +144,22 @@ def _ec(curve: ec.EllipticCurve) -> KeyKind:
     return KeyKind(spec, ec.EllipticCurvePublicKey, generate, curve.key_size, curve)
 
 
+def _ml_dsa(spec: KeySpec) -> KeyKind:
+    def generate() -> Any:
+        if problem := ml_dsa_problem():
+            raise SigningError(problem)
+        return getattr(mldsa, f"{name}PrivateKey").generate()
+
+    name = f"MLDSA{spec.value[-2:]}"
+    return KeyKind(spec, getattr(mldsa, f"{name}PublicKey", ()), generate)
+
+
 KEYS = {
     kind.spec: kind
     for kind in (
         *map(_rsa, (2048, 3072, 4096)),
         *map(_ec, (ec.SECP256R1(), ec.SECP384R1(), ec.SECP521R1())),
+        *map(_ml_dsa, ML_DSA.values()),
     )
 }
 
@@ -129,16 +170,19 @@ class Family(StrEnum):
     RSA_PKCS1 = "rsassa-pkcs1-v1_5"
     RSA_PSS = "rsassa-pss"
     ECDSA = "ecdsa"
+    ML_DSA = "ml-dsa"
 
 
 @dataclass(frozen=True, slots=True)
 class Scheme:
     """One row of the table: all that ``Signer.sign`` must be told besides the message.
 
-    ``digest`` is hashlib's name, which is also asn1crypto's name of the PKCS#7 digestAlgorithm;
-    ``pkcs7_signature`` is asn1crypto's name of the digestEncryptionAlgorithm, None where Linux
-    does not take the scheme. ``jose`` and ``cose`` are the algorithm in a JWS (RFC 7518) and a
-    COSE_Sign1 (RFC 9053, RFC 8230), None where the Notary Project does not take it.
+    ``digest`` is hashlib's name, which is also asn1crypto's name of the PKCS#7 digestAlgorithm:
+    of ML-DSA it is there alone, since that takes the message itself (RFC 9882).
+    ``pkcs7_signature`` is asn1crypto's name of the digestEncryptionAlgorithm, or the OID of one
+    that it does not know, None where Linux does not take the scheme. ``jose`` and ``cose`` are the
+    algorithm in a JWS (RFC 7518) and a COSE_Sign1 (RFC 9053, RFC 8230), None where the Notary
+    Project does not take it.
     """
 
     family: Family
@@ -150,7 +194,9 @@ class Scheme:
 
     @property
     def name(self) -> str:
-        """The family and the digest, as in ``rsassa-pkcs1-v1_5-sha256``."""
+        """The family and the digest, as in ``rsassa-pkcs1-v1_5-sha256``, or ``ml-dsa-65``."""
+        if self.family is Family.ML_DSA:
+            return self.key_specs[0].lower()
         return f"{self.family}-{self.digest}"
 
     @property
@@ -191,6 +237,7 @@ _ARGUMENTS: dict[Family, Callable[[Digest], tuple[Any, ...]]] = {
         digest,
     ),
     Family.ECDSA: lambda digest: (ec.ECDSA(digest),),
+    Family.ML_DSA: lambda _: (),
 }
 
 _RSA = (KeySpec.RSA_2048, KeySpec.RSA_3072, KeySpec.RSA_4096)
@@ -207,6 +254,7 @@ SCHEMES = (
     Scheme(Family.ECDSA, "sha256", (KeySpec.EC_256,), "sha256_ecdsa", "ES256", -7),
     Scheme(Family.ECDSA, "sha384", (KeySpec.EC_384,), "sha384_ecdsa", "ES384", -35),
     Scheme(Family.ECDSA, "sha512", (KeySpec.EC_521,), "sha512_ecdsa", "ES512", -36),
+    *(Scheme(Family.ML_DSA, "sha512", (spec,), oid) for oid, spec in ML_DSA.items()),
 )
 
 
@@ -223,6 +271,20 @@ def key_spec_of(public_key: object) -> KeySpec:
     raise SigningError(f"no support for a key of the kind {found}; use one of {', '.join(KeySpec)}")
 
 
+@functools.cache
+def ml_dsa_problem() -> str | None:
+    """Say that the installed ``cryptography`` has no ML-DSA, and what to do, or None."""
+    with contextlib.suppress(ImportError, UnsupportedAlgorithm):
+        from cryptography.hazmat.primitives.asymmetric.mldsa import MLDSA44PublicKey
+
+        MLDSA44PublicKey.from_public_bytes(bytes(1312))
+        return None
+    return (
+        f"cryptography {cryptography.__version__} has no ML-DSA here: "
+        f"pip install 'cryptography>={_FIRST_WITH_ML_DSA}'"
+    )
+
+
 def certificate_key_spec(certificate: x509.Certificate) -> KeySpec:
     """Return the key spec of the certificate's public key, or raise SigningError.
 
@@ -231,7 +293,9 @@ def certificate_key_spec(certificate: x509.Certificate) -> KeySpec:
     try:
         key_spec = key_spec_of(certificate.public_key())
     except (ValueError, UnsupportedAlgorithm) as error:
-        raise SigningError(f"the public key of the certificate cannot be read: {error}") from None
+        known = certificate.public_key_algorithm_oid.dotted_string in ML_DSA
+        why = (ml_dsa_problem() if known else None) or error
+        raise SigningError(f"the public key of the certificate cannot be read: {why}") from None
     if problem := key_form_problem(certificate):
         raise SigningError(problem)
     return key_spec
@@ -280,7 +344,10 @@ def notary_scheme(key_spec: KeySpec) -> Scheme:
     for scheme in SCHEMES:
         if key_spec in scheme.key_specs and scheme.jose:
             return scheme
-    raise SigningError(f"the Notary Project has no signatures by a key {key_spec}")
+    raise SigningError(
+        f"the Notary Project has no signatures by a key {key_spec}: sign the manifest with another "
+        "key, by --manifest-key and --manifest-cert, or leave it out with --no-manifest-signature"
+    )
 
 
 def to_fixed_width(signature: bytes, scheme: Scheme) -> bytes:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from datetime import datetime
+from typing import cast
 
 from cryptography import x509
 
-from dmsign_fast.signing.scheme import KEYS, Digest, KeySpec, PrivateKey, pkcs7_scheme
+from dmsign_fast.signing.scheme import KEYS, Digest, Family, KeySpec, PrivateKey, pkcs7_scheme
 
 __all__ = ["PrivateKey", "certificate", "generate_key", "signature_digest"]
 
@@ -25,13 +26,17 @@ _USAGES = (
 
 
 def generate_key(key_spec: KeySpec) -> PrivateKey:
-    """Make a private key of this kind; RSA has the exponent 65537."""
-    return KEYS[key_spec].generate()
+    """Make a private key of this kind; RSA has the exponent 65537.
+
+    Raises SigningError for ML-DSA where ``cryptography`` has none.
+    """
+    return cast("PrivateKey", KEYS[key_spec].generate())
 
 
-def signature_digest(key_spec: KeySpec) -> Digest:
-    """Return the hash with which a key of this kind signs certificates, as it does root hashes."""
-    return pkcs7_scheme(key_spec).hash_algorithm
+def signature_digest(key_spec: KeySpec) -> Digest | None:
+    """Return the hash with which a key of this kind signs certificates; ML-DSA has none."""
+    scheme = pkcs7_scheme(key_spec)
+    return None if scheme.family is Family.ML_DSA else scheme.hash_algorithm
 
 
 def certificate(

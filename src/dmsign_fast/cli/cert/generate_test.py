@@ -6,12 +6,9 @@ import shlex
 from typing import TYPE_CHECKING
 
 from dmsign_fast.cli.output import print_json, print_line
-from dmsign_fast.errors import ParameterError
 
 if TYPE_CHECKING:
     import argparse
-
-    from dmsign_fast.signing.scheme import KeySpec
 
 __all__ = ["EXAMPLES", "HELP", "add_arguments", "run"]
 
@@ -19,7 +16,8 @@ HELP = "make a key for tests, with a certificate and a root that is trusted here
 EXAMPLES = """\
 examples:
   dmsign-fast cert generate-test --default example.com
-  dmsign-fast cert generate-test --key-spec EC-384 --days 7 --trust tests example.com
+  dmsign-fast cert generate-test --key-type EC-384 --days 7 --trust tests example.com
+  dmsign-fast cert generate-test --key-type ML-DSA-65 next-kernels
 """
 
 
@@ -28,7 +26,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("name", metavar="NAME", help="of the key, and the common name of its certificate")
     kind = parser.add_mutually_exclusive_group().add_argument
-    kind("--key-spec", default="RSA-2048", help="RSA-2048 (default), RSA-3072, ... EC-256, ...")
+    kind(
+        "--key-type",
+        "--key-spec",
+        default="RSA-2048",
+        metavar="KIND",
+        help="RSA-2048 (default), RSA-3072, ... EC-256, ... ML-DSA-44, ML-DSA-65, ML-DSA-87",
+    )
     kind("-b", "--bits", help="of an RSA key, as in notation")
     add("--days", type=int, default=1, help="until the certificates expire; default: 1")
     add("--default", action="store_true", help="sign with this key when none is named")
@@ -37,13 +41,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Run the command; its exit status."""
+    from dmsign_fast.signing.scheme import KeySpec
     from dmsign_fast.trust.generate import generate_test
     from dmsign_fast.trust.store import config_directory
 
     made = generate_test(
         config_directory(),
         args.name,
-        _key_spec(args),
+        KeySpec.parse(f"RSA-{args.bits}" if args.bits else args.key_type),
         store=args.trust,
         default=args.default,
         days=args.days,
@@ -79,13 +84,3 @@ def run(args: argparse.Namespace) -> int:
     for line in enrol:
         print_line(f"  {line}")
     return 0
-
-
-def _key_spec(args: argparse.Namespace) -> KeySpec:
-    from dmsign_fast.signing.scheme import KeySpec
-
-    wanted = f"RSA-{args.bits}" if args.bits else args.key_spec
-    try:
-        return KeySpec(wanted)
-    except ValueError:
-        raise ParameterError(f"no key is {wanted!r}: use {', '.join(KeySpec)}") from None
