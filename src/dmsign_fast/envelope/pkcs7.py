@@ -27,6 +27,7 @@ from dmsign_fast.envelope.linux import (
 )
 from dmsign_fast.envelope.signed_data import (
     RawSigned,
+    SignedData,
     SignerInfo,
     build_signed_data,
     parse_signed_data,

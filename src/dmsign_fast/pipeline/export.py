@@ -220,7 +220,7 @@ def _embedded_signers(signatures: Iterable[LayerSignature]) -> dict[str, str]:
         layer: certificate.fingerprint(SHA256()).hex()
         for layer, message in messages.items()
         for certificate in message.certificates
-        if certificate.serial_number == message.serial
+        if message.signers[0].names(certificate)
     }
 
 
