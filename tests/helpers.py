@@ -114,6 +114,18 @@ def noise(size: int, seed: int = 1) -> bytes:
     return hashlib.shake_128(b"%d" % seed).digest(size)
 
 
+def pieces_of(data: bytes, size: int) -> list[bytes]:
+    """Return the data in pieces of ``size`` bytes."""
+    return [data[at : at + size] for at in range(0, len(data), size)]
+
+
+def zstd(data: bytes) -> bytes:
+    """Return a frame of the data, as the program zstd makes it."""
+    return subprocess.run(
+        [program("zstd"), "-qc"], input=data, stdout=subprocess.PIPE, check=True
+    ).stdout
+
+
 def write(path: Path, data: bytes) -> Path:
     path.write_bytes(data)
     return path

@@ -5,7 +5,9 @@ It takes those that docs/notation-differences.md names with the reason, and no o
 
 import pytest
 from container_images import push_image
-from deviations import CASES, ROOT, Case
+from deviating_chains import ROOT
+from deviation import Case
+from deviations import CASES
 from differences import differences
 from notation import SCOPE, Layout, Notation, accepts
 from pki import make_sha1_leaf, pem

@@ -8,7 +8,6 @@ import io
 import json
 import os
 import struct
-import subprocess
 import tarfile
 import urllib.request
 from collections.abc import Callable
@@ -19,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import pki
-from helpers import cli, dmsign, flip, noise, program, run
+from helpers import cli, dmsign, flip, noise, program, run, zstd
 
 from .identities import Identities
 from .images import Image
@@ -253,9 +252,7 @@ def _compress(tar: bytes, compression: str) -> bytes:
     if compression == "gzip":
         return gzip.compress(tar, mtime=0)
     if compression == "zstd":
-        return subprocess.run(
-            [program("zstd"), "-qc"], input=tar, stdout=subprocess.PIPE, check=True
-        ).stdout
+        return zstd(tar)
     return tar
 
 

@@ -9,7 +9,6 @@ import pytest
 from container_images import push_image
 from hypothesis import given
 from hypothesis import strategies as st
-from pki import der, make_intermediate, make_leaf, make_root
 
 from dmsign_fast.erofs.recipe import RECIPES, Recipe, UuidRule
 from dmsign_fast.errors import FormatError, NotFoundError, ParameterError, VerificationError
@@ -21,7 +20,6 @@ from dmsign_fast.pipeline.artifact import (
     LayerSignature,
     fetch_blob,
     make_dm_verity,
-    make_notary,
     read_dm_verity,
     recipe_of,
 )
@@ -226,37 +224,6 @@ def test_the_forms_have_names():
         ParameterError, match="'other': use one of notation, osguard, azurelinux, acl"
     ):
         form_of("other")
-
-
-@pytest.fixture(scope="module")
-def chain():
-    return make_leaf(make_intermediate(make_root())).chain
-
-
-@pytest.mark.parametrize("legacy", [True, False])
-def test_the_manifest_of_a_notary_signature(legacy, chain):
-    kind = "application/vnd.cncf.notary.signature"
-    when = datetime(2026, 2, 3, 4, 5, 6, tzinfo=UTC)
-    artifact = make_notary(SUBJECT, b"envelope", "application/cose", chain, when, legacy=legacy)
-    thumbprints = [Digest.of(der(one)).encoded for one in chain]
-    assert len(thumbprints) == 3
-    form = (
-        {"config": EMPTY | {"mediaType": kind}}
-        if legacy
-        else {"config": EMPTY, "artifactType": kind}
-    )
-    assert json.loads(artifact.manifest.raw) == expected(
-        **form,
-        layers=[described(b"envelope", "application/cose")],
-        annotations={
-            "io.cncf.notary.x509chain.thumbprint#S256": json.dumps(
-                thumbprints, separators=(",", ":")
-            ),
-            "org.opencontainers.image.created": "2026-02-03T04:05:06Z",
-        },
-    )
-    assert [content for _, content in artifact.blobs] == [b"{}", b"envelope"]
-    assert artifact.manifest.referrer.artifact_type == kind
 
 
 # what others may have pushed
