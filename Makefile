@@ -16,7 +16,7 @@ WARN := -std=c11 -Wall -Wextra -Werror
 SANITIZE := $(WARN) -g -O1 -fsanitize=address,undefined -fno-sanitize-recover=all
 export PATH := $(PATH):/usr/sbin:/sbin
 
-.PHONY: demo test bench man check sanitize test-kernel kernel-table cross bochs clean
+.PHONY: demo demo-node test bench man check sanitize test-kernel kernel-table cross bochs clean
 
 $(READY): pyproject.toml setup.py csrc/build_core.py $(CORE) $(wildcard csrc/*.h csrc/*/*.h)
 	.ci/packages build
@@ -29,6 +29,11 @@ $(READY): pyproject.toml setup.py csrc/build_core.py $(CORE) $(wildcard csrc/*.h
 demo: $(READY)
 	.ci/packages demo
 	DMSIGN_FAST=$(CURDIR)/$(BIN)/dmsign-fast PYTHON=$(CURDIR)/$(BIN)/python docs/demo.sh demo
+
+# A node that runs only what is signed, in a virtual machine: it mounts an image and refuses others.
+demo-node: $(READY)
+	.ci/packages test
+	cd tests && PYTHONPATH=oci ../$(BIN)/python -m kernel.demo_node
 
 test: $(READY)
 	.ci/packages test
@@ -95,7 +100,6 @@ cross:
 # The verdicts of several kernels, for docs/kernel-compatibility.md.
 kernel-table: $(READY)
 	.ci/packages test
-	.ci/packages kernel-table
 	cd tests && ../$(BIN)/python -m kernel.table ../docs/kernel-compatibility.md
 
 # AVX-512 instructions one by one in Bochs 3, which Debian 13 has.

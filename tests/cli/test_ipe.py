@@ -182,7 +182,7 @@ LOG = """\
 comm="sh" path="/tmp/hello" dev="tmpfs" ino=12 rule="DEFAULT op=EXECUTE action=DENY"
 [    8.2] audit: type=1421 audit(1.1:6): policy_name="a"
 type=IPE_ACCESS msg=audit(1.2:7): ipe_op=EXECUTE ipe_hook=MMAP enforcing=0 pid=9 comm=6120622271 \
-path=2F612062 dev="dm-0" ino=3 rule="op=EXECUTE dmverity_roothash="sha256:ab" action=DENY"
+path=2F612062 dev="dm-0" ino=3 rule="op=EXECUTE dmverity_roothash="sha256:"AB01 action=DENY"
 """
 
 
@@ -191,4 +191,4 @@ def test_denials_are_read_with_nested_quotes_and_hex():
     assert (first.path, first.device, first.program) == ("/tmp/hello", "tmpfs", "sh")
     assert first.rule == "DEFAULT op=EXECUTE action=DENY"
     assert (second.path, second.program, second.enforced) == ("/a b", 'a b"q', False)
-    assert second.rule == 'op=EXECUTE dmverity_roothash="sha256:ab" action=DENY'
+    assert second.rule == "op=EXECUTE dmverity_roothash=sha256:ab01 action=DENY"

@@ -8,14 +8,14 @@ import re
 import shutil
 import subprocess
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from .debian import Kernel
 from .images import Image, eio
 
-_MODULES = ("dm-verity", "loop", "erofs")
+_MODULES = ("dm-verity", "loop", "erofs", "overlay")
 _PROGRAMS = {
     "busybox": "busybox-static",
     "veritysetup": "cryptsetup-bin",
@@ -39,7 +39,7 @@ _MACHINE = (
 # without randomised addresses TCG translates each program once: that halves the time
 _COMMAND_LINE = (
     "console=ttyS0 quiet loglevel=1 panic=-1 norandmaps mitigations=off "
-    "dm_verity.keyring_unsealed=1 dm_verity.require_signatures=1"
+    "dm_verity.keyring_unsealed=1"
 )
 
 
@@ -107,16 +107,19 @@ def programs() -> dict[str, str]:
     return {name: place for name, place in found.items() if place}
 
 
-def build(tree: Path, kernel: Kernel, certificates: dict[str, bytes]) -> Path:
-    """Return the initramfs: the cases in the tree, their commands, programs, and certificates."""
+def build(tree: Path, kernel: Kernel, certificates: dict[str, bytes], init: str = "init") -> Path:
+    """Return the initramfs: the cases in the tree, their commands, programs, and certificates.
+
+    ``init`` is the script here that is the first process.
+    """
     paths = programs()
     _copy_programs(tree, paths)
     _copy_modules(tree, kernel, paths["depmod"])
     for name, certificate in certificates.items():
         _place(tree, f"certificates/{name}").write_bytes(certificate)
-    for case in (tree / "cases").iterdir():
+    for case in (tree / "cases").glob("*"):
         Image(case).write_command()
-    shutil.copy(Path(__file__).with_name("init"), tree / "init")
+    shutil.copy(Path(__file__).with_name(init), tree / "init")
     (tree / "init").chmod(0o755)
 
     archive = tree.with_suffix(".cpio")
@@ -148,28 +151,60 @@ def boot(
     Raises:
         GuestError: it did not come to its end, or not in this time.
     """
+    words = f"dm_verity.require_signatures=1 trust={trust}"
+    console, lasted = run(initramfs, kernel, words, seconds=seconds, machine=machine)
+    text = console.read_text(errors="replace")
+    answers, forms = read_console(text, kernel.version), read_forms(text)
+    return Boot(answers, forms, console, lasted)
+
+
+def run(
+    initramfs: Path,
+    kernel: Kernel,
+    words: str,
+    *,
+    seconds: float = 1800,
+    machine: Sequence[str] = (),
+    show: Callable[[str], object] = lambda _: None,
+) -> tuple[Path, float]:
+    """Run the machine to its end; return the file with its console, and how long it took.
+
+    ``words`` are more of the kernel's command line; ``show`` is called with each line of the
+    console meanwhile.
+
+    Raises:
+        GuestError: it did not come to its end in this time.
+    """
     console = initramfs.with_suffix(".log")
-    console.unlink(missing_ok=True)
+    console.write_bytes(b"")
     began = time.monotonic()
     process = subprocess.Popen(
         [
             *(programs()["qemu-system-x86_64"], *_MACHINE, *machine, "-serial", f"file:{console}"),
             *("-kernel", str(kernel.image), "-initrd", str(initramfs)),
-            *("-append", f"{_COMMAND_LINE} trust={trust}"),
+            *("-append", f"{_COMMAND_LINE} {words}"),
         ],
         stdin=subprocess.DEVNULL,
     )
     try:
-        process.wait(seconds)
-    except subprocess.TimeoutExpired:
-        message = f"the virtual machine was not done after {seconds:.0f} s, see {console}"
-        raise GuestError(message) from None
+        with console.open(errors="replace") as lines:
+            rest, running = "", True
+            while running:
+                running = process.poll() is None
+                *whole, rest = (rest + lines.read()).split("\n")
+                for line in whole:
+                    show(line)
+                if time.monotonic() - began > seconds:
+                    message = (
+                        f"the virtual machine was not done after {seconds:.0f} s, see {console}"
+                    )
+                    raise GuestError(message)
+                if running:
+                    time.sleep(0.1)
     finally:
         process.kill()
         process.wait()
-    text = console.read_text(errors="replace") if console.exists() else ""
-    answers, forms = read_console(text, kernel.version), read_forms(text)
-    return Boot(answers, forms, console, time.monotonic() - began)
+    return console, time.monotonic() - began
 
 
 def read_console(text: str, version: str) -> dict[str, Answer]:

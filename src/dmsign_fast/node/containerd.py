@@ -180,7 +180,7 @@ def _check_signatures(node: Node) -> Finding:
             "this containerd passes no signature to the kernel: where signatures are required, it "
             "mounts no layer",
             f"use a containerd that reads them, by {settings}; or open the layers without it, by "
-            "dmsign-fast verity open",
+            "dmsign-fast mount or export",
         )
     recipe = f" --recipe {node.recipe}" if node.recipe else ""
     evidence = (

@@ -19,6 +19,7 @@ _DENIED = re.compile(r"\btype=(?:1420|IPE_ACCESS)\b.*?\bipe_op=(?P<rest>.*)")
 # quotes nest in what the kernel does not escape, so the rule reaches to the last quote
 _FIELD = re.compile(r'(?P<name>ipe_op|ipe_hook|enforcing|comm|path|dev|ino)=("[^"]*"|\S+)')
 _RULE = re.compile(r'\brule="(.*)"')
+_DIGEST = re.compile(r'"([a-z0-9-]+)(?::"|":)([0-9A-F]+)')
 # of `dmsetup table`: start, length, verity, version, two devices, block sizes, blocks, start
 _TABLE = re.compile(r"\d+ \d+ verity(?: \S+){7} (\S+) ([0-9a-f]+)(?: |$)")
 
@@ -101,7 +102,8 @@ def denials(log: str) -> Iterator[Denial]:
             fields.get("ino", ""),
             _text(fields.get("comm", "")),
             fields.get("enforcing", "1") == "1",
-            rule[1] if rule else "",
+            # as it stands in a policy
+            _DIGEST.sub(lambda one: f"{one[1]}:{one[2].lower()}", rule[1]) if rule else "",
         )
 
 

@@ -1,0 +1,191 @@
+"""Only what is signed runs: a machine with a policy of IPE, whose key is in its firmware."""
+
+import fcntl
+import json
+import os
+import platform
+from dataclasses import asdict
+
+import pytest
+from debian import UnavailableError
+
+from dmsign_fast.node.ipe.state import denials, root_hash_of_device
+from dmsign_fast.node.system import System
+from dmsign_fast.processes import Finished
+from kernel.debian import pinned_kernel
+from kernel.firmware import firmware
+from kernel.guest import GuestError, programs
+from kernel.ipe_files import LAYERS, MOUNTED, IpeFiles, root_hashes
+from kernel.steps import Step, Told, run_steps
+
+IPE = "/sys/kernel/security/ipe"
+POLICY = f"{IPE}/policies/only-signed"
+NAMED = ("--name", "only-signed", "--initramfs", "--version")
+DENIED = 126  # of a shell, when a program may not be executed
+
+
+def _steps(files: IpeFiles) -> list[Step]:
+    files.sign_image()
+    lines = files.export_image()
+    roots = root_hashes(lines)
+    other = files.single("other", "other")
+    foreign = files.single("foreign", "stranger")
+    files.policy("first", *NAMED, "1.0.0")
+    files.policy("by-other", *NAMED, "1.0.0", signer="other")
+    files.policy("revoking", *NAMED, "1.1.0", "--revoke", other.root_hash)
+    files.policy("older", *NAMED, "1.0.9")
+    files.policy("named", *files.reference, "--root-hashes", *NAMED, "1.2.0")
+    signed = (files.files / "first.p7b").read_bytes()
+    (files.files / "broken.p7b").write_bytes(signed.replace(b"dmverity_signature=TRUE", b"#" * 23))
+    lowest = next(line for line in lines if line.startswith("veritysetup"))
+    unsigned = lowest.partition(" --root-hash-signature")[0].replace(lowest.split()[3], "unsigned")
+    layer0 = next(line for line in lines if line.startswith("mount -t erofs")).split()[-1]
+    run_all = " && ".join(f"chroot {MOUNTED} /bin/hello{one}" for one in range(LAYERS))
+    return [
+        Step("prepare", "mkdir -p /mnt/tmp && mount -t tmpfs none /mnt/tmp && cp hello /mnt/tmp"),
+        Step("before", "/mnt/tmp/hello"),
+        Step("broken-policy", f"cat broken.p7b > {IPE}/new_policy"),
+        Step("policy-by-verity-key", f"cat by-other.p7b > {IPE}/new_policy"),
+        Step("load", f"cat first.p7b > {IPE}/new_policy && echo 1 > {POLICY}/active"),
+        Step("mount", "set -e\n" + "\n".join(lines)),
+        Step("direct", f"{layer0}/bin/hello0"),
+        Step("overlay", run_all),
+        Step("tmpfs", "/mnt/tmp/hello"),
+        Step(
+            "open-unsigned",
+            f"{unsigned} && mkdir /mnt/unsigned && "
+            "mount -t erofs -o ro /dev/mapper/unsigned /mnt/unsigned",
+        ),
+        Step("unsigned", "/mnt/unsigned/bin/hello0"),
+        Step(
+            "copy-up",
+            "mkdir -p /mnt/tmp/upper /mnt/tmp/work /mnt/rw && mount -t overlay rw -o "
+            f"lowerdir={layer0},upperdir=/mnt/tmp/upper,workdir=/mnt/tmp/work /mnt/rw && "
+            "/mnt/rw/bin/hello0 && chmod 700 /mnt/rw/bin/hello0",
+        ),
+        Step("copied-up", "/mnt/rw/bin/hello0"),
+        Step("foreign", foreign.mount()),
+        Step("other", f"{other.mount()} && /mnt/other/bin/hello"),
+        Step("revoke", f"cat revoking.p7b > {POLICY}/update && cat {POLICY}/version"),
+        Step("revoked", "/mnt/other/bin/hello"),
+        Step("not-revoked", f"{layer0}/bin/hello0"),
+        Step("older", f"cat older.p7b > {POLICY}/update"),
+        Step("still-revoked", "/mnt/other/bin/hello"),
+        Step("named-update", f"cat named.p7b > {POLICY}/update && cat {POLICY}/version"),
+        Step("named", run_all),
+        Step("not-named", "/mnt/other/bin/hello"),
+        Step("named-and-unsigned", "/mnt/unsigned/bin/hello0"),
+        Step("root-hash", f"dmsetup table {lowest.split()[3]} && echo {roots[0]}"),
+    ]
+
+
+def _judge(directory) -> dict | str:
+    """What came of the steps, or why nothing did."""
+    try:
+        programs()
+        linux = pinned_kernel()
+        files = IpeFiles(directory)
+        steps = _steps(files)
+        machine = firmware(files.firmware, directory / "variables")
+        told = run_steps(
+            files.tree,
+            linux,
+            steps,
+            "dm_verity.require_signatures=0",
+            certificates=files.enrolled,
+            machine=machine,
+        )
+    except (GuestError, UnavailableError, AssertionError) as error:
+        return str(error)
+    return {name: asdict(one) for name, one in told.items()}
+
+
+@pytest.fixture(scope="session")
+def told(tmp_path_factory) -> dict[str, Told]:
+    """One boot for all workers."""
+    if platform.machine() != "x86_64":
+        pytest.skip("this machine's own programs run in the guest, whose kernel is for x86-64")
+    base = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        base = base.parent
+    directory = base / "ipe"
+    directory.mkdir(exist_ok=True)
+    answers = directory / "answers.json"
+    with (directory / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not answers.exists():
+            answers.write_text(json.dumps(_judge(directory)))
+    known = json.loads(answers.read_text())
+    if isinstance(known, str):
+        pytest.fail(known, pytrace=False)
+    return {name: Told(**one) for name, one in known.items()}
+
+
+RUNS = {"before": 1, "direct": 1, "overlay": LAYERS, "not-revoked": 1, "named": LAYERS}
+
+
+@pytest.mark.parametrize("step", RUNS)
+def test_what_runs(step, told):
+    assert (told[step].status, told[step].said) == (0, ["hello"] * RUNS[step])
+
+
+@pytest.mark.parametrize(
+    ("step", "device", "path"),
+    [
+        ("tmpfs", "tmpfs", "/mnt/tmp/hello"),
+        ("unsigned", "dm-5", "/mnt/unsigned/bin/hello0"),
+        ("copied-up", "", "/mnt/rw/bin/hello0"),
+        ("revoked", "dm-6", "/mnt/other/bin/hello"),
+        ("still-revoked", "dm-6", "/mnt/other/bin/hello"),
+        ("not-named", "dm-6", "/mnt/other/bin/hello"),
+        ("named-and-unsigned", "dm-5", "/mnt/unsigned/bin/hello0"),
+    ],
+)
+def test_what_is_denied(step, device, path, told):
+    assert told[step].status == DENIED
+    assert "Permission denied" in told[step].text
+    (denial, *_) = denials(told[step].log)
+    assert (denial.operation, denial.hook, denial.enforced) == ("EXECUTE", "BPRM_CHECK", True)
+    assert denial.path == path
+    assert denial.device == device or not device
+    revoking = "dmverity_roothash=sha256:" in denial.rule and "action=DENY" in denial.rule
+    assert revoking is (step in ("revoked", "still-revoked"))
+
+
+@pytest.mark.parametrize("step", ["prepare", "load", "mount", "open-unsigned", "root-hash"])
+def test_what_must_work_for_that(step, told):
+    assert told[step].status == 0, told[step]
+
+
+def test_a_layer_by_a_key_that_is_not_enrolled_does_not_open(told):
+    assert told["foreign"].status != 0
+    assert "Required key not available" in told["foreign"].text
+
+
+def test_a_signed_layer_by_another_enrolled_key_runs_until_it_is_revoked(told):
+    assert (told["other"].status, told["other"].said[-1]) == (0, "hello")
+    assert (told["revoke"].status, told["revoke"].said[-1]) == (0, "1.1.0")
+
+
+def test_policies_that_linux_refuses(told):
+    for step, error in (
+        ("broken-policy", "Key was rejected by service"),
+        ("policy-by-verity-key", "Required key not available"),
+        ("older", "Stale file handle"),
+    ):
+        assert told[step].status != 0
+        assert error in told[step].text, told[step]
+    assert told["named-update"].said == ["1.2.0"]
+
+
+def test_a_copied_up_file_ran_before_it_was_copied(told):
+    assert (told["copy-up"].status, told["copy-up"].said) == (0, ["hello"])
+
+
+def test_the_root_hash_of_a_device_that_is_open(told, tmp_path):
+    table, root_hash = told["root-hash"].said
+    (tmp_path / "sys/block/dm-0/dm").mkdir(parents=True)
+    (tmp_path / "sys/block/dm-0/dm/name").write_text("layer\n")
+    system = System(tmp_path, lambda _: Finished(0, table.encode(), b"", 0))
+    assert root_hash_of_device(system, "dm-0") == f"sha256:{root_hash}"
+    assert root_hash_of_device(system, "tmpfs") is None
