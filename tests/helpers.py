@@ -21,7 +21,7 @@ from dmsign_fast.cli import main
 DMSIGN = (
     sys.executable,
     "-c",
-    "import sys; sys.argv[0] = 'dmsign-fast'\nfrom dmsign_fast.cli import main; sys.exit(main())",
+    "import sys; sys.argv[0] = 'dmsign-fast'\nfrom dmsign_fast.cli import program; program()",
 )
 PACKAGES = {
     "veritysetup": "cryptsetup-bin",

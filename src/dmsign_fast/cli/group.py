@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import argparse
-import difflib
 import re
 import sys
+from functools import partial
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -31,6 +31,9 @@ _SHORT = {
     "-u": "--username",
     "-v": "--verbose",
 }
+# The base class makes a formatter for each argument that is added. Without a width each would ask
+# shutil for that of the terminal, and shutil imports three compressors.
+_FIXED = partial(argparse.HelpFormatter, width=1000)
 
 
 class UsageError(ParameterError):
@@ -55,19 +58,18 @@ class Parser(argparse.ArgumentParser):
         super().__init__(
             allow_abbrev=False,
             add_help=False,
-            formatter_class=argparse.RawDescriptionHelpFormatter,
+            formatter_class=_FIXED,
             **options,
         )
         self.add_argument("--help", action="help", help="show this help and exit")
-        self._usage_line: str | None = None
 
     def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
         """As the base class, which cannot parse intermixed arguments of a parser of commands."""
-        if self._usage_line:  # from below
+        if self.usage:  # from below
             return super().parse_known_args(args, namespace)
-        usage = argparse.HelpFormatter(f"{self.prog} [OPTION...]", width=1000)
-        usage.add_usage(None, self._get_positional_actions(), [])
-        self._usage_line = usage.format_help().strip()
+        usage = _FIXED(f"{self.prog} [OPTION...]")
+        usage.add_usage(None, self._get_positional_actions(), [], prefix="")
+        self.usage = usage.format_help().strip()
         self._refuse_unknown(args)
         if self._subparsers:
             namespace, rest = super().parse_known_args(args, namespace)
@@ -80,6 +82,11 @@ class Parser(argparse.ArgumentParser):
         if rest:
             self.error(f"one argument too many: {rest[0]!r}")
         return namespace, rest
+
+    def format_help(self) -> str:
+        """As the base class, as wide as the terminal."""
+        self.formatter_class = argparse.RawDescriptionHelpFormatter
+        return super().format_help()
 
     def _refuse_unknown(self, words: Iterable[str]) -> None:
         known = self._option_string_actions
@@ -96,6 +103,8 @@ class Parser(argparse.ArgumentParser):
         super()._check_value(action, value)
 
     def _unknown(self, kind: str, name: str, known: Iterable[str]) -> NoReturn:
+        import difflib
+
         near = difflib.get_close_matches(name, known, 3)
         hint = f"did you mean {' or '.join(near)}?" if near else "--help lists them all"
         self.error(f"unknown {kind} {name}; {hint}")
@@ -105,7 +114,7 @@ class Parser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         """Raise a UsageError."""
-        raise UsageError(message, self.prog, self._usage_line or "")
+        raise UsageError(message, self.prog, f"usage: {self.usage or self.prog}")
 
 
 def add_short_options(parser: argparse.ArgumentParser, short: Mapping[str, str] = _SHORT) -> None:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import argparse
+import atexit
 import contextlib
 import io
 import os
 import signal
 import sys
-import traceback
 import warnings
 from itertools import pairwise
 from pathlib import Path
@@ -21,7 +21,7 @@ from dmsign_fast.errors import DmsignError
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-__all__ = ["COMMANDS", "main", "parser_of"]
+__all__ = ["COMMANDS", "main", "parser_of", "program"]
 
 _EXIT_CODES = """\
 exit status:
@@ -92,6 +92,8 @@ def _asks_for_json(argv: Sequence[str]) -> bool:
 def _fail(args: argparse.Namespace, kind: str, message: str, exit_code: int) -> int:
     print_line(f"{args.command}: error: {message}", sys.stderr)
     if args.debug:
+        import traceback
+
         traceback.print_exc()
     if args.output == "json" and not args.printed:
         print_json({"error": {"type": kind, "message": message, "exit_code": exit_code}})
@@ -157,3 +159,14 @@ def main(argv: Sequence[str] | None = None) -> int:
         _drop_output()
         print_line(f"dmsign-fast: error: cannot write the output: {error.strerror}", sys.stderr)
         return 4
+
+
+def program() -> NoReturn:
+    """Run ``dmsign-fast`` and end the process.
+
+    The system frees its memory at once. Python would first free every object by itself, which is a
+    tenth of a short command.
+    """
+    status = main()
+    atexit._run_exitfuncs()  # temporary files, processes of a pool
+    os._exit(status)

@@ -8,7 +8,6 @@ import stat
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
-from dmsign_fast.bounded_tar import tar_members
 from dmsign_fast.errors import FormatError, NotFoundError, StorageError
 from dmsign_fast.outputs import storage_errors
 
@@ -122,6 +121,8 @@ class Tar:
             raise
 
     def _index(self) -> None:
+        from dmsign_fast.bounded_tar import tar_members
+
         try:
             for member in tar_members(self._file, "it"):
                 self._add(member)

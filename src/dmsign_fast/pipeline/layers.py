@@ -10,7 +10,6 @@ import os
 import re
 import select
 import threading
-from concurrent.futures import CancelledError
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, BinaryIO, cast
 
@@ -162,6 +161,12 @@ class _Digest:
         return found
 
 
+def _cancelled() -> BaseException:
+    from concurrent.futures import CancelledError  # with logging and more, for one name
+
+    return CancelledError()
+
+
 def _buffer() -> memoryview:
     # bytearray begins 16 bytes into a page, where a Zen 3 reads at a third of the speed; 32 bytes
     # suit the block hash: behind a salt of 32 bytes it works on whole cache lines
@@ -181,7 +186,7 @@ def read_pieces(path: Path, stop: threading.Event | None = None) -> Iterator[mem
     def read(fd: int, buffer: memoryview) -> int:
         while stop and not select.select([fd], [], [], _PAUSE)[0]:
             if stop.is_set():
-                raise CancelledError
+                raise _cancelled()
         return os.readv(fd, [buffer])
 
     with storage_errors("read", path):
@@ -355,7 +360,7 @@ def hash_layer_by(
     def read(put: Callable[[Buffer], None]) -> Iterator[Buffer]:
         for piece in pieces:
             if stop and stop.is_set():
-                raise CancelledError
+                raise _cancelled()
             size = memoryview(piece).nbytes
             blob.size += size
             if blob.size > most and expected.size is None:

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from dmsign_fast.errors import DmsignError, ParameterError, VerificationError
 
@@ -32,8 +31,7 @@ def add_signature_options(parser: argparse.ArgumentParser) -> None:
     )
 
 
-@dataclass(frozen=True)
-class RootSignature:
+class RootSignature(NamedTuple):
     """What came of the signature; the data is verified all the same."""
 
     json: dict[str, Any]
