@@ -6,7 +6,6 @@ import contextlib
 import errno
 import fcntl
 import os
-import shutil
 import stat
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
@@ -78,6 +77,8 @@ def new_directory(path: Path) -> Iterator[Path]:
             fresh.rename(path)
             _sync(path.parent)
     except BaseException:
+        import shutil  # with three compressors
+
         shutil.rmtree(fresh, ignore_errors=True)
         raise
 

@@ -35,10 +35,12 @@ class LayerPlaces:
 
     def digest(self, layer: str) -> Digest | None:
         """The digest of a layer in a store; None of a file, also if a reference names it."""
+        found = _REFERENCE.fullmatch(layer)
+        if not found or Path(layer).exists():
+            return None
         from dmsign_fast.oci.descriptor import Digest
 
-        found = _REFERENCE.fullmatch(layer)
-        return Digest(found[1]) if found and not Path(layer).exists() else None
+        return Digest(found[1])
 
     def reader(self, layer: str) -> Callable[[threading.Event], Iterator[Buffer]]:
         """What begins to read a layer; nothing is verified."""
