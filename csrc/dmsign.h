@@ -138,9 +138,13 @@ typedef struct dmsign_layer dmsign_layer;
  * block size, 512 or 4096; it must outlive the layer; NULL: no digests. seed: of hash tables, to be
  * random. fd: a new file that gets data and tail too, from byte 0 (tar index) or 4096 on, with holes
  * for zeros; -1: none. head_fd: a new file that gets the head too, from byte 0 on; -1: none.
+ * leader: NULL, or a layer of the same layout and hash that outlives the new one, and gets the same
+ * tar in the same calls, each just before it: the new one follows it, as another version. It hashes
+ * no data, and head and tail together are its head.
  * NULL: unknown version or wrong block size (errno EINVAL), no memory (ENOMEM). */
 dmsign_layer *dmsign_layer_new(const char *mkfs_version, int index, int lossy,
-                               const dmsign_block_hash *hash, uint64_t seed, int fd, int head_fd);
+                               const dmsign_block_hash *hash, uint64_t seed, int fd, int head_fd,
+                               dmsign_layer *leader);
 void dmsign_layer_free(dmsign_layer *layer);
 
 /* More of the tar, in pieces of any size. After an error every call repeats it. */
@@ -148,14 +152,18 @@ int dmsign_layer_update(dmsign_layer *layer, const uint8_t *tar, size_t size, un
 /* Ends the tar. Data that does not end on a block boundary is hashed as if zeros followed. */
 int dmsign_layer_final(dmsign_layer *layer, const uint8_t *uuid, unsigned threads);
 
+/* Whether a follower may have other data than its leader: then the leader's leaves are not its. */
+int dmsign_layer_differs(const dmsign_layer *layer);
+
 /* The first digests, in order, of the blocks behind the head that were hashed and not drained: *size
  * bytes, 0 if there are none. Valid until the next call with the layer. */
 const uint8_t *dmsign_layer_leaves(const dmsign_layer *layer, size_t *size);
 /* Forgets what dmsign_layer_leaves shows; then it shows the next. */
 void dmsign_layer_drain(dmsign_layer *layer);
 
-/* After dmsign_layer_final: the digests of the head; its bytes, if there is an fd; bytes of the
- * image (of a tar index: without the tar), and of the tar up to the end of the archive; inodes. */
+/* After dmsign_layer_final: the digests of the head; its bytes, without an fd the first 4096; bytes
+ * of the image (of a tar index: without the tar), and of the tar up to the end of the archive;
+ * inodes. */
 const uint8_t *dmsign_layer_head_leaves(const dmsign_layer *layer, size_t *size);
 const uint8_t *dmsign_layer_head(const dmsign_layer *layer, size_t *size);
 void dmsign_layer_about(const dmsign_layer *layer, uint64_t *image_size, uint64_t *parsed,

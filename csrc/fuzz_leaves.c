@@ -81,7 +81,7 @@ static struct result run(const struct options *o, const uint8_t *tar, size_t len
     const int fd = o->files ? memfd_create("data", 0) : -1,
               head_fd = o->files ? memfd_create("head", 0) : -1;
     dmsign_layer *const layer =
-        dmsign_layer_new(o->version, o->index, o->lossy, hash, o->seed, fd, head_fd);
+        dmsign_layer_new(o->version, o->index, o->lossy, hash, o->seed, fd, head_fd, NULL);
     struct result r = {0};
     size_t size;
 

@@ -33,8 +33,19 @@ struct chunk {
     uint8_t *digests;
 };
 
+/* Bytes of data as the conversion gave them; compared, never read. */
+struct run {
+    const uint8_t *at;
+    size_t size;
+};
+
 struct dmsign_layer {
     struct conversion *conversion;
+    dmsign_layer *leader; /* NULL, or who hashes the same data */
+    struct run *runs;     /* of a leader: what the last call gave */
+    uint32_t run_count, runs_capacity;
+    uint32_t compared; /* of a follower: how many of these it had too */
+    bool leads, differs;
     const dmsign_block_hash *hash; /* NULL: no digests are wanted */
     size_t block_size;
     const uint8_t *noted[NOTED];
@@ -51,6 +62,14 @@ struct dmsign_layer {
     int failed; /* the first error: what is noted then is lost */
     struct conversion_info info;
 };
+
+/* Bytes of the head that are kept without a file: the superblock is in them. */
+#define HEAD_KEPT 4096
+
+static size_t min_size(size_t a, size_t b)
+{
+    return a < b ? a : b;
+}
 
 /* Makes room for `size` more bytes. */
 static int reserve(struct bytes *b, size_t size)
@@ -182,6 +201,31 @@ static int on_data(void *ctx, uint64_t offset, const uint8_t *bytes, size_t size
     return error;
 }
 
+/* Data of files, or of the tar. */
+static int on_file_data(void *ctx, uint64_t offset, const uint8_t *bytes, size_t size)
+{
+    struct dmsign_layer *layer = ctx;
+    const struct dmsign_layer *leader = layer->leader;
+
+    if (leader) {
+        const struct run *run =
+            layer->compared < leader->run_count ? &leader->runs[layer->compared++] : NULL;
+
+        if (!run || run->at != bytes || run->size != size)
+            layer->differs = true;
+        return 0;
+    }
+    if (layer->leads) {
+        const int error = grow(&layer->runs, &layer->runs_capacity, layer->run_count + UINT64_C(1),
+                               sizeof *layer->runs);
+
+        if (error)
+            return error;
+        layer->runs[layer->run_count++] = (struct run){bytes, size};
+    }
+    return on_data(layer, offset, bytes, size);
+}
+
 /* Ends the data of the tar, and in full conversion begins the tail. */
 static int on_meta(void *ctx, uint64_t offset, const uint8_t *bytes, size_t size)
 {
@@ -189,6 +233,8 @@ static int on_meta(void *ctx, uint64_t offset, const uint8_t *bytes, size_t size
     const size_t left = offset < layer->head_end ? (size_t)(layer->head_end - offset) : 0;
     const size_t head = left < size ? left : size;
     const size_t count = head / layer->block_size;
+    const size_t room = layer->fd >= 0 ? head : HEAD_KEPT - min_size(layer->head.size, HEAD_KEPT);
+    const size_t kept = min_size(head, room);
     int error = 0;
 
     if (layer->hash && count) {
@@ -199,11 +245,11 @@ static int on_meta(void *ctx, uint64_t offset, const uint8_t *bytes, size_t size
                                    layer->head_leaves.at + layer->head_leaves.size, layer->threads);
         layer->head_leaves.size += count * DIGEST_SIZE;
     }
-    if (!error && layer->fd >= 0 && head) {
-        error = reserve(&layer->head, head);
+    if (!error && kept) {
+        error = reserve(&layer->head, kept);
         if (!error)
-            memcpy(layer->head.at + layer->head.size, bytes, head);
-        layer->head.size += head;
+            memcpy(layer->head.at + layer->head.size, bytes, kept);
+        layer->head.size += kept;
     }
     if (!error && layer->head_fd >= 0 && head)
         error = write_out(layer, layer->head_fd, &layer->head_offset, bytes, head);
@@ -213,7 +259,8 @@ static int on_meta(void *ctx, uint64_t offset, const uint8_t *bytes, size_t size
 }
 
 dmsign_layer *dmsign_layer_new(const char *mkfs_version, int index, int lossy,
-                               const dmsign_block_hash *hash, uint64_t seed, int fd, int head_fd)
+                               const dmsign_block_hash *hash, uint64_t seed, int fd, int head_fd,
+                               dmsign_layer *leader)
 {
     const struct conversion_options options = {
         .layout = index ? LAYOUT_INDEX : LAYOUT_FULL,
@@ -222,7 +269,7 @@ dmsign_layer *dmsign_layer_new(const char *mkfs_version, int index, int lossy,
         .seed = seed,
     };
     struct dmsign_layer *layer = calloc(1, sizeof *layer);
-    const struct conversion_sink sink = {layer, on_data, on_meta};
+    const struct conversion_sink sink = {layer, on_file_data, on_meta};
     const size_t block_size = hash ? block_hash_block_size(hash) : 512;
 
     errno = ENOMEM;
@@ -238,7 +285,10 @@ dmsign_layer *dmsign_layer_new(const char *mkfs_version, int index, int lossy,
     layer->fd = fd;
     layer->head_fd = head_fd;
     layer->offset = index ? 0 : 4096;
-    layer->head_end = index ? UINT64_MAX : 4096;
+    layer->head_end = index || leader ? UINT64_MAX : 4096;
+    layer->leader = leader;
+    if (leader)
+        leader->leads = true;
     layer->stage_memory = malloc(STAGE + LINE);
     if (layer->stage_memory)
         layer->conversion = conversion_new(&options, &sink);
@@ -261,14 +311,29 @@ void dmsign_layer_free(dmsign_layer *layer)
         dmsign_layer_drain(layer);
     free(layer->head_leaves.at);
     free(layer->head.at);
+    free(layer->runs);
     free(layer);
+}
+
+/* A follower compares what a call gives with what the leader's call gave. */
+static void begin_runs(struct dmsign_layer *layer)
+{
+    layer->run_count = layer->compared = 0;
+}
+
+static void end_runs(struct dmsign_layer *layer)
+{
+    if (layer->leader && (layer->leader->failed || layer->compared != layer->leader->run_count))
+        layer->differs = true;
 }
 
 int dmsign_layer_update(dmsign_layer *layer, const uint8_t *tar, size_t size, unsigned threads)
 {
     layer->threads = threads;
+    begin_runs(layer);
     if (!layer->failed)
         layer->failed = conversion_update(layer->conversion, tar, size);
+    end_runs(layer);
     if (!layer->failed)
         layer->failed = flush(layer);
     return layer->failed;
@@ -279,13 +344,20 @@ int dmsign_layer_final(dmsign_layer *layer, const uint8_t *uuid, unsigned thread
     static const uint8_t zeros[4096];
 
     layer->threads = threads;
+    begin_runs(layer);
     if (!layer->failed)
         layer->failed = conversion_final(layer->conversion, uuid, &layer->info);
+    end_runs(layer);
     if (!layer->failed && layer->staged)
         layer->failed = on_data(layer, 0, zeros, layer->block_size - layer->staged);
     if (!layer->failed)
         layer->failed = flush(layer);
     return layer->failed;
+}
+
+int dmsign_layer_differs(const dmsign_layer *layer)
+{
+    return layer->differs;
 }
 
 const uint8_t *dmsign_layer_leaves(const dmsign_layer *layer, size_t *size)

@@ -247,8 +247,9 @@ class LayerBuilder:
         index: bool,
         lossy: bool,
         block_hash: BlockHash | None,
-        fd: int,
+        fd: int = -1,
         head_fd: int = -1,
+        leader: LayerBuilder | None = None,
     ) -> None:
         """Begin an image as mkfs.erofs of that version makes it.
 
@@ -259,11 +260,17 @@ class LayerBuilder:
             block_hash: of the data's blocks; None for no digests.
             fd: a new file that gets the data too, -1 for none.
             head_fd: a new file that gets the head too, -1 for none.
+            leader: a layer that gets the same pieces, each just before this one, which then
+                hashes no data; head and tail together are its head.
         """
         seed = int.from_bytes(os.urandom(8), "little")
         kept = ffi.NULL if block_hash is None else block_hash.pointer
-        pointer = lib.dmsign_layer_new(mkfs_version.encode(), index, lossy, kept, seed, fd, head_fd)
-        self._layer = _made(pointer, lib.dmsign_layer_free)
+        leads: Any = ffi.NULL if leader is None else leader._layer
+        pointer = lib.dmsign_layer_new(
+            mkfs_version.encode(), index, lossy, kept, seed, fd, head_fd, leads
+        )
+        self._leader = leader  # must not be freed before this
+        self._layer: Any = _made(pointer, lib.dmsign_layer_free)
         self._hash = block_hash
 
     def update(self, tar: Buffer, threads: int) -> None:
@@ -313,8 +320,13 @@ class LayerBuilder:
         return _view(pointer, size[0], self._layer)
 
     @property
+    def differs(self) -> bool:
+        """Whether this may have other data than its leader, whose leaves then are not its own."""
+        return bool(lib.dmsign_layer_differs(self._layer))
+
+    @property
     def head(self) -> memoryview:
-        """After final: what stands before the data, if there is a file."""
+        """After final: what stands before the data; without a file the first 4096 bytes of it."""
         size = ffi.new("size_t *")
         pointer = lib.dmsign_layer_head(self._layer, size)
         return _view(pointer, size[0], self._layer)

@@ -23,10 +23,21 @@ if TYPE_CHECKING:
     from dmsign_fast.erofs.recipe import Recipe
     from dmsign_fast.verity.tree import HashTree
 
-__all__ = ["LayerHasher"]
+__all__ = ["LayerHasher", "check_trailing"]
 
 _PIECE = 1 << 20
 _TAKEN = 4 << 20
+
+
+def check_trailing(tar_size: int, parsed: int) -> None:
+    """FormatError if more follows the end of the archive than a node may append."""
+    trailing = tar_size - parsed
+    if trailing > MAX_TRAILING:
+        raise FormatError(
+            f"{trailing} bytes follow the end of the archive at byte {parsed} of the tar, and "
+            f"a node may append no more than {MAX_TRAILING} of them to the image: make the "
+            "layer again without them"
+        )
 
 
 class _Spool:
@@ -142,8 +153,8 @@ class LayerHasher(ImageHasher):
         image_size, parsed, inodes = self._layer.about()
         layout = self.recipe.layout
         tar_index = layout is ImageLayout.TAR_INDEX
-        if tar_index:
-            self._check_trailing(parsed)
+        if tar_index and not self._lossy:
+            check_trailing(self._tar_size, parsed)
         if self._head is not None:  # what is zero at its end was never written
             with storage_errors("write", "the metadata"):
                 os.ftruncate(self._head, image_size if tar_index else layout.block_size)
@@ -159,15 +170,6 @@ class LayerHasher(ImageHasher):
                 self._image, image_size, self.recipe, threads=self.threads, hash_area=hash_area
             )
         return HashedImage(self.recipe, uuid, image_size, inodes, tree)
-
-    def _check_trailing(self, parsed: int) -> None:
-        trailing = self._tar_size - parsed
-        if trailing > MAX_TRAILING and not self._lossy:
-            raise FormatError(
-                f"{trailing} bytes follow the end of the archive at byte {parsed} of the tar, and "
-                f"a node may append no more than {MAX_TRAILING} of them to the image: make the "
-                "layer again without them"
-            )
 
     def _write_image(self, fd: int, image_size: int) -> None:
         with storage_errors("write", "the image"):

@@ -11,7 +11,7 @@ import re
 import select
 import threading
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, BinaryIO, cast
+from typing import TYPE_CHECKING, BinaryIO, NamedTuple, cast
 
 from dmsign_fast.erofs.bounds import MAX_LAYER_SIZE, max_stored_size
 from dmsign_fast.erofs.compression import Compression, compression_of, decompress
@@ -23,8 +23,9 @@ from dmsign_fast.outputs import storage_errors
 from dmsign_fast.pipeline.side_by_side import BUFFERS, side_by_side
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Sequence
+    from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
     from pathlib import Path
+    from uuid import UUID
 
     from typing_extensions import Buffer
 
@@ -36,8 +37,10 @@ __all__ = [
     "Conversion",
     "Expected",
     "HashedLayer",
+    "ReadLayer",
     "hash_layer",
     "hash_layer_by",
+    "read_layer",
     "read_pieces",
 ]
 
@@ -343,11 +346,60 @@ def hash_layer_by(
     """
     expected = expected or Expected()
     conversion = conversion or Conversion()
+    with contextlib.ExitStack() as opened:
+        hashers: list[ImageHasher] = []
+
+        def begin(native_image: bool) -> list[Callable[[Buffer], object]]:
+            for recipe in recipes:
+                hasher = _hasher(
+                    conversion,
+                    recipe,
+                    native_image=native_image,
+                    image=image,
+                    image_head=image_head,
+                )
+                hashers.append(hasher)
+                opened.callback(hasher.close)
+            return [hasher.update for hasher in hashers]
+
+        rules = {recipe.uuid for recipe in recipes}
+        read = read_layer(stream, rules, expected, conversion, begin, progress=progress, stop=stop)
+        images = [
+            hasher.finalize(digest=read.digest, diff_id=read.diff_id, hash_area=hash_area)
+            for hasher in hashers
+        ]
+    return [HashedLayer(*read, one) for one in images]
+
+
+class ReadLayer(NamedTuple):
+    """A layer that was read to its end and checked; see HashedLayer."""
+
+    digest: str | None
+    diff_id: str | None
+    size: int
+    uncompressed_size: int
+    compression: Compression
+
+
+def read_layer(
+    stream: BinaryIO | Iterable[Buffer],
+    rules: Collection[UuidRule | UUID],
+    expected: Expected,
+    conversion: Conversion,
+    begin: Callable[[bool], Sequence[Callable[[Buffer], object]]],
+    *,
+    progress: Callable[[int], object] = lambda _: None,
+    stop: threading.Event | None = None,
+) -> ReadLayer:
+    """Read a layer to its end and check it; errors as hash_layer.
+
+    ``rules`` say which digests are needed. ``begin`` is told whether the layer is an EROFS image,
+    and returns what takes the uncompressed layer, side by side.
+    """
     limit = conversion.max_layer_size
     most = _most_stored(expected, limit)
     head, pieces = _begin(_pieces(stream), _HEAD)
-    rules = {recipe.uuid for recipe in recipes}
-    by_converter = rules == {UuidRule.DIFF_ID}
+    by_converter = set(rules) == {UuidRule.DIFF_ID}
     compression = compression_of(head, expected.media_type, docker_plain=by_converter)
     plain = compression is Compression.NONE
     wanted = UuidRule.DIGEST in rules and not expected.checked
@@ -374,36 +426,18 @@ def hash_layer_by(
             progress(size)
             yield piece
 
-    with contextlib.ExitStack() as opened:
-        with contextlib.ExitStack() as stages:
-            stored = read(stages.enter_context(side_by_side(*blob.consumers)))
-            sizes = {"piece_size": _PIECE} if plain else {}
-            head, unpacked = _begin(decompress(stored, compression, limit=limit, **sizes), _HEAD)
-            native_image = is_erofs(expected.media_type, head)
-            hashers = []
-            for recipe in recipes:
-                hasher = _hasher(
-                    conversion,
-                    recipe,
-                    native_image=native_image,
-                    image=image,
-                    image_head=image_head,
-                )
-                hashers.append(hasher)
-                opened.callback(hasher.close)
-            updates = [hasher.update for hasher in hashers]
-            put = stages.enter_context(side_by_side(*updates, *tar.consumers))
-            for piece in unpacked:
-                put(piece)
-                tar.size += memoryview(piece).nbytes
-        if expected.size not in (None, blob.size):
-            raise VerificationError(
-                f"the layer has {blob.size} bytes and should have {expected.size}: it is cut short"
-            )
-        digest = expected.digest if expected.checked else blob.check()
-        diff_id = tar.check()
-        hashed = [
-            hasher.finalize(digest=digest, diff_id=diff_id, hash_area=hash_area)
-            for hasher in hashers
-        ]
-    return [HashedLayer(digest, diff_id, blob.size, tar.size, compression, one) for one in hashed]
+    with contextlib.ExitStack() as stages:
+        stored = read(stages.enter_context(side_by_side(*blob.consumers)))
+        sizes = {"piece_size": _PIECE} if plain else {}
+        head, unpacked = _begin(decompress(stored, compression, limit=limit, **sizes), _HEAD)
+        updates = begin(is_erofs(expected.media_type, head))
+        put = stages.enter_context(side_by_side(*updates, *tar.consumers))
+        for piece in unpacked:
+            put(piece)
+            tar.size += memoryview(piece).nbytes
+    if expected.size not in (None, blob.size):
+        raise VerificationError(
+            f"the layer has {blob.size} bytes and should have {expected.size}: it is cut short"
+        )
+    digest = expected.digest if expected.checked else blob.check()
+    return ReadLayer(digest, tar.check(), blob.size, tar.size, compression)
