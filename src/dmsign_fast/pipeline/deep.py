@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from dmsign_fast.errors import FormatError, ParameterError, ProgramError
+from dmsign_fast.errors import FormatError
+from dmsign_fast.pipeline.identify import every_root_hash
 from dmsign_fast.pipeline.image import hash_image_layer, image_layers
 from dmsign_fast.pipeline.jobs import run_all
 
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from dmsign_fast.envelope.pkcs7 import VerifiedRootHash
+    from dmsign_fast.erofs.layer_versions import VersionResult
     from dmsign_fast.erofs.recipe import Recipe
     from dmsign_fast.oci.manifest import Manifest
     from dmsign_fast.oci.store import Store
@@ -59,6 +61,7 @@ class RootHashes:
         self._jobs = jobs
         self._progress = progress
         self._known: dict[tuple[ImageLayer, str], str] = {}
+        self._others: dict[tuple[ImageLayer, str], list[VersionResult]] = {}
 
     def compare(
         self, manifest: Manifest, signed: list[LayerVerdict], recipe: Recipe
@@ -93,18 +96,34 @@ class RootHashes:
         self._known |= {(layer, key): one for layer, one in zip(new, made, strict=True)}
         return [self._known[layer, key] for layer in layers]
 
+    def _by_others(self, layer: ImageLayer, recipe: Recipe) -> list[VersionResult]:
+        key = layer, repr(recipe.fields())
+
+        def task(stop: threading.Event) -> list[VersionResult]:
+            return every_root_hash(
+                self._store,
+                layer,
+                list(recipe.others()),
+                self._conversion,
+                progress=self._progress,
+                stop=stop,
+            )
+
+        if key not in self._others:
+            (self._others[key],) = run_all([task], 1)
+        return self._others[key]
+
     def _reason(self, layer: ImageLayer, root_hash: str, recipe: Recipe) -> str:
         """Why a layer does not give a root hash: what other recipe does."""
-        for other in recipe.others():
-            try:
-                found = self._make([layer], other)
-            except (FormatError, ParameterError, ProgramError):  # another may convert it
-                continue
-            if found == [root_hash]:
-                return (
-                    f"the root hash is not that of {_name(recipe)} but of {_name(other)}: another "
-                    "recipe or version of mkfs.erofs was used than is recorded"
-                )
+        try:
+            for one in self._by_others(layer, recipe):
+                if one.root_hash is not None and one.root_hash.hex() == root_hash:
+                    return (
+                        f"the root hash is not that of {_name(recipe)} but of {_name(one.recipe)}: "
+                        "another recipe or version of mkfs.erofs was used than is recorded"
+                    )
+        except FormatError:  # no recipe at all reads it
+            pass
         return (
             f"the layer does not give this root hash with {_name(recipe)}, nor with any other "
             "recipe: the signature is of another layer, or of a converter that is not known"

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from dmsign_fast.erofs.image_hasher import no_hash_area
 from dmsign_fast.erofs.layer_versions import LayerVersions, VersionResult
+from dmsign_fast.erofs.native_image import NativeImageHasher
 from dmsign_fast.errors import FormatError, ParameterError
 from dmsign_fast.pipeline.layers import Conversion, Expected, hash_layer, read_layer
 
@@ -19,9 +20,11 @@ if TYPE_CHECKING:
     from typing_extensions import Buffer
 
     from dmsign_fast.erofs.recipe import Recipe
+    from dmsign_fast.oci.store import Store
+    from dmsign_fast.pipeline.image import ImageLayer
     from dmsign_fast.pipeline.layers import ReadLayer
 
-__all__ = ["all_root_hashes"]
+__all__ = ["all_root_hashes", "every_root_hash"]
 
 
 def all_root_hashes(
@@ -48,7 +51,7 @@ def all_root_hashes(
 
     Raises:
         VerificationError: a digest or the size is not the expected one.
-        FormatError: the layer is damaged, or an EROFS image already.
+        FormatError: the layer is damaged.
         ParameterError: the layer is larger than allowed; a recipe that none of several can share.
         StorageError: something cannot be read or written.
     """
@@ -100,19 +103,17 @@ def _one_pass(
         alike.setdefault((recipe.layout, recipe.params), []).append(at)
     found: dict[int, VersionResult] = {}
     with contextlib.ExitStack() as opened:
-        hashers: list[LayerVersions] = []
+        hashers: list[LayerVersions | NativeImageHasher] = []
 
         def begin(native_image: bool) -> list[Callable[[Buffer], object]]:
-            if native_image:
-                raise FormatError(
-                    "the layer is an EROFS image already: its root hash depends on no recipe but "
-                    "for the hash tree; use layer roothash"
-                )
+            threads = conversion.threads
             for numbers in alike.values():
-                hasher = LayerVersions(
-                    [recipes[at] for at in numbers],
-                    threads=conversion.threads,
-                    lossy=conversion.lossy,
+                hasher = (
+                    NativeImageHasher(recipes[numbers[0]], threads=threads)
+                    if native_image
+                    else LayerVersions(
+                        [recipes[at] for at in numbers], threads=threads, lossy=conversion.lossy
+                    )
                 )
                 opened.callback(hasher.close)
                 hashers.append(hasher)
@@ -128,6 +129,48 @@ def _one_pass(
             stop=stop,
         )
         for numbers, hasher in zip(alike.values(), hashers, strict=True):
-            made = hasher.finalize(digest=read.digest, diff_id=read.diff_id)
+            these = [recipes[at] for at in numbers]
+            made = (
+                _of_image(hasher, these)
+                if isinstance(hasher, NativeImageHasher)
+                else hasher.finalize(digest=read.digest, diff_id=read.diff_id)
+            )
             found |= dict(zip(numbers, made, strict=True))
     return [found[at] for at in range(len(recipes))]
+
+
+def _of_image(hasher: NativeImageHasher, recipes: Sequence[Recipe]) -> list[VersionResult]:
+    """What recipes make of a layer that is an EROFS image: the same, if it can be mounted."""
+    try:
+        root_hash = hasher.finalize(hash_area=no_hash_area).root_hash
+    except FormatError as error:
+        return [VersionResult(recipe, None, None, str(error)) for recipe in recipes]
+    return [VersionResult(recipe, None, root_hash) for recipe in recipes]
+
+
+def every_root_hash(
+    store: Store,
+    layer: ImageLayer,
+    recipes: Sequence[Recipe],
+    conversion: Conversion,
+    *,
+    progress: Callable[[int], object] = lambda _: None,
+    stop: threading.Event | None = None,
+) -> list[VersionResult]:
+    """As all_root_hashes, of a layer of an image."""
+    described = layer.descriptor
+    expected = Expected(
+        digest=described.digest,
+        size=described.size,
+        diff_id=layer.diff_id,
+        media_type=described.media_type,
+        checked=True,
+    )
+    return all_root_hashes(
+        lambda: store.fetch(described),
+        recipes,
+        expected,
+        conversion,
+        progress=progress,
+        stop=stop,
+    )

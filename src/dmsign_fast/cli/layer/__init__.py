@@ -3,4 +3,4 @@
 __all__ = ["COMMANDS", "HELP"]
 
 HELP = "root hashes and EROFS images of container layers"
-COMMANDS = ("roothash", "convert")
+COMMANDS = ("roothash", "identify", "convert")

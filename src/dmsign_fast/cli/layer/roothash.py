@@ -7,6 +7,13 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from dmsign_fast.cli.layer.every_recipe import (
+    ALL,
+    by_root_hash,
+    every_root_hash,
+    result_json,
+    result_text,
+)
 from dmsign_fast.cli.layer.options import (
     add_layer_options,
     conversion,
@@ -15,10 +22,10 @@ from dmsign_fast.cli.layer.options import (
     total_size,
 )
 from dmsign_fast.cli.layer.places import LayerPlaces
-from dmsign_fast.cli.output import Work, print_json, print_line, print_summary, work
+from dmsign_fast.cli.output import Work, note, print_json, print_line, print_summary, work
 from dmsign_fast.cli.stores import add_store_options
 from dmsign_fast.cli.verity.options import whole_number
-from dmsign_fast.errors import DmsignError, ParameterError
+from dmsign_fast.errors import DmsignError, FormatError, ParameterError
 
 if TYPE_CHECKING:
     import threading
@@ -35,6 +42,7 @@ examples:
   dmsign-fast layer roothash layer.tar.gz --digest sha256:2d35... --recipe containerd@1.8.6
   dmsign-fast layer roothash registry.example/app@sha256:2d35... --recipe osguard
   dmsign-fast layer roothash --oci-layout image@sha256:2d35...
+  dmsign-fast layer roothash layer.tar.gz --recipe all      what any node might compute
 """
 
 
@@ -113,10 +121,43 @@ def _task(
     return hash_one
 
 
+def _run_all_recipes(args: argparse.Namespace) -> int:
+    """Print every root hash with the recipes that give it."""
+    from dmsign_fast.pipeline.jobs import run_all
+
+    with work(args, "hashing", None) as done, ExitStack() as opened:
+        places = LayerPlaces(args, opened)
+        tasks = [
+            every_root_hash(args, layer, places, expected, done)
+            for layer, expected in zip(args.layers, _expected(args, places), strict=True)
+        ]
+        results = run_all(tasks, args.jobs)
+    pairs = list(zip(args.layers, results, strict=True))
+    if args.output == "json":
+        layers = [
+            {"layer": name, "recipes": [result_json(one) for one in found]} for name, found in pairs
+        ]
+        print_json({"layers": layers} | done.json)
+    else:
+        for name, found in pairs:
+            for root_hash, recipes in by_root_hash(found).items():
+                print_line(f"{root_hash}  {name}  {result_text(recipes)}")
+    for name, found in pairs:
+        for problem in dict.fromkeys(one.problem for one in found if one.problem):
+            by = [one for one in found if one.problem == problem]
+            note(args, f"{name}: {result_text(by)}: {problem}")
+        if not by_root_hash(found):
+            raise FormatError(f"{name}: no recipe makes an image of this layer")
+    print_summary(args, done, "hashed")
+    return 0
+
+
 def run(args: argparse.Namespace) -> int:
     """Run the command; its exit status."""
     from dmsign_fast.pipeline.jobs import run_all
 
+    if args.recipe == ALL:
+        return _run_all_recipes(args)
     total = total_size([Path(layer) for layer in args.layers])
     with work(args, "hashing", total) as done, ExitStack() as opened:
         places = LayerPlaces(args, opened)
