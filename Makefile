@@ -16,7 +16,8 @@ WARN := -std=c11 -Wall -Wextra -Werror
 SANITIZE := $(WARN) -g -O1 -fsanitize=address,undefined -fno-sanitize-recover=all
 export PATH := $(PATH):/usr/sbin:/sbin
 
-.PHONY: demo demo-node test bench man check sanitize test-kernel kernel-table cross bochs clean
+.PHONY: demo demo-node test bench man check sanitize test-kernel kernel-table \
+	kernel-mldsa cross bochs clean
 
 $(READY): pyproject.toml setup.py csrc/build_core.py $(CORE) $(wildcard csrc/*.h csrc/*/*.h)
 	.ci/packages build
@@ -101,6 +102,12 @@ cross:
 kernel-table: $(READY)
 	.ci/packages test
 	cd tests && ../$(BIN)/python -m kernel.table ../docs/kernel-compatibility.md
+
+# Those of a small kernel with ML-DSA, which is built once, into .cache/kernel: minutes.
+kernel-mldsa: $(READY)
+	.ci/packages test
+	.ci/packages kernel-mldsa
+	cd tests && ../$(BIN)/python -m kernel.mldsa ../docs/kernel-compatibility.md
 
 # AVX-512 instructions one by one in Bochs 3, which Debian 13 has.
 bochs:

@@ -142,7 +142,15 @@ def unpack(packages: list[Path], root: Path) -> None:
 def kept(root: Path, fetch: Callable[[Path], list[Path]]) -> Path:
     """Return ``root`` with the packages of ``fetch`` in it: once fetched they stay there.
 
-    ``fetch`` is given a directory for itself, which is removed afterwards. Several processes may
+    ``fetch`` is given a directory for itself, as by ``made_once``.
+    """
+    return made_once(root, lambda home: unpack(fetch(home), root))
+
+
+def made_once(root: Path, make: Callable[[Path], None]) -> Path:
+    """Return ``root``, after ``make`` has made it if it was not there.
+
+    ``make`` is given a directory for itself, which is removed afterwards. Several processes may
     call this at a time.
     """
     root.parent.mkdir(parents=True, exist_ok=True)
@@ -151,7 +159,7 @@ def kept(root: Path, fetch: Callable[[Path], list[Path]]) -> Path:
         if not root.is_dir():
             home = root.with_name(f".{root.name}")
             try:
-                unpack(fetch(home), root)
+                make(home)
             finally:
                 shutil.rmtree(home, ignore_errors=True)
     return root

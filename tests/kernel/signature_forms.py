@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import os
 import random
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -132,7 +133,7 @@ def make_forms(message: bytes) -> Forms:
     return maker.forms
 
 
-def write_forms(directory: Path) -> None:
+def write_forms(directory: Path, make: Callable[[bytes], Forms] = make_forms) -> None:
     """Write an image, the signatures of its root hash, and what is to be enrolled for them."""
     directory.mkdir(parents=True)
     data, tree = directory / "data", directory / "data.verity"
@@ -143,7 +144,7 @@ def write_forms(directory: Path) -> None:
     (directory / "table").write_text(
         f"0 {_BLOCKS * 8} verity 1 /dev/loop6 /dev/loop7 {sizes} 2 root_hash_sig_key_desc form"
     )
-    forms = make_forms(root_hash.encode())
+    forms = make(root_hash.encode())
     for folder, files in (("cases", forms.signatures), ("enrolled", forms.enrolled)):
         (directory / folder).mkdir()
         for name, contents in files.items():

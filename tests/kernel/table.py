@@ -29,6 +29,8 @@ _SHAPES = {
     "signed attributes, no certificates": (*ATTRIBUTES, "-nocerts"),
     "S/MIME capabilities": ("cms",),
 }
+ML_DSA = "## ML-DSA and several signers\n\n"
+"""The heading of what ``kernel.mldsa`` writes at the end of the page."""
 _TEXT = """\
 # Kernels and signatures
 
@@ -83,7 +85,8 @@ def _judge(suite: str, cases: Iterable[Case], directory: Path) -> tuple[str, dic
     return linux.version, done.answers
 
 
-def _table(head: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
+def table(head: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
+    """Return a table in Markdown."""
     head = tuple(head)
     lines = (head, ("---",) * len(head), *rows)
     return "".join(f"| {' | '.join(line)} |\n" for line in lines)
@@ -118,11 +121,12 @@ def main() -> None:
     about = ((one, versions[one], f"`{keyring}`") for one, keyring in _KEYRINGS.items())
     text = _TEXT.format(
         date=datetime.now(UTC).date(),
-        kernels=_table(("suite", "Linux", "keyring"), about),
-        keys=_table(("key", "form", "digests", *short), by_key),
-        forms=_table(("case", *short), ((case.name, *verdicts(case)) for case in FORMS)),
+        kernels=table(("suite", "Linux", "keyring"), about),
+        keys=table(("key", "form", "digests", *short), by_key),
+        forms=table(("case", *short), ((case.name, *verdicts(case)) for case in FORMS)),
     )
-    page.write_text(text)
+    _, heading, others = page.read_text().partition(ML_DSA)
+    page.write_text(f"{text}\n{heading}{others}" if heading else text)
 
 
 if __name__ == "__main__":

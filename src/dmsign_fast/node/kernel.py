@@ -36,6 +36,10 @@ _WANTED = {
     "INTEGRITY_PLATFORM_KEYRING": "there is no .platform",
     "CRYPTO_RSA": "RSA keys fail",
     "CRYPTO_ECDSA": "ECDSA keys fail",
+    "CRYPTO_MLDSA": (
+        "ML-DSA keys cannot be enrolled, and their signatures fail: ENOKEY, or ENOENT where such a "
+        "certificate is embedded; ENOPKG before Linux 7.0"
+    ),
     "CRYPTO_SHA512": "signatures with SHA-384 and SHA-512 fail",
     "EROFS_FS_ZIP": "compressed EROFS images cannot be mounted",
     "EROFS_FS_BACKED_BY_FILE": "EROFS images need loop devices",
@@ -173,8 +177,9 @@ def _check_options(options: Mapping[str, str], source: str) -> Iterator[Finding]
                 advice = "use a kernel with it" if otherwise is State.PROBLEM else ""
                 evidence = f"not set in {source}: {without}"
                 yield Finding(f"CONFIG_{name}", otherwise, evidence, advice)
-    if not {"y", "m"} & {options.get(name) for name in ("CRYPTO_RSA", "CRYPTO_ECDSA")}:
-        yield Finding("keys", State.PROBLEM, "neither RSA nor ECDSA", "use a kernel with one")
+    families = ("CRYPTO_RSA", "CRYPTO_ECDSA", "CRYPTO_MLDSA")
+    if not {"y", "m"} & {options.get(name) for name in families}:
+        yield Finding("keys", State.PROBLEM, "no RSA, ECDSA or ML-DSA", "use a kernel with one")
 
 
 def _check_module(kernel: Kernel) -> Finding:
