@@ -7,6 +7,7 @@ import pytest
 
 from dmsign_fast import _core, errors
 from dmsign_fast.erofs.recipe import RECIPES, ImageLayout, UuidRule
+from dmsign_fast.node.ipe.check import BYPASSES
 from dmsign_fast.pipeline.convert import VERITY_MODES
 from dmsign_fast.pipeline.forms import FORMS
 from dmsign_fast.pipeline.nodes import NODES
@@ -84,6 +85,12 @@ def test_what_to_export_for():
         assert names == [name.format_map(values) for name in target.files.values()]
         assert (row[2] == "behind the image") == (Kind.HASH_FILE not in target.files)
         assert row[3] == (f"UUID {UUIDS[target.uuid]}" if target.uuid else "all")
+
+
+def test_the_ways_around_ipe():
+    for page in ("docs/ipe.md", "docs/node.md"):
+        rows = table(page, "| way around IPE |")
+        assert [(way, re.split("[, ]", needs)[0]) for way, needs in rows] == [*BYPASSES.items()]
 
 
 def test_the_places_of_the_hash_area():

@@ -12,7 +12,9 @@ from signed_images import LEAF, STRANGER, sign
 
 from dmsign_fast.envelope.signed_content import MAX_MESSAGE
 from dmsign_fast.node.ipe.state import denials
+from dmsign_fast.node.system import System
 from dmsign_fast.oci.layout import Layout
+from dmsign_fast.processes import Finished
 
 HASH = "ab" * 32
 NAMED = ("--name", "only-signed", "--version", "1.0.0")
@@ -127,6 +129,49 @@ def test_forms_of_openssl_that_linux_takes_or_we_refuse(policy, keys, tmp_path):
     assert signed("-noattr")[0] == 3  # detached
     assert signed("-nodetach")[0] == 1  # S/MIME capabilities
     assert signed("-nodetach", "-noattr", "-md", "sha1")[0] == 1
+
+
+def test_a_second_signer_is_refused(policy, keys, tmp_path):
+    other = STRANGER.write(tmp_path / "other")
+    path = tmp_path / "two.p7b"
+    command = [program("openssl"), "smime", "-sign", "-binary", "-outform", "der", "-nodetach"]
+    for files in (keys, other):
+        command += ["-signer", files.leaf, "-inkey", files.key]
+    subprocess.run(
+        [*command, "-noattr", "-in", policy, "-out", path], check=True, capture_output=True
+    )
+    for trust in ((), ("--cert", keys.leaf), ("--cert", keys.leaf, "--cert", other.leaf)):
+        done = cli("ipe", "check", path, *trust)
+        assert (done.exit_code, "2 signers" in done.err) == (3, True)
+
+
+def test_what_is_in_the_kernel_and_in_its_log(image, keys, tmp_path, monkeypatch):
+    def executed(command):
+        out = f"0 24 verity 1 7:1 7:0 4096 4096 3 1 sha256 {root} 00\n"
+        return Finished(0, (LOG if command == ("dmesg",) else out).encode(), b"", 0)
+
+    place = ("--oci-layout", "--trust", keys.root, "--output", "json")
+    allowed = cli("ipe", "policy", image, "--root-hashes", *NAMED, *place)
+    named = json.loads(allowed.out)["allowed"][0]
+    root = named["root_hash"].partition(":")[2]
+    monkeypatch.setattr(System, "running", lambda: System(tmp_path / "node", executed))
+    (tmp_path / "node").mkdir()
+    done = cli("ipe", "show")
+    assert (done.exit_code, "run as root" in done.err) == (4, True)
+    policies = tmp_path / "node/sys/kernel/security/ipe/policies/only-signed"
+    policies.mkdir(parents=True)
+    write(policies.parent.parent / "enforce", b"1")
+    for name, text in (("active", "1\n"), ("version", "1.0.0"), ("policy", "policy_name=a\n")):
+        write(policies / name, text.encode())
+    (tmp_path / "node/sys/block/dm-0/dm").mkdir(parents=True)
+    write(tmp_path / "node/sys/block/dm-0/dm/name", b"layer\n")
+    done = cli("ipe", "show", image, *place[:-2])
+    assert done.exit_code == 0, done.err
+    assert "IPE: enforcing\nonly-signed 1.0.0: active\n    policy_name=a\n" in done.out
+    assert "denied: EXECUTE (BPRM_CHECK) /tmp/hello of tmpfs by sh: DEFAULT op" in done.out
+    assert f"dm-0 is now sha256:{root}, layer {named['layer']} of {named['image']}" in done.out
+    (said,) = json.loads(cli("ipe", "show", "--last", "1", "--output", "json").out)["denials"]
+    assert (said["path"], said["enforced"], said["layer"]) == ("/a b", False, None)
 
 
 def test_only_a_policy_is_signed(keys, tmp_path):

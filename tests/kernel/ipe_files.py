@@ -13,7 +13,9 @@ import pki
 from container_images import push_image
 from helpers import cli, flip
 
+from dmsign_fast.envelope.signed_content import sign_content
 from dmsign_fast.oci.layout import Layout
+from dmsign_fast.signing.local import load_local_signer
 
 from .steps import make_hello, make_tar
 
@@ -146,6 +148,15 @@ class IpeFiles:
         text = self.policies / file
         ok("ipe", "policy", *options, "--out", text, "--quiet")
         ok("ipe", "sign", text, "--out", self.files / f"{file}.p7b", *self.key(signer), "--quiet")
+
+    def texts(self, texts: dict[str, str]) -> None:
+        """Sign texts, whatever they are, at ``/files/texts/NAME``, as ``ipe sign`` would."""
+        directory = self.files / "texts"
+        directory.mkdir()
+        keys = self.keys["policy"]
+        signer = load_local_signer(keys.key, keys.chain)
+        for name, text in texts.items():
+            (directory / name).write_bytes(sign_content(text.encode(), signer))
 
 
 def root_hashes(lines: Iterable[str]) -> list[str]:

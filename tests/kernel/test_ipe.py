@@ -1,5 +1,6 @@
 """Only what is signed runs: a machine with a policy of IPE, whose key is in its firmware."""
 
+import errno
 import fcntl
 import json
 import os
@@ -8,6 +9,7 @@ from dataclasses import asdict
 
 import pytest
 from debian import UnavailableError
+from ipe_policies import REFUSED, STRICTER, TAKEN
 
 from dmsign_fast.node.ipe.state import denials, root_hash_of_device
 from dmsign_fast.node.system import System
@@ -21,6 +23,19 @@ from kernel.steps import Step, Told, run_steps
 IPE = "/sys/kernel/security/ipe"
 POLICY = f"{IPE}/policies/only-signed"
 NAMED = ("--name", "only-signed", "--initramfs", "--version")
+# each is loaded, and unloaded if it was taken; the answer is ok or the words of the error
+_EACH_TEXT = f"""\
+for text in texts/*; do
+    if cat "$text" 2>/tmp/error >{IPE}/new_policy; then
+        echo "${{text##*/}} ok"
+    else
+        echo "${{text##*/}} $(cat /tmp/error)"
+    fi
+    for policy in {IPE}/policies/*; do
+        [ ! -e "$policy" ] || echo 1 >"$policy/delete"
+    done
+done
+"""
 DENIED = 126  # of a shell, when a program may not be executed
 
 
@@ -35,6 +50,9 @@ def _steps(files: IpeFiles) -> list[Step]:
     files.policy("revoking", *NAMED, "1.1.0", "--revoke", other.root_hash)
     files.policy("older", *NAMED, "1.0.9")
     files.policy("named", *files.reference, "--root-hashes", *NAMED, "1.2.0")
+    refused = {name: text for name, (text, _) in REFUSED.items()}
+    stricter = {name: text for name, (text, _) in STRICTER.items()}
+    files.texts({**TAKEN, **refused, **stricter})
     signed = (files.files / "first.p7b").read_bytes()
     (files.files / "broken.p7b").write_bytes(signed.replace(b"dmverity_signature=TRUE", b"#" * 23))
     lowest = next(line for line in lines if line.startswith("veritysetup"))
@@ -44,6 +62,7 @@ def _steps(files: IpeFiles) -> list[Step]:
     return [
         Step("prepare", "mkdir -p /mnt/tmp && mount -t tmpfs none /mnt/tmp && cp hello /mnt/tmp"),
         Step("before", "/mnt/tmp/hello"),
+        Step("texts", _EACH_TEXT),
         Step("broken-policy", f"cat broken.p7b > {IPE}/new_policy"),
         Step("policy-by-verity-key", f"cat by-other.p7b > {IPE}/new_policy"),
         Step("load", f"cat first.p7b > {IPE}/new_policy && echo 1 > {POLICY}/active"),
@@ -176,6 +195,21 @@ def test_policies_that_linux_refuses(told):
         assert told[step].status != 0
         assert error in told[step].text, told[step]
     assert told["named-update"].said == ["1.2.0"]
+
+
+@pytest.fixture
+def answers(told):
+    """The name of the error, or ok, of each text."""
+    errors = {os.strerror(number): name for number, name in errno.errorcode.items()}
+    lines = (line.split(" ", 1) for line in told["texts"].said)
+    found = {name: answer.removeprefix("cat: write error: ") for name, answer in lines}
+    return {name: errors.get(answer, answer) for name, answer in found.items()}
+
+
+def test_what_linux_says_to_texts(answers):
+    expected = dict.fromkeys((*TAKEN, *STRICTER), "ok")
+    expected |= {name: error for name, (_, error) in REFUSED.items()}
+    assert answers == expected
 
 
 def test_a_copied_up_file_ran_before_it_was_copied(told):

@@ -222,7 +222,7 @@ def test_a_policy_of_ipe_can_ask_for_signatures(node):
         findings["IPE policy"].evidence
     )
     assert "not active: idle 2.0.0" in findings["IPE policy"].evidence
-    assert "four ways around it" in findings["IPE bounds"].advice
+    assert "`ignore_corruption` beside" in findings["IPE bounds"].evidence
     node.write(f"{place}/policy", f"{POLICY}DEFAULT op=EXECUTE action=DENY\n{allows}{allows}")
     assert "cannot be meant" in found(node)["IPE policy"].evidence
     node.write(f"{place}/policy", f"{POLICY}DEFAULT op=EXECUTE action=DENY\n{allows}")

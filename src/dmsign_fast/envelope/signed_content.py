@@ -11,9 +11,14 @@ from datetime import datetime
 from dmsign_fast.envelope.facts import CertificateFacts, facts_of
 from dmsign_fast.envelope.linux import linux_content_verdict
 from dmsign_fast.envelope.pkcs7 import check_held, check_signer
-from dmsign_fast.envelope.signed_data import RawSigned, build_signed_data, parse_signed_content
+from dmsign_fast.envelope.signed_data import (
+    RawSigned,
+    SignedData,
+    build_signed_data,
+    parse_signed_content,
+)
 from dmsign_fast.envelope.trust import TrustAnchors
-from dmsign_fast.errors import DmsignError, SigningError
+from dmsign_fast.errors import DmsignError, FormatError, SigningError
 from dmsign_fast.signing.certificates import moment
 from dmsign_fast.signing.signer import Signer, check_raw_signature
 
@@ -75,7 +80,15 @@ def sign_content(
 
 def content_of(data: bytes) -> bytes:
     """Return what a message holds, of whoever; FormatError for what is not such a message."""
-    return parse_signed_content(data, MAX_MESSAGE)[1]
+    return _parse(data)[1]
+
+
+def _parse(data: bytes) -> tuple[SignedData, bytes]:
+    parsed, content = parse_signed_content(data, MAX_MESSAGE)
+    # of several Linux is content with a trusted one, whoever the others are
+    if len(parsed.signers) != 1:
+        raise FormatError(f"the message has {len(parsed.signers)} signers, and one is wanted")
+    return parsed, content
 
 
 def verify_content(
@@ -90,7 +103,7 @@ def verify_content(
         FormatError: it is not a message of the kernel's form.
         VerificationError: the signature is wrong, weak, or by a signer that is not trusted.
     """
-    parsed, content = parse_signed_content(data, MAX_MESSAGE)
+    parsed, content = _parse(data)
     linux = linux_content_verdict(data, content, anchors.certificates)
     held = check_held(parsed, linux, content, moment(at))
     return VerifiedContent(

@@ -12,15 +12,19 @@ from dmsign_fast.node.ipe.state import look_at_ipe
 from dmsign_fast.node.kernel import PARAMETERS, Kernel
 from dmsign_fast.node.system import System, UnseenError
 
-__all__ = ["check_boot_line", "check_ipe"]
+__all__ = ["BYPASSES", "check_boot_line", "check_ipe"]
 
 _REQUIRED = "signatures required"
 _UNSIGNED = Source(root_hash="sha256:a device that no rule names")
 _BOOT_WORDS = ("dm_verity.", "dm-verity.", "ipe.", "lsm=", "security=")
-_AROUND = (
-    "with CAP_SYS_ADMIN or CAP_MAC_ADMIN there are four ways around it: see docs/ipe.md, and leave "
-    "containers without both"
-)
+BYPASSES = {
+    "`ignore_corruption` beside a valid signature, over other contents": "CAP_SYS_ADMIN",
+    "the page cache of a device whose table is reloaded, from linear to a signed verity of the "
+    "same size": "CAP_SYS_ADMIN",
+    "an EROFS image on several devices (`-o device=`): only the first is judged": "CAP_SYS_ADMIN",
+    "`echo 0 > /sys/kernel/security/ipe/enforce`": "CAP_MAC_ADMIN",
+}
+"""Ways around IPE that were shown with Linux 7.2, and the capability that each needs."""
 
 
 def check_boot_line(system: System) -> Iterator[Finding]:
@@ -98,5 +102,7 @@ def _policies(system: System) -> tuple[str, list[Finding]]:
     holds = ipe.enforcing and decision.action is Action.DENY
     found = [Finding(name, State.OK if holds else State.NOTE, f"{evidence}{loaded}")]
     if holds:
-        found.append(Finding("IPE bounds", State.NOTE, "it does not hold back full root", _AROUND))
+        ways = "; ".join(f"{way} ({needs})" for way, needs in BYPASSES.items())
+        advice = "run containers without these capabilities: docs/ipe.md"
+        found.append(Finding("IPE bounds", State.NOTE, f"ways around it: {ways}", advice))
     return evidence if holds else "", found

@@ -85,9 +85,18 @@ def _header(line: int, words: list[str]) -> tuple[str, tuple[int, int, int]]:
         raise _refuse(line, why, "EBADMSG")
     name, version = (word.removeprefix(key) for word, key in zip(words, keys, strict=True))
     try:
-        return check_name(name), parse_version(version)
+        check_name(name)
     except ParameterError as error:
-        raise FormatError(f"line {line}: {error}") from None
+        errno = (
+            "ENAMETOOLONG" if len(name) > 255 else "EACCES" if re.search(r"/|\.\.", name) else ""
+        )
+        raise _refuse(line, str(error), errno) from None
+    try:
+        return name, parse_version(version)
+    except ParameterError as error:
+        parts = version.split(".")
+        errno = "EBADMSG" if len(parts) != 3 else "ERANGE" if "".join(parts).isdigit() else "EINVAL"
+        raise _refuse(line, str(error), errno) from None
 
 
 def _add_default(line: int, words: list[str], defaults: dict[Operation | None, Action]) -> None:
@@ -142,7 +151,8 @@ def _condition(line: int, word: str) -> tuple[Property, str]:
         return name, value
     algorithm, colon, digest = value.partition(":")
     if not colon or len(digest) % 2 or not re.fullmatch("[0-9a-fA-F]+", digest):
-        raise _refuse(line, f"{name} is to be ALG:HEX, not {value!r}", "EINVAL")
+        errno = "EINVAL" if colon else "EBADMSG"
+        raise _refuse(line, f"{name} is to be ALG:HEX, not {value!r}", errno)
     sizes = DIGEST_SIZES[name]
     if algorithm not in sizes:
         raise _refuse(
