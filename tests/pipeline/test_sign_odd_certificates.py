@@ -5,7 +5,7 @@ from container_images import push_image, tars
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 from cryptography.x509.oid import ExtendedKeyUsageOID
-from pki import DAY, NOW, Entity, make_leaf, make_root, openssl
+from pki import DAY, NOW, Entity, make_expired_leaf, make_leaf, make_root, openssl
 from signed_homes import ours, referrers, sign
 
 from dmsign_fast.errors import SigningError
@@ -60,3 +60,11 @@ def test_a_certificate_of_a_tls_server_signs_no_layer(kind, make_home):
     with pytest.raises(SigningError, match="extended key usage lacks codeSigning"):
         sign(home, server, "v1", manifest_signature=False)
     assert referrers(home, image) == {}
+
+
+def test_a_chain_that_notary_refuses_is_known_before_any_layer_is_read(make_home, monkeypatch):
+    home = make_home("layout")
+    push_image(home.store, "v1")
+    monkeypatch.setattr("dmsign_fast.pipeline.sign_image.hash_image_layer", None)
+    with pytest.raises(SigningError, match=r"cannot sign for the Notary Project: .* expired"):
+        sign(home, make_expired_leaf(ROOT))

@@ -51,7 +51,14 @@ from dmsign_fast.signing.scheme import (
 from dmsign_fast.signing.signer import EnvelopeSigner, Signer, check_raw_signature
 from dmsign_fast.strict_json import dump_json, read_object
 
-__all__ = ["Envelope", "check_envelope", "manifest_annotations", "parse_envelope", "sign_manifest"]
+__all__ = [
+    "Envelope",
+    "check_envelope",
+    "check_manifest_signer",
+    "manifest_annotations",
+    "parse_envelope",
+    "sign_manifest",
+]
 
 _RESERVED = "io.cncf.notary"
 _OURS = "dmsign-fast."  # what begins so is said by sign, and by nobody else
@@ -142,8 +149,7 @@ def sign_manifest(
             )
         return _sign_elsewhere(signer, payload, media_type, claims)
     # Before the key is asked: a provider may charge, or want a finger on a button.
-    if signer.certificate_chain:
-        _check_chain(signer.certificate_chain, claims.signing_time)
+    check_manifest_signer(signer, claims.signing_time)
     scheme = notary_scheme(signer.key_spec)
     protected = form.protect(scheme, claims.headers())
     message = form.message(protected, payload)
@@ -163,6 +169,15 @@ def sign_manifest(
     except DmsignError as error:
         raise SigningError(f"the signature would not be accepted: {error}") from error
     return data
+
+
+def check_manifest_signer(signer: Signer, signing_time: datetime | None = None) -> None:
+    """SigningError if the chain of the signer, as far as it is known, cannot sign manifests.
+
+    Nothing is known of an EnvelopeSigner before it signs. ``signing_time`` is by default now.
+    """
+    if not isinstance(signer, EnvelopeSigner) and signer.certificate_chain:
+        _check_chain(signer.certificate_chain, moment(signing_time))
 
 
 def _check_chain(chain: Sequence[x509.Certificate], signing_time: datetime) -> None:

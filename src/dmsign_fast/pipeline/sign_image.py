@@ -8,7 +8,7 @@ import time
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from dmsign_fast.envelope.notary import parse_envelope, sign_manifest
+from dmsign_fast.envelope.notary import check_manifest_signer, parse_envelope, sign_manifest
 from dmsign_fast.envelope.pkcs7 import check_signer, sign_root_hash
 from dmsign_fast.envelope.trust import TrustAnchors
 from dmsign_fast.errors import FormatError, ParameterError, VerificationError
@@ -98,6 +98,8 @@ def plan_image(
     """Find all root hashes; the signer is not asked, only known. Arguments as sign_image."""
     if not options.dm_verity and not options.manifest_signature:
         raise ParameterError("neither the layers nor the manifest are to be signed")
+    if options.manifest_signature:
+        check_manifest_signer(signer)
     if options.dm_verity:
         check_signer(signer, options.pkcs7_digest, certificates=options.certificates)
         for name in options.forms:
