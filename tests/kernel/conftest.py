@@ -20,6 +20,7 @@ from kernel.identities import make_identities
 from kernel.images import Image
 from kernel.layers import make_layers
 from kernel.signature_forms import write_forms
+from kernel.whole_image import Stack, make_stack, read_stack
 
 
 @dataclass(frozen=True)
@@ -29,6 +30,7 @@ class Judged:
     directory: Path
     answers: dict[str, Answer]
     forms: FormAnswers
+    stack: Stack
 
     @property
     def anchors(self) -> Path:
@@ -58,7 +60,7 @@ def judged(request, tmp_path_factory) -> Judged:
     if isinstance(known, str):
         pytest.fail(known, pytrace=False)
     cases = {name: Answer(**answer) for name, answer in known["cases"].items()}
-    return Judged(directory, cases, FormAnswers(**known["forms"]))
+    return Judged(directory, cases, FormAnswers(**known["forms"]), Stack(**known["stack"]))
 
 
 def _judge(directory: Path, request) -> dict | str:
@@ -72,6 +74,7 @@ def _judge(directory: Path, request) -> dict | str:
         make_images(CASES, tree / "cases", identities)
         registry = request.getfixturevalue("docker_registry")
         make_layers(directory, tree, identities, registry)
+        make_stack(directory, tree, identities)
         write_forms(tree / "forms")
         initramfs = build(tree, linux, identities.certificates)
         done = boot(initramfs, linux)
@@ -82,4 +85,6 @@ def _judge(directory: Path, request) -> dict | str:
             shutil.rmtree(tree / name, ignore_errors=True)
         (directory / "guest.cpio").unlink(missing_ok=True)
     cases = {name: asdict(answer) for name, answer in done.answers.items()}
-    return {"cases": cases, "forms": asdict(done.forms), "seconds": done.seconds}
+    stack = asdict(read_stack(done.console.read_text(errors="replace")))
+    forms = asdict(done.forms)
+    return {"cases": cases, "forms": forms, "stack": stack, "seconds": done.seconds}
