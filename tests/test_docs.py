@@ -84,7 +84,9 @@ def test_what_to_export_for():
         values = {"number": "N", "algorithm": "sha256", "two": "XX", "diff": "HEX"}
         assert names == [name.format_map(values) for name in target.files.values()]
         assert (row[2] == "behind the image") == (Kind.HASH_FILE not in target.files)
-        assert row[3] == (f"UUID {UUIDS[target.uuid]}" if target.uuid else "all")
+        wanted = [LAYOUTS[target.layout]] if target.layout else []
+        wanted += [f"UUID {UUIDS[target.uuid]}"] if target.uuid else []
+        assert row[3] == (", ".join(wanted) or "all")
 
 
 def test_the_ways_around_ipe():

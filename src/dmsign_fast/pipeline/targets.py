@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
-from dmsign_fast.erofs.recipe import UuidRule
+from dmsign_fast.erofs.recipe import ImageLayout, UuidRule
 from dmsign_fast.errors import ParameterError
 
 if TYPE_CHECKING:
@@ -45,6 +45,7 @@ class Target:
             the layer, from 0; ``{algorithm}`` and ``{diff}``, of its diff ID; ``{two}``, the first
             two digits of ``{diff}``.
         listing: whether there is a list of the layers beside them.
+        layout: of the images; None for any.
         uuid: of which the images' UUIDs must be made; None for any.
         native: whether it takes layers that are EROFS images.
     """
@@ -52,6 +53,7 @@ class Target:
     name: str
     files: Mapping[Kind, str]
     listing: bool = True
+    layout: ImageLayout | None = None
     uuid: UuidRule | None = None
     native: bool = True
 
@@ -68,12 +70,17 @@ class Target:
 
     def misfit(self, recipe: Recipe) -> str | None:
         """Why it does not take what a recipe makes; None if it does."""
-        if self.uuid is None or self.uuid is recipe.uuid:
-            return None
-        return (
-            f"{self.name} takes images with UUIDs of the layer's {self.uuid.value}, and the recipe "
-            f"{recipe.name} makes others: sign with --recipe containerd-cache"
-        )
+        if self.layout not in (None, recipe.layout):
+            return (
+                f"{self.name} reads EROFS images of the layout {self.layout.value} alone, and the "
+                f"recipe {recipe.name} makes {recipe.layout.value}"
+            )
+        if self.uuid not in (None, recipe.uuid):
+            return (
+                f"{self.name} has images with UUIDs of the {self.uuid.value}, and the recipe "
+                f"{recipe.name} makes others: sign with --recipe containerd-cache"
+            )
+        return None
 
 
 TARGETS = (
@@ -103,12 +110,15 @@ TARGETS = (
             Kind.SIDECAR: "{algorithm}/{two}/{diff}.erofs.dmverity",
         },
         listing=False,
+        layout=ImageLayout.FULL,
         uuid=UuidRule.DIFF_ID,
         native=False,
     ),
-    # systemd, src/shared/dissect-image.c, verity_settings_load() and the signature partition
+    # systemd, src/shared/dissect-image.c, verity_settings_load() and the signature partition. The
+    # libblkid of Debian 13, by which it looks at images, knows no EROFS in blocks of 512 bytes.
     Target(
         name="systemd",
+        layout=ImageLayout.FULL,
         files={
             Kind.IMAGE: "layer-{number}.raw",
             Kind.HASH_FILE: "layer-{number}.verity",

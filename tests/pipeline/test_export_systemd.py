@@ -1,0 +1,158 @@
+"""What systemd's own programs say to the names and the JSON that we write for them."""
+
+import json
+import struct
+import uuid
+from pathlib import Path
+
+import pytest
+from container_images import push_image, tars
+from helpers import cli, noise, write
+from pki import make_leaf, openssl, pem
+from signed_images import ROOT, sign
+from systemd_programs import systemd
+
+from dmsign_fast.oci.layout import Layout
+
+SECTOR = 512
+BLOCK = 4096
+# Discoverable Partitions Specification, x86-64: data, hash tree, signature
+TYPES = {
+    "root": (
+        "4f68bce3-e8cd-4db1-96e7-fbcaf984b709",
+        "2c7357ed-ebd2-46d9-aec1-23d437ec2bf5",
+        "41092b05-9fc8-4523-994f-2def0408b176",
+    ),
+    "usr": (
+        "8484680c-9521-48c6-9c11-b0720656f69e",
+        "77ff5f63-e7b6-4633-acf4-1565b864c0e6",
+        "e7bb33fb-06cf-4e81-8273-e543b413e2e2",
+    ),
+}
+
+
+def protections(image, partition="root"):
+    """How the image's file system is protected, as systemd-dissect sees it."""
+    found = set()
+    for protection in ("signed", "verity", "unprotected"):
+        policy = f"--image-policy={partition}={protection}:=ignore"
+        done = systemd("systemd-dissect", "--validate", policy, image)
+        if done.exit_code == 0:
+            assert done.out == "OK\n"
+            found.add(protection)
+        else:
+            assert "does not match image policy" in done.err
+    return found
+
+
+def test_systemd_dissect_takes_exported_layers_for_signed(tmp_path):
+    store = Layout.create(tmp_path / "layout")
+    push_image(store, "v1", tars(2))
+    sign(store, "v1")
+    anchor = write(tmp_path / "root.pem", pem(ROOT.certificate))
+    out = tmp_path / "out"
+    image = ("--oci-layout", f"{store.path}:v1")
+    done = cli("export", *image, out, "--trust", anchor, "--for", "systemd", "--quiet")
+    assert done.exit_code == 0, done.err
+    for number in range(2):
+        assert protections(out / f"layer-{number}.raw") == {"signed"}
+    (out / "layer-0.roothash.p7s").unlink()
+    assert protections(out / "layer-0.raw") == {"verity"}
+    (out / "layer-1.roothash").unlink()
+    assert protections(out / "layer-1.raw") == {"unprotected"}
+
+
+class Disk:
+    """A disk image by systemd-repart, of data, its hash tree, and a signature."""
+
+    def __init__(self, directory: Path, partition: str, files) -> None:
+        directory.mkdir()
+        image = write(directory / "image", noise(64 * BLOCK))
+        definitions = {
+            "10-data": f"Type={partition}\nCopyBlocks={image}\nVerity=data",
+            "11-tree": f"Type={partition}-verity\nVerity=hash",
+            "12-signature": f"Type={partition}-verity-sig\nVerity=signature",
+        }
+        for name, text in definitions.items():
+            write(directory / f"{name}.conf", f"[Partition]\n{text}\nVerityMatchKey=x\n".encode())
+        self.path = directory / "disk.raw"
+        done = systemd(
+            "systemd-repart",
+            *("--empty=create", "--size=auto", "--offline=yes", "--dry-run=no"),
+            *(f"--definitions={directory}", f"--private-key={files.key}"),
+            *(f"--certificate={files.chain}", self.path),
+        )
+        assert done.exit_code == 0, done.err
+        self._raw = self.path.read_bytes()
+        self.data, self.tree, self.signature = map(self._content, TYPES[partition])
+
+    def _content(self, kind: str) -> bytes:
+        # the entries of the partition table: type, UUID, first and last sector
+        entries = [self._raw[at : at + 128] for at in range(2 * SECTOR, 34 * SECTOR, 128)]
+        (entry,) = (one for one in entries if uuid.UUID(bytes_le=one[:16]) == uuid.UUID(kind))
+        first, last = struct.unpack_from("<QQ", entry, 32)
+        return self._raw[first * SECTOR : (last + 1) * SECTOR]
+
+    @property
+    def salt(self) -> str:
+        """Of the tree, by its superblock (cryptsetup, struct verity_sb)."""
+        (size,) = struct.unpack_from("<H", self.tree, 80)
+        return self.tree[88 : 88 + size].hex()
+
+
+@pytest.fixture
+def files(tmp_path):
+    return make_leaf(None, "self-signed", key="RSA-2048").write(tmp_path / "pki")
+
+
+@pytest.mark.parametrize("partition", list(TYPES))
+def test_the_json_is_what_systemd_repart_puts_into_a_partition(partition, files, tmp_path):
+    disk = Disk(tmp_path / "repart", partition, files)
+    place = tmp_path / "ours"
+    place.mkdir()
+    data = write(place / "disk.raw", disk.data)
+    done = cli(
+        *("verity", "sign", data, "--key", files.key, "--cert", files.chain, "--quiet"),
+        *("--salt", disk.salt, "--partition", partition, "--verity-sig-json"),
+    )
+    assert done.exit_code == 0, done.err
+    root_hash = f"{partition}hash"
+    suffixes = ("raw", "verity", root_hash, f"{root_hash}.p7s", "verity-sig.json")
+    assert {path.name for path in place.iterdir()} == {f"disk.{one}" for one in suffixes}
+    theirs = disk.signature.rstrip(b"\0")
+    assert (place / "disk.verity-sig.json").read_bytes() == theirs
+    assert (place / f"disk.{root_hash}").read_text() == json.loads(theirs)["rootHash"]
+
+
+def test_attach_writes_the_json_of_a_signature_from_elsewhere(files, tmp_path):
+    data = write(tmp_path / "data.raw", noise(8 * BLOCK))
+    salt = ("--salt", "00" * 32, "--partition", "usr")
+    key = ("--key", files.key, "--cert", files.chain)
+    wanted = ("--partition", "usr", "--verity-sig-json")
+    done = cli("verity", "sign", data, *key, *salt, "--verity-sig-json", "--quiet")
+    assert done.exit_code == 0, done.err
+    known = (tmp_path / "data.verity-sig.json").read_bytes()
+    (tmp_path / "data.verity-sig.json").unlink()
+    (tmp_path / "data.usrhash.p7s").unlink()
+    request = tmp_path / "request"
+    done = cli("verity", "prepare", data, "--cert", files.chain, "-o", request, *salt)
+    assert done.exit_code == 0, done.err
+
+    message = "root-hash-1.txt"
+    openssl(
+        "dgst", "-sha256", "-sign", str(files.key), "-out", f"{message}.sig", message, cwd=request
+    )
+    done = cli("verity", "attach", request, data, *wanted)
+    assert done.exit_code == 0, done.err
+    assert (tmp_path / "data.verity-sig.json").read_bytes() == known
+    assert (tmp_path / "data.usrhash.p7s").exists()
+
+
+def test_no_name_for_the_json_of_standard_input(files, tmp_path):
+    names = ("hash", "--root-hash-file", "root", "--signature", "sig")
+    done = cli(
+        *("verity", "sign", "-", *names, "--key", files.key, "--cert", files.chain),
+        "--verity-sig-json",
+    )
+    assert done.exit_code == 2
+    assert "needs the name of DATA" in done.err
