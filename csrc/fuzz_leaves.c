@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
  * libFuzzer target of erofs/layer.c, with the inputs of fuzz_layer.c. The digests must be those of
- * the bytes that go to files, and the same whole and in pieces, drained or not. */
+ * the bytes that go to files, and the same whole and in pieces, drained or not. A version that
+ * follows another has the digests that it has alone, unless it says that its data differs. */
 #define _GNU_SOURCE
 #include <errno.h>
 #include <sys/mman.h>
@@ -17,7 +18,7 @@ struct bytes {
 };
 
 struct options {
-    const char *version;
+    const char *version, *leader; /* NULL: none */
     int index, lossy;
     size_t block_size, piece;
     unsigned threads;
@@ -26,7 +27,7 @@ struct options {
 };
 
 struct result {
-    int code;
+    int code, differs;
     struct bytes leaves, head_leaves, head, data;
 };
 
@@ -80,8 +81,10 @@ static struct result run(const struct options *o, const uint8_t *tar, size_t len
     dmsign_block_hash *const hash = dmsign_block_hash_new(1, salt, sizeof(salt), o->block_size);
     const int fd = o->files ? memfd_create("data", 0) : -1,
               head_fd = o->files ? memfd_create("head", 0) : -1;
+    dmsign_layer *const leader =
+        o->leader ? dmsign_layer_new(o->leader, o->index, o->lossy, hash, 5, -1, -1, NULL) : NULL;
     dmsign_layer *const layer =
-        dmsign_layer_new(o->version, o->index, o->lossy, hash, o->seed, fd, head_fd, NULL);
+        dmsign_layer_new(o->version, o->index, o->lossy, hash, o->seed, fd, head_fd, leader);
     struct result r = {0};
     size_t size;
 
@@ -90,17 +93,22 @@ static struct result run(const struct options *o, const uint8_t *tar, size_t len
         n = len < o->piece ? len : o->piece;
         uint8_t *const piece = copy_of(tar, n); /* gone as soon as the call is over */
 
+        if (leader)
+            dmsign_layer_update(leader, piece, n, o->threads);
         r.code = dmsign_layer_update(layer, piece, n, o->threads);
         free(piece);
         if (o->drain && !r.code)
             drain(layer, &r.leaves);
     }
+    if (!r.code && leader)
+        dmsign_layer_final(leader, uuid, o->threads);
     if (!r.code)
         r.code = dmsign_layer_final(layer, uuid, o->threads);
+    r.differs = dmsign_layer_differs(layer);
     if (r.code) {
         check_error(layer);
     } else {
-        drain(layer, &r.leaves);
+        drain(leader && !r.differs ? leader : layer, &r.leaves);
         const uint8_t *const digests = dmsign_layer_head_leaves(layer, &size);
 
         append(&r.head_leaves, digests, size);
@@ -110,6 +118,7 @@ static struct result run(const struct options *o, const uint8_t *tar, size_t len
         }
     }
     dmsign_layer_free(layer);
+    dmsign_layer_free(leader);
     dmsign_block_hash_free(hash);
     if (o->files) {
         close(fd);
@@ -138,6 +147,20 @@ static void check_digests(const struct bytes *leaves, const uint8_t *data, size_
 static void check_same(const struct bytes *a, const struct bytes *b)
 {
     EXPECT(a->len == b->len && (!a->len || !memcmp(a->at, b->at, a->len)));
+}
+
+/* What a follower has for its head is that of the version alone, and the end of its leaves; what
+ * stands before that end are the leader's leaves. */
+static void check_follower(const struct result *alone, const struct result *follower)
+{
+    const size_t head = alone->head_leaves.len, tail = follower->head_leaves.len - head,
+                 shared = alone->leaves.len - tail;
+
+    EXPECT(follower->head_leaves.len >= head && tail <= alone->leaves.len);
+    EXPECT(!memcmp(follower->head_leaves.at, alone->head_leaves.at, head));
+    EXPECT(!tail || !memcmp(follower->head_leaves.at + head, alone->leaves.at + shared, tail));
+    EXPECT(follower->leaves.len >= shared);
+    EXPECT(!shared || !memcmp(follower->leaves.at, alone->leaves.at, shared));
 }
 
 static void release(struct result *r)
@@ -185,8 +208,17 @@ int LLVMFuzzerTestOneInput(const uint8_t *input, size_t len)
         check_digests(&whole.head_leaves, whole.head.at, whole.head.len, o.block_size);
         EXPECT(whole.head.len == whole.head_leaves.len / 32 * o.block_size);
     }
+    o.drain = 0;
+    o.leader = versions[input[1] / 5 % 5];
+    struct result follower = run(&o, tar, len - 3);
+
+    EXPECT(whole.code == follower.code);
+    EXPECT(!follower.differs || strcmp(o.leader, o.version) || whole.code);
+    if (!whole.code && !follower.differs)
+        check_follower(&whole, &follower);
     release(&whole);
     release(&pieces);
+    release(&follower);
     free(tar);
     return 0;
 }

@@ -81,6 +81,21 @@ def test_metadata_is_named(image):
     assert cli("verity", "explain", image, "99999999").exit_code == 2
 
 
+def test_no_tree_is_needed(image, tmp_path):
+    alone = write(tmp_path / "alone", image.read_bytes())
+    page = tmp_path / "page.html"
+    with_tree, without = (
+        json.loads(cli("verity", "explain", one, "7", "--output", "json", "--html", page).out)
+        for one in (image, alone)
+    )
+    assert with_tree["ranges"] == without["ranges"]
+    assert '"paths":[]' in page.read_text()
+    other = write(tmp_path / "other", noise(8192))
+    done = cli("verity", "explain", other, "0")
+    assert done.exit_code == 3
+    assert "not an EROFS image" in done.out
+
+
 def test_what_is_good_needs_no_explanation(image):
     done = cli(*words(image), "--explain")
     assert done.exit_code == 0

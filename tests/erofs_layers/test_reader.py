@@ -205,3 +205,23 @@ def test_names_out_of_order_are_refused_for_a_proof():
     assert swapped != image
     with pytest.raises(FormatError, match="not in order"):
         opened(swapped).lookup(b"/etc/passwd")
+
+
+def test_files_that_share_all_bytes_cost_no_more():
+    """One inode after another that claims the whole image: only the first may."""
+    image = bytearray(image_by("containerd"))
+    reader = opened(bytes(image))
+    count = 0
+    for number in range(40):
+        inode = reader.lookup(b"/data/%04d" % number)
+        if inode.size:
+            image[inode.offset + 16 : inode.offset + 20] = bytes(4)  # from block 0 on
+            at, size = (8, 8) if inode.head == 64 else (8, 4)
+            image[inode.offset + at : inode.offset + at + size] = len(image).to_bytes(
+                size, "little"
+            )
+            count += 1
+    found = walked(bytes(image))
+    lost = [one for one in found if one.kind is Kind.UNREADABLE]
+    assert len(lost) >= count - 1
+    assert sum(one.size for one in found if one.kind is Kind.DATA) <= len(image)

@@ -19,7 +19,7 @@ from dmsign_fast.erofs.image_hasher import no_hash_area
 from dmsign_fast.erofs.recipe import RECIPES, Recipe
 from dmsign_fast.errors import FormatError, VerificationError
 from dmsign_fast.pipeline.identify import all_root_hashes
-from dmsign_fast.pipeline.layers import Expected, hash_layer
+from dmsign_fast.pipeline.layers import Conversion, Expected, hash_layer
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "erofs"))
 from tar_maker import Maker
@@ -111,6 +111,14 @@ def test_a_damaged_layer_is_an_error_of_all():
         all_root_hashes(lambda: io.BytesIO(packed[:-9]), ALL)
     with pytest.raises(VerificationError, match="diff ID"):
         all_root_hashes(lambda: io.BytesIO(packed), ALL, Expected(diff_id="sha256:" + 64 * "0"))
+
+
+def test_digests_beyond_the_memory_go_to_a_file(tmp_path, monkeypatch):
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    tar = typical_tar()
+    pieces = [tar[at : at + 50_000] for at in range(0, len(tar), 50_000)]
+    made = all_root_hashes(lambda: pieces, ALL, conversion=Conversion(memory=1))
+    assert [one.root_hash for one in made] == [alone(tar, one)[1] for one in ALL]
 
 
 def test_an_erofs_image_has_one_root_hash_for_each_tree():

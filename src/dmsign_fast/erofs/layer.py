@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from dmsign_fast.erofs.recipe import Recipe
     from dmsign_fast.verity.tree import HashTree
 
-__all__ = ["LayerHasher", "check_trailing"]
+__all__ = ["DigestSpool", "LayerHasher", "check_trailing"]
 
 _PIECE = 1 << 20
 _TAKEN = 4 << 20
@@ -40,14 +40,16 @@ def check_trailing(tar_size: int, parsed: int) -> None:
         )
 
 
-class _Spool:
+class DigestSpool:
     """Keeps digests in a nameless file, in their order."""
 
     def __init__(self) -> None:
+        """Begin empty; the file is made when it is needed."""
         self._file: IO[bytes] | None = None
         self._size = 0
 
     def append(self, digests: memoryview) -> None:
+        """Add digests; StorageError if there is no room."""
         with storage_errors("write a temporary file in", tempfile.gettempdir()):
             if not self._file:
                 self._file = tempfile.TemporaryFile()  # noqa: SIM115
@@ -55,6 +57,7 @@ class _Spool:
         self._size += len(digests)
 
     def take(self) -> Iterator[bytes]:
+        """All of them, in pieces."""
         for at in range(0, self._size, _TAKEN):
             assert self._file  # noqa: S101
             with storage_errors("read a temporary file in", tempfile.gettempdir()):
@@ -62,6 +65,7 @@ class _Spool:
             yield digests
 
     def close(self) -> None:
+        """Free the file."""
         if self._file:
             self._file.close()
 
@@ -122,7 +126,7 @@ class LayerHasher(ImageHasher):
         )
         self._memory = memory
         self._spooled = 0  # bytes of the tar whose digests went to the spool
-        self._spool = _Spool()
+        self._spool = DigestSpool()
         self._layer = _core.LayerBuilder(
             recipe.mkfs_version,
             index=layout is ImageLayout.TAR_INDEX,

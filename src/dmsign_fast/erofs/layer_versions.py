@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from dmsign_fast import _core
 from dmsign_fast.erofs.image_hasher import grow_tree
-from dmsign_fast.erofs.layer import check_trailing
+from dmsign_fast.erofs.layer import DigestSpool, check_trailing
 from dmsign_fast.erofs.recipe import ImageLayout
 from dmsign_fast.errors import DmsignError, FormatError
 from dmsign_fast.verity.changed_tree import ChangedTree
@@ -73,9 +73,14 @@ class LayerVersions:
     """
 
     def __init__(
-        self, recipes: Sequence[Recipe], *, threads: int | None = None, lossy: bool = False
+        self,
+        recipes: Sequence[Recipe],
+        *,
+        threads: int | None = None,
+        lossy: bool = False,
+        memory: int = 1 << 30,
     ) -> None:
-        """Begin a layer; the first recipe's version leads."""
+        """Begin a layer; the first recipe's version leads. Other arguments as of LayerHasher."""
         self._recipes = recipes
         self._params, self._layout = recipes[0].params, recipes[0].layout
         self._threads, self._lossy = _core.thread_count(threads), lossy
@@ -97,18 +102,26 @@ class LayerVersions:
                 self._by_name[newest] = _Version(newest, builder)
                 self._versions.append(self._by_name[newest])
         self._tree = ChangedTree(params)
+        self._memory, self._spooled = memory, 0
+        self._spool = DigestSpool()
 
     def close(self) -> None:
         """Free memory and the temporary file."""
         self._versions.clear()
         self._by_name.clear()
         self._tree.close()
+        self._spool.close()
 
     def update(self, data: Buffer) -> None:
         """Append bytes of the uncompressed layer; what a version fails with waits for the end."""
         for version in self._versions:
             version.update(data, self._threads)
         self._tar_size += memoryview(data).nbytes
+        kept = (self._tar_size - self._spooled) // self._params.data_block_size
+        if kept * _DIGEST > self._memory:
+            for leaves in self._versions[0].builder.take_leaves():
+                self._spool.append(leaves)
+            self._spooled = self._tar_size
 
     def finalize(self, *, digest: str | None, diff_id: str | None) -> list[VersionResult]:
         """End the layer: what each recipe makes of it, in their order.
@@ -148,6 +161,9 @@ class LayerVersions:
 
         def steps() -> Iterator[None]:
             hasher.update_digests(leader.builder.head_leaves)
+            for spooled in self._spool.take():
+                hasher.update_digests(spooled)
+                yield
             for leaves in leader.builder.take_leaves():
                 hasher.update_digests(leaves)
                 yield

@@ -2,7 +2,8 @@
 
 Linux: fs/erofs/erofs_fs.h, inode.c, dir.c, data.c. An image may be damaged where it is read to say
 what is damaged, and strangers make images: what cannot be read is told and passed over, each inode
-is read once, and directories and chunk indexes together take no more bytes than the image has.
+is read once, and neither directories and chunk indexes nor all that belongs to files take more
+bytes than the image has: in our images nothing stands in the same place as another.
 """
 
 from __future__ import annotations
@@ -42,7 +43,7 @@ _NO_BLOCK = 0xFFFFFFFF
 _PLAIN, _INLINE, _CHUNKS = 0, 2, 4
 _CHUNK_BITS, _CHUNK_INDEXES = 0x1F, 0x20
 _MAX_NAME = 255
-_MAX_DEPTH = 16384  # directories within another: the bound on paths of a tar allows no more
+_MAX_DEPTH = 2048  # directories within another: no path of Linux leads deeper
 
 
 class Kind(enum.StrEnum):
@@ -144,6 +145,7 @@ class ErofsReader:
         """
         self._read, self.size = read, size
         self._left = size  # bytes of directories and chunk indexes that may be read yet
+        self._unclaimed = size  # bytes that may belong to files yet
         if size < _SUPERBLOCK_AT + _SUPERBLOCK.size:
             raise FormatError("this is not an EROFS image: it is too small")
         magic, bits, root, meta, features, algorithms, devices, slot = _SUPERBLOCK.unpack(
@@ -326,6 +328,13 @@ class ErofsReader:
         return (offset, _SLOT) if offset + _SLOT <= self.size else (0, 0)
 
     def _own(self, inode: Inode, entry: Entry) -> Iterator[Extent]:
+        for extent in self._claims(inode, entry):
+            self._unclaimed -= extent.size
+            if self._unclaimed < 0:
+                raise FormatError("files share bytes, which no recipe makes")
+            yield extent
+
+    def _claims(self, inode: Inode, entry: Entry) -> Iterator[Extent]:
         yield Extent(inode.offset, inode.head, Kind.INODE, entry)
         if inode.xattrs:
             yield Extent(inode.offset + inode.head, inode.xattrs, Kind.XATTRS, entry)

@@ -112,7 +112,10 @@ def _one_pass(
                     NativeImageHasher(recipes[numbers[0]], threads=threads)
                     if native_image
                     else LayerVersions(
-                        [recipes[at] for at in numbers], threads=threads, lossy=conversion.lossy
+                        [recipes[at] for at in numbers],
+                        threads=threads,
+                        lossy=conversion.lossy,
+                        memory=conversion.memory // len(alike),
                     )
                 )
                 opened.callback(hasher.close)
