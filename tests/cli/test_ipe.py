@@ -1,6 +1,7 @@
 """``ipe policy``, ``sign``, ``check`` and ``show``; openssl judges what is signed."""
 
 import json
+import os
 import subprocess
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from helpers import cli, program, write
 from signed_images import LEAF, STRANGER, sign
 
 from dmsign_fast.envelope.signed_content import MAX_MESSAGE
+from dmsign_fast.erofs.recipe import Recipe
 from dmsign_fast.node.ipe.state import denials
 from dmsign_fast.node.system import System
 from dmsign_fast.oci.layout import Layout
@@ -198,14 +200,26 @@ def test_layers_of_verified_images_alone(image, keys, tmp_path):
         assert (done.exit_code, done.out) == (1, "")
 
 
-def test_doctor_says_whether_this_node_takes_an_image(image, keys, tmp_path):
-    root, place = tmp_path / "node", ("--oci-layout", "--trust", keys.root, "--for-image", image)
+def test_doctor_says_whether_this_node_takes_an_image(image, keys, tmp_path, monkeypatch):
+    root = tmp_path / "node"
     config = root / "etc/containerd/config.toml"
     config.parent.mkdir(parents=True)
 
-    def finding(setting, *options):
-        config.write_text(f'[plugins."io.containerd.snapshotter.v1.erofs"]\n{setting} = true\n')
-        done = cli("doctor", "--root", root, *place, *options, "--output", "json")
+    (tmp_path / "bin").mkdir()
+    mkfs = write(tmp_path / "bin/mkfs.erofs", b"")
+    mkfs.chmod(0o755)
+    monkeypatch.setenv("PATH", str(mkfs.parent), prepend=os.pathsep)
+    monkeypatch.setattr(System, "running", lambda: System(root, lambda _: Finished(1, b"", b"", 0)))
+
+    def finding(setting, version="1.8.6", trust=keys.root, where=()):
+        mkfs.write_text(f"#!/bin/sh\necho 'mkfs.erofs (erofs-utils) {version}'\n")
+        config.write_text(
+            f'[plugins."io.containerd.snapshotter.v1.erofs"]\n{setting} = true\n'
+            '[plugins."io.containerd.differ.v1.erofs"]\n'
+            'mkfs_options = ["-T0", "--mkfs-time", "--sort=none"]\n'
+        )
+        place = ("--oci-layout", "--trust", trust, "--for-image", image, *where)
+        done = cli("doctor", *place, "--output", "json")
         named = [one for one in json.loads(done.out)["findings"] if one["name"].startswith("image")]
         return named[0]["state"], named[0]["evidence"]
 
@@ -215,11 +229,17 @@ def test_doctor_says_whether_this_node_takes_an_image(image, keys, tmp_path):
     layout = Layout(Path(image.rpartition(":")[0]))
     with layout:
         sign(layout, "v1", forms=("osguard",))
-    assert finding("require_signatures")[0] == "ok"
-    other = write(tmp_path / "other.pem", pki.pem(STRANGER.certificate))
-    assert finding("require_signatures", "--trust", other)[0] == "ok"
-    place = (*place[:2], other, *place[3:])
-    assert finding("require_signatures")[0] == "problem"
+    recipe = Recipe.parse("containerd")
+    signed_by = recipe.mkfs_version
+    assert finding("require_signatures", signed_by)[0] == "ok"
+    other = next(
+        one for one in ("1.8.6", "1.9.4") if one not in Recipe.parse("containerd").mkfs_versions
+    )
+    state, evidence = finding("require_signatures", other)
+    assert (state, f"this node makes images by containerd@{other}" in evidence) == ("problem", True)
+    assert finding("require_signatures", where=("--root", root))[0] == "unknown"
+    stranger = write(tmp_path / "other.pem", pki.pem(STRANGER.certificate))
+    assert finding("require_signatures", signed_by, trust=stranger)[0] == "problem"
 
 
 LOG = """\

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from dmsign_fast.envelope.linux import LinuxVerdict
     from dmsign_fast.node.findings import Finding
     from dmsign_fast.node.system import System
+    from dmsign_fast.pipeline.nodes import Node
+    from dmsign_fast.pipeline.verify_image import ImageVerdict
 
 __all__ = ["EXAMPLES", "HELP", "add_arguments", "run"]
 
@@ -143,13 +145,47 @@ def _images(args: argparse.Namespace, system: System) -> Iterator[Finding]:
     for reference in args.references:
         try:
             for one in verified_images(args, [reference]):
-                problems = node_problems(one.store, one.verdict, node)
-                evidence = "; ".join(problems) or f"a node {node.name} would take it"
-                advice = f"sign as dmsign-fast verify --for {node.name} wants" if problems else ""
-                state = State.PROBLEM if problems else State.OK
-                yield Finding(f"image {one.name}", state, evidence, advice)
+                name = f"image {one.name}"
+                if problems := node_problems(one.store, one.verdict, node):
+                    advice = f"sign as dmsign-fast verify --for {node.name} wants"
+                    yield Finding(name, State.PROBLEM, "; ".join(problems), advice)
+                else:
+                    yield _made_here(name, one.verdict, node, system)
         except (UnsignedError, VerificationError) as error:
             yield Finding(f"image {reference}", State.PROBLEM, str(error), "dmsign-fast sign")
+
+
+def _made_here(name: str, verdict: ImageVerdict, node: Node, system: System) -> Finding:
+    """Whether this node makes the images of layers whose root hashes are signed."""
+    from dmsign_fast.erofs.recipe import Recipe
+    from dmsign_fast.node.containerd import recipe_of_containerd
+    from dmsign_fast.node.findings import Finding, State
+    from dmsign_fast.node.system import UnseenError
+
+    takes = f"a node {node.name} would take it"
+    if node.recipe:  # it takes the images from the artifact
+        return Finding(name, State.OK, takes)
+    signed = [
+        Recipe.from_fields(one.recipe)
+        for one in verdict.referrers
+        if one.accepted and one.form == node.form and one.recipe
+    ]
+    try:
+        here = recipe_of_containerd(system)
+    except UnseenError as error:
+        evidence = f"{takes}, if it makes the same images: {error}"
+        return Finding(name, State.UNKNOWN, evidence, "run on the node itself")
+    made = f"{here.name}@{here.mkfs_version}"
+    if not signed:
+        evidence = (
+            f"{takes}, if it was signed by the recipe {made}, of which its artifact tells none"
+        )
+        return Finding(name, State.UNKNOWN, evidence, "dmsign-fast verify --deep")
+    if any(here.makes_the_images_of(one) for one in signed):
+        return Finding(name, State.OK, f"{takes}, and makes its images, by {made}")
+    names = ", ".join(f"{one.name}@{one.mkfs_version}" for one in signed)
+    evidence = f"signed by the recipe {names}, and this node makes images by {made}"
+    return Finding(name, State.PROBLEM, evidence, f"sign with --recipe {made}")
 
 
 def _judge(args: argparse.Namespace, certificates: Sequence[x509.Certificate]) -> int:

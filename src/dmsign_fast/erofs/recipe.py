@@ -143,6 +143,11 @@ class Recipe:
         groups = _core.mkfs_groups().values()
         return next((versions for versions in groups if self.mkfs_version in versions), ())
 
+    def makes_the_images_of(self, other: Recipe) -> bool:
+        """Whether both give every layer the same root hash, as far as that is known."""
+        same = (self.layout, self.uuid, self.params) == (other.layout, other.uuid, other.params)
+        return same and other.mkfs_version in self.mkfs_versions
+
     @property
     def mkfs_arguments(self) -> tuple[str, ...]:
         """The options of mkfs.erofs, without the UUID."""

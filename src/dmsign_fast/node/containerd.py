@@ -11,14 +11,18 @@ import posixpath
 import tomllib
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from dmsign_fast.errors import ParameterError
 from dmsign_fast.node.findings import Finding, State
 from dmsign_fast.node.programs import mkfs_version
 from dmsign_fast.node.system import System, UnseenError
 from dmsign_fast.pipeline.nodes import NODES, Node, node_of
 
-__all__ = ["check_containerd", "node_of_containerd"]
+if TYPE_CHECKING:
+    from dmsign_fast.erofs.recipe import Recipe
+
+__all__ = ["check_containerd", "node_of_containerd", "recipe_of_containerd"]
 
 # containerd's own, and those that k3s and RKE2 write for theirs
 _PATHS = (
@@ -108,13 +112,34 @@ def node_of_containerd(system: System) -> Node | None:
     Raises:
         UnseenError: they cannot be read, or containerd could not.
     """
-    try:
-        plugins = _table(_read(system).merged, "plugins")
-    except _MalformedError as error:
-        raise UnseenError(str(error)) from None
+    plugins = _plugins(system)
     if _SNAPSHOTTER not in plugins and _DIFFER not in plugins:
         return None
     return _kind(plugins)
+
+
+def recipe_of_containerd(system: System) -> Recipe:
+    """The recipe by which the differ, as it is set up, makes images.
+
+    Raises:
+        UnseenError: it cannot be told, or is none.
+    """
+    from dmsign_fast.erofs.recipe import Recipe
+
+    row, _, missing, more = _differ_options(_table(_plugins(system), _DIFFER))
+    if missing or more:
+        raise UnseenError("the differ's mkfs_options are those of no recipe")
+    try:
+        return Recipe.parse(f"{row.name}@{mkfs_version(system)}")
+    except ParameterError as error:
+        raise UnseenError(str(error)) from None
+
+
+def _plugins(system: System) -> dict[str, Any]:
+    try:
+        return _table(_read(system).merged, "plugins")
+    except _MalformedError as error:
+        raise UnseenError(str(error)) from None
 
 
 def _read(system: System) -> _Settings:
@@ -231,7 +256,8 @@ def _check_erofs(
         yield Finding("containerd dmverity_mode", State.PROBLEM, evidence, advice)
 
 
-def _check_recipe(differ: dict[str, Any], system: System) -> Iterator[Finding]:
+def _differ_options(differ: dict[str, Any]) -> tuple[Recipe, list[str], list[str], list[str]]:
+    """The recipe that is meant, the options that it wants, those that lack, and further ones."""
     from dmsign_fast.erofs.recipe import RECIPES
 
     tar_index = differ.get("enable_tar_index") is True
@@ -241,6 +267,11 @@ def _check_recipe(differ: dict[str, Any], system: System) -> Iterator[Finding]:
     words = [str(one) for one in options] if isinstance(options, list) else [str(options)]
     given = _joined(words)
     missing = [one for one in wanted if one not in given]
+    return row, wanted, missing, [one for one in given if one not in (*wanted, *_GIVEN)]
+
+
+def _check_recipe(differ: dict[str, Any], system: System) -> Iterator[Finding]:
+    row, wanted, missing, more = _differ_options(differ)
     try:
         recipe = f"{row.name}@{mkfs_version(system)}"
     except UnseenError:
@@ -249,7 +280,7 @@ def _check_recipe(differ: dict[str, Any], system: System) -> Iterator[Finding]:
         advice = f'[plugins."{_DIFFER}"] mkfs_options = {wanted}'.replace("'", '"')
         evidence = f"mkfs_options lack {' '.join(missing)}: no root hash is as signed"
         yield Finding("recipe", State.PROBLEM, evidence, advice)
-    elif more := [one for one in given if one not in (*wanted, *_GIVEN)]:
+    elif more:
         evidence = f"mkfs_options {' '.join(more)} are in no recipe"
         yield Finding("recipe", State.NOTE, evidence, f"sign with --recipe {recipe} and compare")
     else:
