@@ -48,7 +48,7 @@ say "Verify: signatures, trust, and the root hashes made again from the layers"
 run "$dmsign_fast" verify --oci-layout image:1.0 --scope local/demo --deep
 
 say "The programs of others agree: openssl and veritysetup on what a node has of the first layer"
-artifact=$("$dmsign_fast" list --oci-layout image:1.0 | sed -n 's/.*\(sha256:[0-9a-f]*\) .*dm-verity$/\1/p')
+artifact=$("$dmsign_fast" list --oci-layout image:1.0 | sed -n 's/.*\(sha256:[0-9a-f]*\) .*dm-verity.*/\1/p')
 signature=$(members digest <"image/$(blob "$artifact")" | sed -n 2p) # the first is the config's
 layer=$(members io.cncf.notary.layer.digest <"image/$(blob "$artifact")" | sed -n 1p)
 run "$dmsign_fast" layer convert "image/$(blob "$layer")" -o layer.erofs --verity separate
