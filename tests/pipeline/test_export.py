@@ -331,9 +331,10 @@ def test_a_full_file_system(room, target, large, tmp_path):
     assert done.out == ""
 
 
+@pytest.mark.parametrize("jobs", ["1", "2"])
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_signal(number, large, out):
-    command = [*DMSIGN, "export", *map(str, large), str(out), "--jobs", "1"]
+def test_a_signal(number, jobs, large, out):
+    command = [*DMSIGN, "export", *map(str, large), str(out), "--jobs", jobs]
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
         wait_until(
             lambda: list(out.parent.glob("*/layer-0.erofs")) or process.poll() is not None, "a file"

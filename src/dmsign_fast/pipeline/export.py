@@ -20,13 +20,7 @@ from dmsign_fast.errors import (
 )
 from dmsign_fast.oci.manifest import Manifest
 from dmsign_fast.outputs import new_directory, storage_errors, write_all
-from dmsign_fast.pipeline.artifact import (
-    CREATED,
-    kind_of,
-    read_dm_verity,
-    recipe_of,
-    signatures_of,
-)
+from dmsign_fast.pipeline.artifact import CREATED, read_dm_verity, recipe_of, signatures_of
 from dmsign_fast.pipeline.convert import DeviceFiles, sidecar_of
 from dmsign_fast.pipeline.files import verity_sig_json
 from dmsign_fast.pipeline.forms import form_of_type
@@ -230,12 +224,13 @@ def _artifacts(
     for described in signatures_of(store, manifest.descriptor):
         if accepted is not None and described.digest not in accepted:
             continue
-        with Judgement():
+        with Judgement() as judgement:
             artifact = store.fetch_manifest(described)
-            form = form_of_type(artifact.artifact_type)
-            if form and kind_of(artifact) and (not forms or form.name in forms):
-                assert isinstance(artifact, Manifest)  # noqa: S101
-                yield artifact
+        if judgement.flaw is not None or not isinstance(artifact, Manifest):
+            continue
+        form = form_of_type(artifact.artifact_type)
+        if form and (not forms or form.name in forms):
+            yield artifact
 
 
 def export_layers(

@@ -50,8 +50,8 @@ def node_problems(store: Store, verdict: ImageVerdict, node: Node) -> tuple[str,
     if node.form is None:
         return (
             f"{node.name} passes no signature to the kernel, so that a kernel that requires one "
-            "opens no layer: use a node that reads a form of signatures, or open the layers with "
-            "veritysetup",
+            "opens no layer: use a node that reads a form of signatures, or mount the image with "
+            "dmsign-fast mount",
         )
     with Judgement() as judgement:
         return tuple(dict.fromkeys(_problems(store, manifest, verdict, node, form_of(node.form))))
