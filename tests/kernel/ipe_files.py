@@ -13,7 +13,7 @@ import pki
 from container_images import push_image
 from helpers import cli, flip
 
-from dmsign_fast.envelope.signed_content import sign_content
+from dmsign_fast.envelope.signed_content import MAX_MESSAGE, sign_content
 from dmsign_fast.oci.layout import Layout
 from dmsign_fast.signing.local import load_local_signer
 
@@ -150,13 +150,22 @@ class IpeFiles:
         ok("ipe", "sign", text, "--out", self.files / f"{file}.p7b", *self.key(signer), "--quiet")
 
     def texts(self, texts: dict[str, str]) -> None:
-        """Sign texts, whatever they are, at ``/files/texts/NAME``, as ``ipe sign`` would."""
+        """Sign texts, whatever they are, at ``/files/texts/NAME``, as ``ipe sign`` would.
+
+        The text ``good`` is there as ``largest`` too, with so long a comment that the message has
+        as many bytes as Linux takes.
+        """
         directory = self.files / "texts"
         directory.mkdir()
         keys = self.keys["policy"]
         signer = load_local_signer(keys.key, keys.chain)
         for name, text in texts.items():
             (directory / name).write_bytes(sign_content(text.encode(), signer))
+        filled = texts["good"].encode() + b"#" * 60000
+        filled += b"#" * (MAX_MESSAGE - len(sign_content(filled, signer)))
+        largest = sign_content(filled, signer)
+        assert len(largest) == MAX_MESSAGE
+        (directory / "largest").write_bytes(largest)
 
 
 def root_hashes(lines: Iterable[str]) -> list[str]:

@@ -2,6 +2,7 @@
 
 import errno
 import fcntl
+import itertools
 import json
 import os
 import platform
@@ -9,8 +10,9 @@ from dataclasses import asdict
 
 import pytest
 from debian import UnavailableError
-from ipe_policies import REFUSED, STRICTER, TAKEN
+from ipe_policies import HASH, OTHER, REFUSED, STRICTER, TAKEN
 
+from dmsign_fast.node.ipe.make import make_policy
 from dmsign_fast.node.ipe.state import denials, root_hash_of_device
 from dmsign_fast.node.system import System
 from dmsign_fast.processes import Finished
@@ -52,7 +54,7 @@ def _steps(files: IpeFiles) -> list[Step]:
     files.policy("named", *files.reference, "--root-hashes", *NAMED, "1.2.0")
     refused = {name: text for name, (text, _) in REFUSED.items()}
     stricter = {name: text for name, (text, _) in STRICTER.items()}
-    files.texts({**TAKEN, **refused, **stricter})
+    files.texts({**TAKEN, **refused, **stricter, **_made()})
     signed = (files.files / "first.p7b").read_bytes()
     (files.files / "broken.p7b").write_bytes(signed.replace(b"dmverity_signature=TRUE", b"#" * 23))
     lowest = next(line for line in lines if line.startswith("veritysetup"))
@@ -96,6 +98,16 @@ def _steps(files: IpeFiles) -> list[Step]:
         Step("named-and-unsigned", "/mnt/unsigned/bin/hello0"),
         Step("root-hash", f"dmsetup table {lowest.split()[3]} && echo {roots[0]}"),
     ]
+
+
+def _made() -> dict[str, str]:
+    """Policies of ``ipe policy`` by all its options."""
+    scopes = ({}, {"strict": True}, {"strict": True, "initramfs": True})
+    made = (
+        make_policy("only-signed", (1, 2, 3), root_hashes=named, revoked=revoked, **scope)
+        for named, scope, revoked in itertools.product((None, (HASH,)), scopes, ((), (OTHER,)))
+    )
+    return {f"made-{number}": policy.text for number, policy in enumerate(made)}
 
 
 def _judge(directory) -> dict | str:
@@ -207,7 +219,7 @@ def answers(told):
 
 
 def test_what_linux_says_to_texts(answers):
-    expected = dict.fromkeys((*TAKEN, *STRICTER), "ok")
+    expected = dict.fromkeys((*TAKEN, *STRICTER, *_made(), "largest"), "ok")
     expected |= {name: error for name, (_, error) in REFUSED.items()}
     assert answers == expected
 
