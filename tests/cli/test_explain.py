@@ -112,6 +112,16 @@ def test_a_damaged_superblock_is_said(image):
     assert cli("verity", "explain", image, "0").exit_code == 3
 
 
+def test_a_page_says_what_is_bad_though_no_data_is(image, tmp_path):
+    page = tmp_path / "page.html"
+    assert cli(*words(image), "--html", page).exit_code == 0
+    assert '"verdict":"every block is as it was hashed"' in page.read_text()
+    tree = image.with_suffix(".verity")
+    flip(tree, tree.stat().st_size - 1)
+    assert cli(*words(image), "--html", page).exit_code == 1
+    assert '"verdict":"0 data block(s) and 1 hash block(s) are bad"' in page.read_text()
+
+
 @needs_browser
 def test_the_page_shows_the_map_the_file_and_the_digests(image, tmp_path):
     at = image.read_bytes().index(noise(20_000)[10_000:10_100])

@@ -4,10 +4,9 @@ import dataclasses
 import gzip
 import io
 import json
-import sys
-from pathlib import Path
 
 import pytest
+from erofs.tar_maker import Maker
 from erofs_layers.twins import END, file, image_of, tar_of, tree_of, typical_tar
 from helpers import cli, write
 from hypothesis import given, settings
@@ -20,9 +19,6 @@ from dmsign_fast.erofs.recipe import RECIPES, Recipe
 from dmsign_fast.errors import FormatError, VerificationError
 from dmsign_fast.pipeline.identify import all_root_hashes
 from dmsign_fast.pipeline.layers import Conversion, Expected, hash_layer
-
-sys.path.insert(0, str(Path(__file__).parents[1] / "erofs"))
-from tar_maker import Maker
 
 VERSIONS = [versions[-1] for versions in _core.mkfs_groups().values()]
 ALL = [dataclasses.replace(row, mkfs_version=one) for row in RECIPES for one in VERSIONS]

@@ -7,6 +7,7 @@ __all__ = [
     "MAX_GZIP_HEADER",
     "MAX_LAYER_SIZE",
     "MAX_MEMBERS_FREE",
+    "MAX_READ_DEPTH",
     "MAX_READ_TO_EXPLAIN",
     "MAX_TRAILING",
     "MAX_ZSTD_WINDOW_LOG",
@@ -30,6 +31,8 @@ MIN_BYTES_PER_MEMBER = 256
 MAX_TRAILING = 32 << 10
 # Bytes of a malformed layer that are still read, to tell whether it was damaged on its way.
 MAX_READ_TO_EXPLAIN = 1 << 30
+# Directories within another, of an image that is read: no path of Linux leads deeper.
+MAX_READ_DEPTH = 2048
 
 
 def max_stored_size(max_layer_size: int) -> int:

@@ -50,6 +50,8 @@ def places_of(extents: Iterable[Extent], ranges: Sequence[tuple[int, int]]) -> l
     The places have the order of the image; what no extent covers is a hole or padding. Memory is
     for what overlaps a range, not for all.
     """
+    if not ranges:
+        return []
     ends = [offset + size for offset, size in ranges]
     found: list[Extent] = []
     for extent in extents:

@@ -15,6 +15,7 @@ import struct
 from collections.abc import Callable
 from typing import TYPE_CHECKING, NamedTuple
 
+from dmsign_fast.erofs.bounds import MAX_READ_DEPTH
 from dmsign_fast.errors import FormatError, NotFoundError, StorageError
 
 if TYPE_CHECKING:
@@ -43,7 +44,6 @@ _NO_BLOCK = 0xFFFFFFFF
 _PLAIN, _INLINE, _CHUNKS = 0, 2, 4
 _CHUNK_BITS, _CHUNK_INDEXES = 0x1F, 0x20
 _MAX_NAME = 255
-_MAX_DEPTH = 2048  # directories within another: no path of Linux leads deeper
 
 
 class Kind(enum.StrEnum):
@@ -314,8 +314,8 @@ class ErofsReader:
                 inode = self.inode(nid)
                 yield from self._own(inode, entry)
                 if stat.S_ISDIR(inode.mode):
-                    if entry.depth >= _MAX_DEPTH:
-                        raise FormatError(f"directories are more than {_MAX_DEPTH} deep")
+                    if entry.depth >= MAX_READ_DEPTH:
+                        raise FormatError(f"directories are more than {MAX_READ_DEPTH} deep")
                     for name, child in self._entries(inode):
                         waiting.append((Entry(name, entry), child))
             except (FormatError, StorageError) as error:

@@ -22,7 +22,6 @@ if TYPE_CHECKING:
     from dmsign_fast.erofs.recipe import Recipe
     from dmsign_fast.oci.store import Store
     from dmsign_fast.pipeline.image import ImageLayer
-    from dmsign_fast.pipeline.layers import ReadLayer
 
 __all__ = ["all_root_hashes", "every_root_hash"]
 
@@ -122,7 +121,7 @@ def _one_pass(
                 hashers.append(hasher)
             return [hasher.update for hasher in hashers]
 
-        read: ReadLayer = read_layer(
+        read = read_layer(
             stream,
             {recipe.uuid for recipe in recipes},
             expected,

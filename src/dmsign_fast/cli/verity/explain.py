@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import re
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from dmsign_fast.cli.output import print_json, print_line
 from dmsign_fast.cli.verity.explained import (
@@ -17,7 +17,10 @@ from dmsign_fast.cli.verity.explained import (
 )
 from dmsign_fast.cli.verity.hash_tree_file import HashTreeFile, add_hash_file, hash_tree_file
 from dmsign_fast.cli.verity.options import whole_number
-from dmsign_fast.errors import ParameterError
+from dmsign_fast.errors import FormatError, ParameterError
+
+if TYPE_CHECKING:
+    from dmsign_fast.pipeline.explain import Explained
 
 __all__ = ["EXAMPLES", "HELP", "add_arguments", "run"]
 
@@ -78,9 +81,10 @@ def run(args: argparse.Namespace) -> int:
             size = min(size, tree.data_size)
         block = _block_size(args, tree) or explain(source, size, []).block_size or 4096
         asked = [_range(one, block, size) for one in args.targets] or [(0, size)]
-        explained = explain(source, size, merged(asked, size))
+        ranges = merged(asked, size)
+        explained = explain(source, size, ranges)
         if args.html:
-            write_page(args.html, args.image, source, explained, merged(asked, size), tree=tree)
+            write_page(args.html, args.image, source, explained, ranges, tree=tree)
     names = [one.text for one in args.targets] or ["all"]
     if args.output == "json":
         found: list[dict[str, Any]] = [
@@ -93,11 +97,16 @@ def run(args: argparse.Namespace) -> int:
             for name, (offset, length) in zip(names, asked, strict=True)
         ]
         print_json({"image": str(args.image)} | explained_json(explained) | {"ranges": found})
-        return 0 if not explained.problem else 3
+        return _status(explained)
     for name, (offset, length) in zip(names, asked, strict=True):
         print_line(f"{name}: bytes {offset}-{offset + length - 1} of {args.image}")
         print_places(explained, explained.cut(offset, length))
-    return 0 if not explained.problem else 3
+    return _status(explained)
+
+
+def _status(explained: Explained) -> int:
+    """That of FormatError where the image cannot be read; what it says is printed already."""
+    return FormatError.exit_code if explained.problem else 0
 
 
 def _block_size(args: argparse.Namespace, tree: HashTreeFile | None) -> int | None:

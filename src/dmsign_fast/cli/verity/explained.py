@@ -22,7 +22,6 @@ __all__ = ["bad_ranges", "explained_json", "merged", "places_json", "print_place
 _MOST = 1000  # lines of text, and rows of a page; JSON has all
 _PATHS = 100
 _CELLS = 2048
-_METADATA = "metadata"
 
 
 def places_json(places: Iterable[Place]) -> list[dict[str, Any]]:
@@ -92,9 +91,9 @@ def write_page(
     *,
     tree: HashTreeFile | None = None,
     root_hash: bytes | None = None,
-    bad: bool = False,
+    verdict: str | None = None,
 ) -> None:
-    """Write the page of an explanation; ``bad`` says that the ranges are what is bad.
+    """Write the page of an explanation; with ``verdict`` the ranges are what is bad.
 
     With a tree, the way from the first block of each range to the root hash is shown.
     """
@@ -107,13 +106,13 @@ def write_page(
         cell
         for offset, size in ranges
         for cell in range(offset // step, (offset + size - 1) // step + 1)
-        if bad or size < explained.size
+        if verdict or size < explained.size
     }
     data = explained_json(explained) | {
         "step": step,
         "cells": _cells(source, explained, step, marked),
-        "marked": "bad" if bad else "asked for",
-        "verdict": f"{len(ranges)} bad range(s)" if bad else f"{len(ranges)} range(s) asked for",
+        "marked": "bad" if verdict else "asked for",
+        "verdict": verdict or f"{len(ranges)} range(s) asked for",
         "places": places_json(explained.places[:_MOST]),
         "left_out": max(0, len(explained.places) - _MOST),
         "paths": _paths(source, ranges, tree, root_hash) if tree else [],
@@ -144,7 +143,7 @@ def _style(kinds: dict[Kind, int]) -> str:
     data = sum(size for kind, size in kinds.items() if kind == "data")
     if not kinds:
         return ""
-    return "data" if 2 * data >= sum(kinds.values()) else _METADATA
+    return "data" if 2 * data >= sum(kinds.values()) else "metadata"
 
 
 def _paths(

@@ -94,6 +94,16 @@ def _repairs(
     return value, failed
 
 
+def _verdict(report: Verified) -> str:
+    """What a page says of the blocks as a whole."""
+    if not report.bad:
+        good = report.computed == report.root_hash
+        return "every block is as it was hashed" if good else "the root hash is another"
+    data = sum(bad.blocks for bad in report.bad if bad.level is None)
+    hashes = sum(bad.blocks for bad in report.bad) - data
+    return f"{data} data block(s) and {hashes} hash block(s) are bad"
+
+
 def _explain(args: argparse.Namespace, root_hash: bytes, report: Verified) -> dict[str, Any]:
     """Say what the bad data is: as text and page; for JSON it is returned."""
     from dmsign_fast.cli.verity.explained import (
@@ -121,7 +131,7 @@ def _explain(args: argparse.Namespace, root_hash: bytes, report: Verified) -> di
                 ranges,
                 tree=tree,
                 root_hash=root_hash,
-                bad=True,
+                verdict=_verdict(report),
             )
     if args.output != "json" and report.bad:
         print_places(explained, explained.places)
