@@ -6,10 +6,9 @@
  * Nothing is printed, nothing is global; one layer is used by one thread at a time, different
  * layers by any. Memory: at most 64 MiB and, for each entry, 125 bytes and its name; symlink
  * targets and distinct xattrs come on top. With a hash tree over 4096-byte blocks (LAYOUT_FULL) or
- * 512-byte blocks (LAYOUT_INDEX) all leaves of `data` can be hashed as they come: those of
- * LAYOUT_FULL are leaves 1, 2, …, with only leaf 0 and the last ones missing until
- * conversion_final; those of LAYOUT_INDEX are consecutive from leaf data_offset / 512 on, which
- * conversion_final tells. */
+ * 512-byte blocks (LAYOUT_INDEX) all leaves of `data` can be hashed as they come. With LAYOUT_FULL
+ * they are leaves 1, 2, …; leaf 0 and the last leaves come with conversion_final. With LAYOUT_INDEX
+ * they are consecutive from leaf data_offset / 512 on; conversion_final tells data_offset. */
 #ifndef DMSIGN_CONVERSION_H
 #define DMSIGN_CONVERSION_H
 

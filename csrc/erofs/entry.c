@@ -146,7 +146,7 @@ static int set_xattrs(struct erofs_tree *tree, uint32_t node, const struct tar_x
     return 0;
 }
 
-/* The inode an entry describes: that of a repeated directory, or a new one. */
+/* The inode an entry describes: a repeated directory keeps its inode, all else gets a new inode. */
 static int entry_node(struct erofs_tree *tree, uint32_t name, const struct tar_entry *entry,
                       bool whiteout, uint32_t *node)
 {

@@ -44,7 +44,7 @@ struct dmsign_layer {
     dmsign_layer *leader; /* NULL, or who hashes the same data */
     struct run *runs;     /* of a leader: what the last call gave */
     uint32_t run_count, runs_capacity;
-    uint32_t compared; /* of a follower: how many of these it had too */
+    uint32_t compared; /* of a follower: how many of the leader's runs it has compared */
     bool leads, differs;
     const dmsign_block_hash *hash; /* NULL: no digests are wanted */
     size_t block_size;

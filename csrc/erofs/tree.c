@@ -238,8 +238,8 @@ static int enter(struct erofs_tree *tree, const char *path, size_t len, struct e
     return 0;
 }
 
-/* Whether the directories are those of the walk before, and still lead where they did: whoever
- * replaces one marks all below it as gone. */
+/* Whether the path begins with the directories of the last walk, and they still lead where they
+ * did: whoever replaces a directory marks all below it as gone. */
 static bool same_walk(const struct erofs_tree *tree, const struct erofs_walk *walk,
                       const char *path, size_t len)
 {

@@ -111,7 +111,7 @@ struct erofs_name {
     uint32_t dir, node;
     uint32_t sibling, chain;
     uint32_t text;
-    uint8_t len, type; /* type EROFS_*: that of the node, mostly */
+    uint8_t len, type; /* type EROFS_*: mostly the type of the node */
 };
 
 /* The directories of the path resolved last, up to its last slash. */

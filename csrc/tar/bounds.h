@@ -17,8 +17,8 @@
 #define TAR_MAX_XATTRS 1024u
 /* Bytes of their names and values, replaced values included. */
 #define TAR_MAX_XATTR_BYTES (4u << 20)
-/* Bytes of all paths and link targets beyond those that the tar has: each entry repeats those of a
- * global header. */
+/* Bytes by which all paths and link targets may exceed the tar itself: each entry repeats the path
+ * and link target of a global header. */
 #define TAR_MAX_INHERITED (1u << 20)
 /* Bytes of one archive and of one file. */
 #define TAR_MAX_SIZE ((UINT64_C(1) << 41) - (1 << 20))

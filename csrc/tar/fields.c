@@ -75,7 +75,7 @@ static int put_pool(struct tar_fields *f, const uint8_t *bytes, size_t len, uint
     return 0;
 }
 
-/* The slot of a name: that of its attribute, or the free one where it would be. */
+/* The slot of the attribute with this name, or the free slot where it belongs. */
 static uint16_t *slot_of(const struct tar_fields *f, const uint8_t *name, size_t name_len)
 {
     uint64_t at = seeded_hash(f->seed, name, name_len);

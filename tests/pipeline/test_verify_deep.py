@@ -142,7 +142,7 @@ def test_another_version_of_mkfs_than_is_recorded_is_named(version, layout):
     assert verify(layout, "v1").verified
     verdict = verify(layout, "v1", deep=True)
     assert _recomputed(verdict) == [True, False]
-    expected = f"not that of containerd@1.9.4 but of containerd@{version}: another"
+    expected = f"with containerd@{version}, not with containerd@1.9.4: its signer used another"
     assert expected in _problem(verdict)
 
 
@@ -154,7 +154,7 @@ def test_another_recipe_than_is_recorded_is_named(made_by, layout):
     problem = _problem(verify(layout, "v1", deep=True))
     # some versions refuse a negative number; of the first layer digest and diff ID are the same
     expected = 2 if made_by == "containerd-cache" else 3
-    assert problem.count(f"not that of containerd@1.9.4 but of {made_by}@1.9.4") == expected
+    assert problem.count(f"with {made_by}@1.9.4, not with containerd@1.9.4") == expected
 
 
 def test_the_recipe_of_an_artifact_without_record_is_given(layout):
@@ -163,7 +163,7 @@ def test_the_recipe_of_an_artifact_without_record_is_given(layout):
     verdict = verify(layout, "v1", deep=True, recipe=osguard)
     assert verdict.verified
     assert next(one for one in verdict.referrers if one.layers).recipe is None
-    assert "but of osguard" in _problem(verify(layout, "v1", deep=True))
+    assert "root hash with osguard" in _problem(verify(layout, "v1", deep=True))
 
 
 def test_a_config_that_lies_about_a_layer(layout):
@@ -213,7 +213,7 @@ def test_every_layer_is_read_once_for_each_recipe(signed):
     read.clear()
     verdict = verify(store, "v1", deep=True, progress=read.append)
     assert verdict.verified
-    assert "but of containerd@" in _problem(verdict)
+    assert "root hash with containerd@" in _problem(verdict)
     # as it was made for the other artifact, by osguard as is recorded, and once by all others
     assert sum(read) == 3 * sum(layer.size for layer in made.layers)
 

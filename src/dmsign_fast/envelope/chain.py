@@ -136,7 +136,7 @@ def _leaf_problems(leaf: x509.Certificate, purpose: Purpose) -> Iterator[str]:
         yield f"{name_of(leaf)}: {error}"
     constraints = extension(leaf, x509.BasicConstraints)
     if constraints is not None and constraints.value.ca:
-        yield f"{name_of(leaf)} signs and is a CA; use a certificate that is not one"
+        yield f"{name_of(leaf)} is a CA, which must not sign: use a certificate of a signer"
     yield from _usage_problems(leaf, "digital_signature", purpose)
     usage = extension(leaf, x509.KeyUsage)
     if usage is not None:

@@ -132,9 +132,9 @@ def _decode(data: bytes, what: str) -> Any:
         encoded = cbor2.dumps(value)
     except (cbor2.CBORError, ValueError, TypeError, OverflowError, RecursionError) as error:
         raise FormatError(f"{what} is not CBOR: {error}") from None
-    # Also what is repeated, padded or follows the end is gone from the second encoding.
+    # The second encoding lacks repeated keys, padding and bytes behind the end.
     if encoded != data:
-        raise FormatError(f"{what} is not in the one encoding that RFC 8949, section 4.2, allows")
+        raise FormatError(f"{what} is not in the deterministic encoding of RFC 8949, section 4.2")
     return value
 
 

@@ -80,8 +80,8 @@ class Jws:
         if set(envelope) != _FIELDS:
             wrong = ", ".join(sorted(set(envelope) ^ _FIELDS))
             raise FormatError(
-                f"the JWS envelope lacks, or has besides its own, the fields: {wrong}; it needs "
-                "the flattened JSON form with payload, protected, header and signature"
+                f"fields of the JWS envelope are missing or unknown: {wrong}; it needs the "
+                "flattened JSON form, with payload, protected, header and signature alone"
             )
         payload = _from_base64url(envelope["payload"], "payload")
         headers = read_object(

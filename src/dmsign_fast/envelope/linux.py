@@ -358,15 +358,15 @@ class _Judge:
         below: RawSignature,
         path: Sequence[LinuxCertificate],
     ) -> None:
-        """Verify with a trusted key what it is to have signed: a certificate, or the message."""
+        """Verify by a trusted key the top of the chain or, without a chain, the message."""
         if verify(known[0].key, below):
             # in pkcs7_validate_trust_one() every error becomes this one
             if not path:
                 raise RefusedError("EKEYREJECTED", *self._why_other(signer, known[0]))
             raise RefusedError(
                 "EKEYREJECTED",
-                f"the trusted certificate {known[0].name} is named as the issuer and has another "
-                "key",
+                f"the trusted certificate {known[0].name} is named as the issuer, but its key "
+                "did not sign",
                 "enrol the certificate that issued the signer's",
             )
         if not self._anchors:  # of several signers the first that is trusted
@@ -412,7 +412,7 @@ class _Judge:
         name = f", or not by the key of {by.name}" if by else ""
         return (
             f"the signature is not over this {self._what}{name}",
-            f"compare the {self._what} with the one that was signed, and sign that of this image"
+            f"compare the {self._what} with what was signed, and sign this image's {self._what}"
             if self._slips
             else SIGN_ANEW,
         )
@@ -424,14 +424,14 @@ class _Judge:
         if not chain:
             return (
                 "the signature does not hold the signer's certificate, serial "
-                f"{_hex(signer.serial)}, which is not trusted "
-                f"either{more}: give that certificate as a trust anchor"
+                f"{_hex(signer.serial)}, and no trust anchor is that certificate{more}: give "
+                "that certificate as a trust anchor"
             )
         top = chain[-1]
         if top.authority is None and top.authority_key is None:
             return (
-                f"the certificate {top.name} is not trusted, and names no issuer by key "
-                f"identifier, which is the only way Linux looks for one{more}"
+                f"the certificate {top.name} is not trusted, and it names no issuer by key "
+                f"identifier: Linux looks for its issuer in no other way{more}"
             )
         return f"neither {top.name} nor its issuer is trusted{more}"
 

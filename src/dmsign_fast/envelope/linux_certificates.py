@@ -179,8 +179,8 @@ class _Parser:
         if time is None:
             raise self._refuse(
                 "EBADMSG",
-                "has a time that Linux does not take: before 1970, or not UTCTime up to 2049 and "
-                "GeneralizedTime from 2050 on",
+                "has a time that Linux refuses: it is before 1970, or its form is not UTCTime up "
+                "to 2049 and GeneralizedTime from 2050 on",
             )
         return time
 
@@ -275,7 +275,7 @@ class _Parser:
         )
 
     def _check_self_signed(self, key: LinuxKey, signature: RawSignature) -> bool:
-        """``x509_check_for_self_signed()``; RefusedError if it says so and is not."""
+        """``x509_check_for_self_signed()``; RefusedError if it says so and the signature fails."""
         if self._subject != self._issuer:
             return False
         by_name, by_key = self._authority is not None, self._authority_key is not None
@@ -287,7 +287,8 @@ class _Parser:
         if errno := "EKEYREJECTED" if half else verify(key, signature):
             raise self._refuse(
                 errno,
-                "names itself as its issuer and is not, or its key is of no use to Linux",
+                "names itself as its issuer, but its own key did not sign it, or is of no use to "
+                "Linux",
                 "take the original if it is damaged; RSA keys have 2048, 3072 or 4096 bits, points "
                 "are uncompressed",
             )

@@ -231,7 +231,7 @@ def check_held(parsed: SignedData, linux: LinuxVerdict, message: bytes, at: date
         if held is None and certificate == leaf:
             held = signer, scheme
     if held is None:
-        raise VerificationError(f"no signer is {name_of(leaf)}")
+        raise VerificationError(f"the signature is not by {name_of(leaf)}")
     for certificate in parsed.certificates:
         _refuse(signature_problem(certificate) or _double_problem(certificate, trusted))
     _refuse(usage_problem(leaf))
@@ -249,7 +249,7 @@ def why_stricter(signature: bytes, root_hash: bytes, trusted: Sequence[x509.Cert
 
 
 def _check_signature(signer: SignerInfo, certificate: x509.Certificate, message: bytes) -> Scheme:
-    """Return the scheme of a signature; VerificationError unless it is that and holds."""
+    """Return the scheme of a signature; VerificationError if it is not allowed or fails."""
     scheme = _find_scheme(signer, _key_spec(certificate))
     message = signer.attributes.encoding if signer.attributes else message
     if not signature_matches(certificate, message, signer.signature, scheme):
@@ -281,7 +281,7 @@ def _double_problem(certificate: x509.Certificate, trusted: TrustAnchors) -> str
         if same and certificate not in trusted.certificates:
             return (
                 f"the embedded certificate {name_of(certificate)} has the issuer and serial number "
-                "of a trusted one, and is another"
+                "of a trusted certificate, but differs from it"
             )
     return None
 

@@ -103,16 +103,16 @@ def parsing() -> Iterator[None]:
         yield
     except _ODD as error:  # a FormatError, which says what is wrong, is a ValueError
         text = (str(error).splitlines() or [type(error).__name__])[0]
-        raise FormatError(f"the timestamp is not one of RFC 3161: {text}") from None
+        raise FormatError(f"the timestamp is no token of RFC 3161: {text}") from None
 
 
 def parse_token(data: bytes) -> Token:
-    """Take a token apart, within ``parsing``; FormatError for what is none."""
+    """Take a token apart, within ``parsing``; FormatError if it is not a token."""
     check_der(data)
     signed = tsp.ContentInfo.load(data, strict=True)["content"]
     content = signed["encap_content_info"]
     if content["content_type"].dotted != _TST_INFO:
-        raise FormatError("it is over something else")
+        raise FormatError("its content is no TSTInfo")
     if signed["version"].native != "v3":
         raise FormatError("its SignedData is not of version 3")
     info = content["content"].parsed

@@ -114,13 +114,13 @@ class RootHashes:
         return self._others[key]
 
     def _reason(self, layer: ImageLayer, root_hash: str, recipe: Recipe) -> str:
-        """Why a layer does not give a root hash: what other recipe does."""
+        """Say why a layer does not give a root hash, and which other recipe gives it."""
         try:
             for one in self._by_others(layer, recipe):
                 if one.root_hash is not None and one.root_hash.hex() == root_hash:
                     return (
-                        f"the root hash is not that of {_name(recipe)} but of {_name(one.recipe)}: "
-                        "another recipe or version of mkfs.erofs was used than is recorded"
+                        f"the layer gives this root hash with {_name(one.recipe)}, not with "
+                        f"{_name(recipe)}: its signer used another recipe or version of mkfs.erofs"
                     )
         except FormatError:  # no recipe at all reads it
             pass

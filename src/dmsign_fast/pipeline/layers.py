@@ -419,8 +419,8 @@ def read_layer(
                 raise ParameterError(_TOO_LARGE.format(blob.size, limit))
             if blob.size > most:
                 raise VerificationError(
-                    f"the layer has more than the {most} bytes that it should have: it is another "
-                    "layer"
+                    f"the layer has more than the {most} bytes that it should have: the source "
+                    "sent another layer"
                 )
             put(piece)
             progress(size)

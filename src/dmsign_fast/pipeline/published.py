@@ -78,11 +78,13 @@ def _check(store: Store, metadata: Descriptor, hash_file: Descriptor, root_hash:
 
         tree = grow_tree(hasher, steps(), superblock.data_blocks, ours.hash_area)
         if tree.root_hash != root_hash:
-            raise VerificationError("the hash area is not that of the signed root hash")
+            raise VerificationError("the published hash area does not lead to the signed root hash")
         made = ours.finish(tree)[Part.HASH_FILE]
         theirs = pieces_of_file(fd, 0, hash_file.size, where)
         if made.size != hash_file.size or not _same_behind(made.content(), theirs):
-            raise VerificationError("a level of the hash area is not that of the signed root hash")
+            raise VerificationError(
+                "a level of the published hash area does not lead to the signed root hash"
+            )
         hashing = block_hash(params, params.data_block_size)
         at = 0
         for blocks in _whole_blocks(store.fetch(metadata), params.data_block_size):
