@@ -12,70 +12,129 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from dmsign_fast.erofs.image_hasher import HashedImage
+    from dmsign_fast.envelope.trust import load_trust_anchors
     from dmsign_fast.erofs.layer import LayerHasher
     from dmsign_fast.erofs.recipe import Recipe
-    from dmsign_fast.pipeline.convert import ConvertedLayer, convert_layer
-    from dmsign_fast.pipeline.layers import Conversion, Expected, HashedLayer, hash_layer
-    from dmsign_fast.verity.fec import FecArea, FecDevice
+    from dmsign_fast.errors import (
+        AttachError,
+        CorruptionError,
+        DmsignError,
+        FormatError,
+        NotFoundError,
+        ParameterError,
+        ProgramError,
+        RegistryError,
+        SigningError,
+        StorageError,
+        UnrepairedError,
+        UnsignedError,
+        VerificationError,
+    )
+    from dmsign_fast.oci.credentials import Credentials
+    from dmsign_fast.oci.layout import Layout
+    from dmsign_fast.oci.registry import Registry
+    from dmsign_fast.oci.transport import Connection
+    from dmsign_fast.pipeline.convert import convert_layer
+    from dmsign_fast.pipeline.layers import Conversion, Expected, hash_layer
+    from dmsign_fast.pipeline.plan import SignOptions
+    from dmsign_fast.pipeline.sign_image import sign_image
+    from dmsign_fast.pipeline.verify_image import VerifyOptions, check_passed, verify_image
+    from dmsign_fast.signing.providers import KeyOptions, open_signer
+    from dmsign_fast.signing.signer import Signer
+    from dmsign_fast.trust.verdict import trust_by_policy, trust_files
+    from dmsign_fast.verity.fec import FecDevice
     from dmsign_fast.verity.fec_repair import repair_file
-    from dmsign_fast.verity.format import Formatted, format_file
-    from dmsign_fast.verity.params import HashArea, VerityParams
-    from dmsign_fast.verity.report import Repaired, Verified
-    from dmsign_fast.verity.superblock import Superblock
-    from dmsign_fast.verity.tree import HashTree, VerityHasher
+    from dmsign_fast.verity.format import format_file
+    from dmsign_fast.verity.params import VerityParams
+    from dmsign_fast.verity.tree import VerityHasher
     from dmsign_fast.verity.verify import verify_file
 
 __version__ = "0.1.0.dev0"
 
 __all__ = [
+    "AttachError",
+    "Connection",
     "Conversion",
-    "ConvertedLayer",
+    "CorruptionError",
+    "Credentials",
+    "DmsignError",
     "Expected",
-    "FecArea",
     "FecDevice",
-    "Formatted",
-    "HashArea",
-    "HashTree",
-    "HashedImage",
-    "HashedLayer",
+    "FormatError",
+    "KeyOptions",
     "LayerHasher",
+    "Layout",
+    "NotFoundError",
+    "ParameterError",
+    "ProgramError",
     "Recipe",
-    "Repaired",
-    "Superblock",
-    "Verified",
+    "Registry",
+    "RegistryError",
+    "SignOptions",
+    "Signer",
+    "SigningError",
+    "StorageError",
+    "UnrepairedError",
+    "UnsignedError",
+    "VerificationError",
+    "VerifyOptions",
     "VerityHasher",
     "VerityParams",
+    "check_passed",
     "convert_layer",
     "format_file",
     "hash_layer",
+    "load_trust_anchors",
+    "open_signer",
     "repair_file",
+    "sign_image",
+    "trust_by_policy",
+    "trust_files",
     "verify_file",
+    "verify_image",
 ]
 
 _HOME = {
-    "HashedLayer": "pipeline.layers",
+    "AttachError": "errors",
+    "Connection": "oci.transport",
     "Conversion": "pipeline.layers",
-    "ConvertedLayer": "pipeline.convert",
+    "CorruptionError": "errors",
+    "Credentials": "oci.credentials",
+    "DmsignError": "errors",
     "Expected": "pipeline.layers",
-    "FecArea": "verity.fec",
     "FecDevice": "verity.fec",
-    "Formatted": "verity.format",
-    "HashArea": "verity.params",
-    "HashTree": "verity.tree",
-    "HashedImage": "erofs.image_hasher",
+    "FormatError": "errors",
+    "KeyOptions": "signing.providers",
     "LayerHasher": "erofs.layer",
+    "Layout": "oci.layout",
+    "NotFoundError": "errors",
+    "ParameterError": "errors",
+    "ProgramError": "errors",
     "Recipe": "erofs.recipe",
-    "Repaired": "verity.report",
-    "Superblock": "verity.superblock",
-    "Verified": "verity.report",
+    "Registry": "oci.registry",
+    "RegistryError": "errors",
+    "SignOptions": "pipeline.plan",
+    "Signer": "signing.signer",
+    "SigningError": "errors",
+    "StorageError": "errors",
+    "UnrepairedError": "errors",
+    "UnsignedError": "errors",
+    "VerificationError": "errors",
+    "VerifyOptions": "pipeline.verify_image",
     "VerityHasher": "verity.tree",
     "VerityParams": "verity.params",
+    "check_passed": "pipeline.verify_image",
     "convert_layer": "pipeline.convert",
     "format_file": "verity.format",
     "hash_layer": "pipeline.layers",
+    "load_trust_anchors": "envelope.trust",
+    "open_signer": "signing.providers",
     "repair_file": "verity.fec_repair",
+    "sign_image": "pipeline.sign_image",
+    "trust_by_policy": "trust.verdict",
+    "trust_files": "trust.verdict",
     "verify_file": "verity.verify",
+    "verify_image": "pipeline.verify_image",
 }
 
 
@@ -86,3 +145,8 @@ def __getattr__(name: str) -> object:
     value = getattr(import_module(f"{__name__}.{_HOME[name]}"), name)
     globals()[name] = value
     return value
+
+
+def __dir__() -> list[str]:
+    """The public names, which are not there before their first use."""
+    return sorted({*globals(), *__all__})

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
 from dmsign_fast.errors import FormatError, NotFoundError, StorageError, VerificationError
@@ -32,7 +33,6 @@ from dmsign_fast.strict_json import Members, read_object
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
-    from pathlib import Path
 
 __all__ = ["REF_NAME", "Layout"]
 
@@ -56,14 +56,14 @@ class Layout:
     whole, under their names, and ``index.json`` after what it lists.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path | str) -> None:
         """Open a layout.
 
         Raises:
             NotFoundError: there is none.
             FormatError: its marker ``oci-layout`` is not that of version 1.
         """
-        self.path = path
+        self.path = path = Path(path)
         self._subjects: dict[Descriptor, Digest | None] = {}
         self._files: Files = Directory(path) if not path.is_file() else Tar(path)
         try:

@@ -50,17 +50,19 @@ class Registry:
 
     def __init__(
         self,
-        reference: RegistryReference,
+        reference: RegistryReference | str,
         connection: Connection = Connection(),  # noqa: B008  frozen
         credentials: Credentials | None = None,
     ) -> None:
         """Take the repository of a reference; nothing is sent yet.
 
         Args:
-            reference: its tag and digest do not matter here.
+            reference: or its text; its tag and digest do not matter here.
             connection: how to reach the registry.
             credentials: the login; otherwise that which docker or podman keep, if one is needed.
         """
+        if isinstance(reference, str):
+            reference = RegistryReference.parse(reference)
         self.registry, self.repository = reference.registry, reference.repository
         self._transport = Transport(
             self.registry,

@@ -94,7 +94,7 @@ def sidecar_of(root_hash: bytes, hash_offset: int) -> bytes:
 
 
 def convert_layer(
-    stream: BinaryIO | Iterable[Buffer],
+    stream: Path | str | BinaryIO | Iterable[Buffer],
     image: Path,
     recipe: Recipe,
     expected: Expected | None = None,

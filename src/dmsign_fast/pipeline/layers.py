@@ -10,7 +10,9 @@ import os
 import re
 import select
 import threading
+from collections.abc import Iterable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, NamedTuple, cast
 
 from dmsign_fast.erofs.bounds import MAX_LAYER_SIZE, max_stored_size
@@ -21,10 +23,10 @@ from dmsign_fast.erofs.recipe import Recipe, UuidRule
 from dmsign_fast.errors import ParameterError, VerificationError
 from dmsign_fast.outputs import storage_errors
 from dmsign_fast.pipeline.side_by_side import BUFFERS, side_by_side
+from dmsign_fast.verity.params import check_type
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
-    from pathlib import Path
+    from collections.abc import Callable, Collection, Iterator, Sequence
     from uuid import UUID
 
     from typing_extensions import Buffer
@@ -48,6 +50,7 @@ CONVERTERS = ("native", "mkfs", "both")
 
 _PIECE = 2 << 20
 _HEAD = 4096
+_LAYER = "a path, a file that is open for reading bytes, or pieces of bytes"
 _PAUSE = 0.1  # seconds between two looks at ``stop`` while a pipe is silent
 _TOO_LARGE = (
     "the layer has {} bytes, too many for the {} of --max-layer-size: raise it if you trust the "
@@ -207,11 +210,18 @@ def read_pieces(path: Path, stop: threading.Event | None = None) -> Iterator[mem
             os.close(fd)
 
 
-def _pieces(stream: BinaryIO | Iterable[Buffer]) -> Iterator[Buffer]:
+def _pieces(
+    stream: Path | str | BinaryIO | Iterable[Buffer], stop: threading.Event | None
+) -> Iterator[Buffer]:
+    if isinstance(stream, str | os.PathLike):
+        return read_pieces(Path(stream), stop)
     if hasattr(stream, "read"):
         file = cast("BinaryIO", stream)
         return iter(lambda: file.read(_PIECE), b"")
-    return iter(stream)
+    if not isinstance(stream, bytes | bytearray | memoryview):
+        check_type("the layer", stream, Iterable, _LAYER)
+        return iter(stream)
+    return iter((stream,))
 
 
 def _begin(pieces: Iterator[Buffer], size: int) -> tuple[bytes, Iterator[Buffer]]:
@@ -282,7 +292,7 @@ def _hasher(
 
 
 def hash_layer(
-    stream: BinaryIO | Iterable[Buffer],
+    stream: Path | str | BinaryIO | Iterable[Buffer],
     recipe: Recipe,
     expected: Expected | None = None,
     conversion: Conversion | None = None,
@@ -296,8 +306,8 @@ def hash_layer(
     """Read a layer to its end, check it, and hash the EROFS image that a node makes of it.
 
     Args:
-        stream: a file object or pieces of bytes, of the layer as it is stored: a tar or an EROFS
-            image, plain or compressed by gzip or zstd.
+        stream: a path, a file object or pieces of bytes, of the layer as it is stored: a tar or an
+            EROFS image, plain or compressed by gzip or zstd.
         recipe: decides the image.
         expected: what the layer should be.
         conversion: how the layer is converted.
@@ -329,7 +339,7 @@ def hash_layer(
 
 
 def hash_layer_by(
-    stream: BinaryIO | Iterable[Buffer],
+    stream: Path | str | BinaryIO | Iterable[Buffer],
     recipes: Sequence[Recipe],
     expected: Expected | None = None,
     conversion: Conversion | None = None,
@@ -344,6 +354,8 @@ def hash_layer_by(
 
     ``image``, ``image_head`` and ``hash_area`` are for one recipe alone.
     """
+    for recipe in recipes:
+        check_type("the recipe", recipe, Recipe, "a Recipe, as of Recipe.parse")
     expected = expected or Expected()
     conversion = conversion or Conversion()
     with contextlib.ExitStack() as opened:
@@ -382,7 +394,7 @@ class ReadLayer(NamedTuple):
 
 
 def read_layer(
-    stream: BinaryIO | Iterable[Buffer],
+    stream: Path | str | BinaryIO | Iterable[Buffer],
     rules: Collection[UuidRule | UUID],
     expected: Expected,
     conversion: Conversion,
@@ -398,7 +410,7 @@ def read_layer(
     """
     limit = conversion.max_layer_size
     most = _most_stored(expected, limit)
-    head, pieces = _begin(_pieces(stream), _HEAD)
+    head, pieces = _begin(_pieces(stream, stop), _HEAD)
     by_converter = set(rules) == {UuidRule.DIFF_ID}
     compression = compression_of(head, expected.media_type, docker_plain=by_converter)
     plain = compression is Compression.NONE

@@ -6,9 +6,11 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
+from dmsign_fast.erofs.recipe import Recipe
 from dmsign_fast.pipeline.binding import digest_of_roots
 from dmsign_fast.pipeline.forms import FORMS, form_of
 from dmsign_fast.pipeline.layers import Conversion
+from dmsign_fast.verity.params import check_type
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -16,7 +18,6 @@ if TYPE_CHECKING:
     from cryptography import x509
 
     from dmsign_fast.envelope.timestamp import Timestamper
-    from dmsign_fast.erofs.recipe import Recipe
     from dmsign_fast.oci.descriptor import Descriptor, Digest
     from dmsign_fast.pipeline.forms import Part
     from dmsign_fast.pipeline.layer_file import LayerBlob
@@ -88,6 +89,9 @@ class SignOptions:
     certificates: bool = True
     reuse: Reuse | None = None
     signing_time: datetime | None = None
+
+    def __post_init__(self) -> None:
+        check_type("the recipe", self.recipe, Recipe, "a Recipe, as of Recipe.parse")
 
     @property
     def parts(self) -> frozenset[Part]:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from cryptography.hazmat.primitives.hashes import SHA256
 
+from dmsign_fast.erofs.recipe import Recipe
 from dmsign_fast.errors import FormatError, ParameterError, UnsignedError, VerificationError
 from dmsign_fast.oci.manifest import Manifest
 from dmsign_fast.oci.store import refers_to
@@ -34,11 +35,11 @@ from dmsign_fast.trust.verdict import (
     verify_layer_signature,
 )
 from dmsign_fast.trust.verification_plugin import PluginOptions
+from dmsign_fast.verity.params import check_type
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-    from dmsign_fast.erofs.recipe import Recipe
     from dmsign_fast.oci.descriptor import Descriptor
     from dmsign_fast.oci.manifest import Index
     from dmsign_fast.oci.store import Store
@@ -94,6 +95,10 @@ class VerifyOptions:
     recursive: bool = False
     jobs: int = 1
     conversion: Conversion = field(default_factory=Conversion)
+
+    def __post_init__(self) -> None:
+        check_type("the trust", self.trust, Trust, "trust_files(...) or trust_by_policy(...)")
+        check_type("the recipe", self.recipe, Recipe, "a Recipe, as of Recipe.parse")
 
 
 @dataclass(frozen=True)

@@ -3,14 +3,22 @@
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING, Any, NamedTuple, Self
+from typing import TYPE_CHECKING, Any, NamedTuple, Self, SupportsIndex
 
 from dmsign_fast.errors import ParameterError
 
 if TYPE_CHECKING:
     import hashlib
 
-__all__ = ["MAX_BLOCK_SIZE", "MIN_BLOCK_SIZE", "HashArea", "Level", "VerityParams", "new_digest"]
+__all__ = [
+    "MAX_BLOCK_SIZE",
+    "MIN_BLOCK_SIZE",
+    "HashArea",
+    "Level",
+    "VerityParams",
+    "check_type",
+    "new_digest",
+]
 
 MIN_BLOCK_SIZE = 512
 MAX_BLOCK_SIZE = 512 << 10
@@ -19,6 +27,16 @@ SUPERBLOCK_SIZE = 512
 _MAX_FILE = (1 << 63) - 1
 # Names that dm-verity (the kernel's crypto API) and hashlib spell differently.
 _HASHLIB_NAMES = {"blake2b-512": "blake2b", "blake2s-256": "blake2s", "rmd160": "ripemd160"}
+
+
+def check_type(what: str, value: object, kinds: type | tuple[type, ...], give: str) -> None:
+    """Refuse a value of another type, where a caller without a type checker may hand in any.
+
+    Raises:
+        ParameterError: ``value`` is of none of the ``kinds``; ``give`` says what to give instead.
+    """
+    if not isinstance(value, kinds):
+        raise ParameterError(f"{what} is of type {type(value).__name__}: give {give}")
 
 
 def new_digest(algorithm: str) -> hashlib._Hash:
@@ -94,13 +112,20 @@ class VerityParams(_Fields):
         salt: bytes | None = None,
     ) -> Self:
         """Check them; 32 random bytes of salt unless given."""
+        check_type("the hash algorithm", hash_algorithm, str, "its name, such as 'sha256'")
+        check_type("the hash type", hash_type, SupportsIndex, "1 or 0")
+        check_type("the data block size", data_block_size, SupportsIndex, "a number, such as 4096")
+        check_type("the hash block size", hash_block_size, SupportsIndex, "a number, such as 4096")
+        if salt is not None:
+            advice = "bytes, such as bytes.fromhex('00')"
+            check_type("the salt", salt, (bytes, bytearray, memoryview), advice)
         self = super().__new__(
             cls,
             hash_algorithm.lower(),
             hash_type,
             data_block_size,
             hash_block_size,
-            os.urandom(32) if salt is None else salt,
+            os.urandom(32) if salt is None else bytes(salt),
         )
         self._check()
         return self
