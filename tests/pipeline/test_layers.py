@@ -25,12 +25,12 @@ from dmsign_fast.erofs.image_hasher import no_hash_area
 from dmsign_fast.erofs.recipe import RECIPES
 from dmsign_fast.errors import FormatError, ParameterError, StorageError, VerificationError
 from dmsign_fast.pipeline.layers import (
-    BUFFERS,
     Conversion,
     Expected,
     hash_layer,
     read_pieces,
 )
+from dmsign_fast.pipeline.side_by_side import BUFFERS
 from dmsign_fast.verity.params import VerityParams
 
 CONTAINERD, CACHE, TAR_INDEX, OSGUARD = RECIPES

@@ -4,16 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import itertools
-import mmap
-import os
 import re
-import select
 import threading
-from collections.abc import Iterable
 from dataclasses import dataclass
-from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO, NamedTuple, cast
+from typing import TYPE_CHECKING, BinaryIO, NamedTuple
 
 from dmsign_fast.erofs.bounds import MAX_LAYER_SIZE, max_stored_size
 from dmsign_fast.erofs.compression import Compression, compression_of, decompress
@@ -21,12 +15,13 @@ from dmsign_fast.erofs.layer import LayerHasher
 from dmsign_fast.erofs.native_image import NativeImageHasher, is_erofs
 from dmsign_fast.erofs.recipe import Recipe, UuidRule
 from dmsign_fast.errors import ParameterError, VerificationError
-from dmsign_fast.outputs import storage_errors
-from dmsign_fast.pipeline.side_by_side import BUFFERS, side_by_side
+from dmsign_fast.pipeline.pieces import PIECE, cancelled, first_bytes, pieces_of, read_pieces
+from dmsign_fast.pipeline.side_by_side import side_by_side
 from dmsign_fast.verity.params import check_type
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterator, Sequence
+    from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+    from pathlib import Path
     from uuid import UUID
 
     from typing_extensions import Buffer
@@ -48,10 +43,7 @@ __all__ = [
 
 CONVERTERS = ("native", "mkfs", "both")
 
-_PIECE = 2 << 20
 _HEAD = 4096
-_LAYER = "a path, a file that is open for reading bytes, or pieces of bytes"
-_PAUSE = 0.1  # seconds between two looks at ``stop`` while a pipe is silent
 _TOO_LARGE = (
     "the layer has {} bytes, too many for the {} of --max-layer-size: raise it if you trust the "
     "image"
@@ -165,73 +157,6 @@ class _Digest:
                 "damaged, or another layer"
             )
         return found
-
-
-def _cancelled() -> BaseException:
-    from concurrent.futures import CancelledError  # with logging and more, for one name
-
-    return CancelledError()
-
-
-def _buffer() -> memoryview:
-    # bytearray begins 16 bytes into a page, where a Zen 3 reads at a third of the speed; 32 bytes
-    # suit the block hash: behind a salt of 32 bytes it works on whole cache lines
-    return memoryview(mmap.mmap(-1, _PIECE + mmap.PAGESIZE))[32 : 32 + _PIECE]
-
-
-def read_pieces(path: Path, stop: threading.Event | None = None) -> Iterator[memoryview]:
-    """The bytes of a file, or of standard input for ``-``, for hash_layer.
-
-    A caller can use a piece until it has taken BUFFERS more: fresh memory for each piece would
-    cost more than to read it. Once ``stop`` is set, waiting for a pipe ends with CancelledError.
-
-    Raises:
-        StorageError: it cannot be read.
-    """
-
-    def read(fd: int, buffer: memoryview) -> int:
-        while stop and not select.select([fd], [], [], _PAUSE)[0]:
-            if stop.is_set():
-                raise _cancelled()
-        return os.readv(fd, [buffer])
-
-    with storage_errors("read", path):
-        fd = os.dup(0) if str(path) == "-" else os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-        try:
-            for buffer in itertools.cycle([_buffer() for _ in range(BUFFERS)]):
-                have = 0
-                while have < _PIECE and (got := read(fd, buffer[have:])):
-                    have += got
-                if have:
-                    yield buffer[:have]
-                if have < _PIECE:
-                    return
-        finally:
-            os.close(fd)
-
-
-def _pieces(
-    stream: Path | str | BinaryIO | Iterable[Buffer], stop: threading.Event | None
-) -> Iterator[Buffer]:
-    if isinstance(stream, str | os.PathLike):
-        return read_pieces(Path(stream), stop)
-    if hasattr(stream, "read"):
-        file = cast("BinaryIO", stream)
-        return iter(lambda: file.read(_PIECE), b"")
-    if not isinstance(stream, bytes | bytearray | memoryview):
-        check_type("the layer", stream, Iterable, _LAYER)
-        return iter(stream)
-    return iter((stream,))
-
-
-def _begin(pieces: Iterator[Buffer], size: int) -> tuple[bytes, Iterator[Buffer]]:
-    """The first bytes of a stream, and the stream with them."""
-    taken: list[Buffer] = []
-    head = b""
-    while len(head) < size and (piece := next(pieces, None)) is not None:
-        taken.append(piece)
-        head += bytes(memoryview(piece)[:size])
-    return head, itertools.chain(taken, pieces)
 
 
 def _most_stored(expected: Expected, limit: int) -> int:
@@ -410,7 +335,7 @@ def read_layer(
     """
     limit = conversion.max_layer_size
     most = _most_stored(expected, limit)
-    head, pieces = _begin(_pieces(stream, stop), _HEAD)
+    head, pieces = first_bytes(pieces_of(stream, stop), _HEAD)
     by_converter = set(rules) == {UuidRule.DIFF_ID}
     compression = compression_of(head, expected.media_type, docker_plain=by_converter)
     plain = compression is Compression.NONE
@@ -424,7 +349,7 @@ def read_layer(
     def read(put: Callable[[Buffer], None]) -> Iterator[Buffer]:
         for piece in pieces:
             if stop and stop.is_set():
-                raise _cancelled()
+                raise cancelled()
             size = memoryview(piece).nbytes
             blob.size += size
             if blob.size > most and expected.size is None:
@@ -440,8 +365,8 @@ def read_layer(
 
     with contextlib.ExitStack() as stages:
         stored = read(stages.enter_context(side_by_side(*blob.consumers)))
-        sizes = {"piece_size": _PIECE} if plain else {}
-        head, unpacked = _begin(decompress(stored, compression, limit=limit, **sizes), _HEAD)
+        sizes = {"piece_size": PIECE} if plain else {}
+        head, unpacked = first_bytes(decompress(stored, compression, limit=limit, **sizes), _HEAD)
         updates = begin(is_erofs(expected.media_type, head))
         put = stages.enter_context(side_by_side(*updates, *tar.consumers))
         for piece in unpacked:
