@@ -102,9 +102,12 @@ def test_the_places_of_the_hash_area():
 
 def test_the_keys_of_root_hashes():
     rows = table("docs/signing.md", "| key |")
-    named = {word for row in rows for word in re.findall(r"P-\d+|\b\d{4}\b", row[0])}
+    pattern = r"ML-DSA-\d+|P-\d+|\b\d{4}\b"
+    named = {word for row in rows for word in re.findall(pattern, row[0].partition(" (")[0])}
     kinds = [KEYS[spec] for one in SCHEMES if one.pkcs7_signature for spec in one.key_specs]
-    assert named == {f"P-{kind.size}" if kind.curve else str(kind.size) for kind in kinds}
+    assert named == {
+        f"P-{kind.size}" if kind.curve else str(kind.size or kind.spec) for kind in kinds
+    }
     digests = {one.digest for one in SCHEMES if one.pkcs7_signature}
     said = {f"sha{size}" for row in rows for size in re.findall(r"SHA-(\d+)", row[1])}
     assert said == digests

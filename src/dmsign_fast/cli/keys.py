@@ -21,9 +21,12 @@ if TYPE_CHECKING:
     from dmsign_fast.signing.signer import Signer
 
 __all__ = [
+    "add_and_key",
     "add_key_options",
+    "add_manifest_key",
     "add_plugin_options",
     "add_signature_options",
+    "other_signer_of",
     "secret_of",
     "signer_of",
 ]
@@ -69,6 +72,23 @@ def add_key_options(parser: argparse.ArgumentParser) -> None:
         help="whose first line is the passphrase of the key, or the PIN of the token",
     )
     add("--passphrase-env", metavar="NAME", help="environment variable with the passphrase or PIN")
+
+
+def add_and_key(parser: argparse.ArgumentParser) -> None:
+    """Which key signs root hashes too, in the same message."""
+    _add_other(parser, "and", "that signs root hashes too, in the same PKCS#7 (docs/signing.md)")
+
+
+def add_manifest_key(parser: argparse.ArgumentParser) -> None:
+    """Which key signs manifests, where not that of the root hashes."""
+    _add_other(parser, "manifest", "that signs the manifest instead of --key, which ML-DSA cannot")
+
+
+def _add_other(parser: argparse.ArgumentParser, name: str, what: str) -> None:
+    parser.add_argument(f"--{name}-key", metavar="FILE|URI|NAME", help=f"key {what}")
+    parser.add_argument(
+        f"--{name}-cert", type=Path, metavar="FILE", help="its certificate and the chain, PEM"
+    )
 
 
 def add_plugin_options(
@@ -126,30 +146,45 @@ def secret_of(args: argparse.Namespace) -> Callable[[str], bytes]:
 
 def signer_of(args: argparse.Namespace) -> Signer:
     """The signer that ``--key`` and ``--cert`` name."""
+    return _open(args, args.key, args.cert)
+
+
+def other_signer_of(args: argparse.Namespace, name: str) -> Signer | None:
+    """The signer that ``--NAME-key`` and ``--NAME-cert`` name, None without.
+
+    Passphrases, PINs and what plugins are told are those of ``--key``.
+    """
+    key, certificates = getattr(args, f"{name}_key"), getattr(args, f"{name}_cert")
+    if certificates and not key:
+        raise ParameterError(f"--{name}-cert needs --{name}-key")
+    return _open(args, key, certificates) if key else None
+
+
+def _open(args: argparse.Namespace, key: str | None, certificates: Path | None) -> Signer:
     from dmsign_fast.signing.providers import KeyOptions, is_key_uri, open_signer
 
     options = KeyOptions(
-        certificates=args.cert,
+        certificates=certificates,
         secret=secret_of(args),
         config=by_name(args.plugin_config, "--plugin-config"),
         timeout=args.plugin_timeout,
     )
-    if args.key and is_key_uri(args.key):
-        return open_signer(args.key, options)
-    if args.cert and not args.key:
+    if key and is_key_uri(key):
+        return open_signer(key, options)
+    if certificates and not key:
         raise ParameterError("--cert needs --key, the private key that belongs to it")
-    in_file = f"file:{quote(args.key or '', errors='surrogateescape')}"
-    if args.cert and Path(args.key).exists():
+    in_file = f"file:{quote(key or '', errors='surrogateescape')}"
+    if certificates and key and Path(key).exists():
         return open_signer(in_file, options)
     from dmsign_fast.trust.keys import PluginKey, load_signing_keys
     from dmsign_fast.trust.store import config_directory
 
     known = load_signing_keys(config_directory())
-    if args.cert and not isinstance(known.keys.get(args.key), PluginKey):
+    if certificates and key and not isinstance(known.keys.get(key), PluginKey):
         return open_signer(in_file, options)
-    if args.key not in known.keys and args.key and Path(args.key).is_file():
-        raise ParameterError(f"{args.key} is a file: give its certificate too, with --cert")
-    named = known.get(args.key)
+    if key not in known.keys and key and Path(key).is_file():
+        raise ParameterError(f"{key} is a file: give its certificate too, with --cert")
+    named = known.get(key)
     if isinstance(named, PluginKey):
         uri = f"plugin:{quote(named.plugin, safe='')}?id={quote(named.id, safe='')}"
         return open_signer(uri, replace(options, config={**named.config, **options.config}))

@@ -5,7 +5,13 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from dmsign_fast.cli.keys import add_key_options, signer_of
+from dmsign_fast.cli.keys import (
+    add_and_key,
+    add_key_options,
+    add_manifest_key,
+    other_signer_of,
+    signer_of,
+)
 from dmsign_fast.cli.output import note, print_json, print_summary, work
 from dmsign_fast.cli.signatures import (
     add_replace,
@@ -30,6 +36,8 @@ examples:
   dmsign-fast sign registry.example/app:1.0 --key key.pem --cert chain.pem
   dmsign-fast sign registry.example/app@sha256:2d35... --key release --recipe containerd@1.8.6
   dmsign-fast sign --oci-layout image:1.0 --key key.pem --cert chain.pem --output json
+  dmsign-fast sign registry.example/app:1.0 --key ml-dsa.pem --cert ml-dsa-chain.pem \\
+      --manifest-key key.pem --manifest-cert chain.pem
   dmsign-fast sign registry.example/app:1.0 --artifact all --recipe containerd-tar-index --replace
 """
 
@@ -38,6 +46,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of the command."""
     add_image_options(parser)
     add_key_options(parser)
+    add_and_key(parser)
+    add_manifest_key(parser)
     add_sign_options(parser)
     add_timestamp_options(parser)
     parser.add_argument("--force", action="store_true", help="also where it is signed already")
@@ -51,7 +61,12 @@ def run(args: argparse.Namespace) -> int:
     options = replace(
         sign_options(args), timestamp=timestamp(args), force=args.force, replace=args.replace
     )
-    signer = signer_of(args)
+    signer, other = signer_of(args), other_signer_of(args, "and")
+    options = replace(
+        options,
+        and_by=(other,) if other else (),
+        manifest_signer=other_signer_of(args, "manifest"),
+    )
     with work(args, "signing", None) as done, open_image(args) as (store, wanted):
         if ":" not in wanted:
             note(

@@ -172,11 +172,14 @@ def sign_manifest(
 
 
 def check_manifest_signer(signer: Signer, signing_time: datetime | None = None) -> None:
-    """SigningError if the chain of the signer, as far as it is known, cannot sign manifests.
+    """SigningError if the key, or the chain as far as it is known, cannot sign manifests.
 
     Nothing is known of an EnvelopeSigner before it signs. ``signing_time`` is by default now.
     """
-    if not isinstance(signer, EnvelopeSigner) and signer.certificate_chain:
+    if isinstance(signer, EnvelopeSigner):
+        return
+    notary_scheme(signer.key_spec)
+    if signer.certificate_chain:
         _check_chain(signer.certificate_chain, moment(signing_time))
 
 

@@ -33,7 +33,7 @@ from dmsign_fast.envelope.signed_data import (
     parse_signed_data,
 )
 from dmsign_fast.envelope.trust import TrustAnchors, build_path, signature_problem
-from dmsign_fast.errors import DmsignError, SigningError, VerificationError
+from dmsign_fast.errors import DmsignError, ParameterError, SigningError, VerificationError
 from dmsign_fast.signing.certificates import (
     check_chain,
     moment,
@@ -57,6 +57,7 @@ __all__ = [
     "assemble_root_hash",
     "check_held",
     "check_signer",
+    "check_signers",
     "sign_root_hash",
     "verify_root_hash",
     "why_stricter",
@@ -118,15 +119,12 @@ def sign_root_hash(
     """
     at = moment(at)
     # Before the key is asked: a provider may charge, or want a finger on a button.
-    schemes = [
-        (one, check_signer(one, wanted, certificates=certificates, at=at))
-        for one, wanted in ((signer, digest), *((other, None) for other in and_by))
-    ]
+    signers = check_signers(signer, and_by, digest, certificates=certificates, at=at)
     message = root_hash_message(root_hash)
     signed = [
         # the chain may come with the signature
         RawSigned(one.sign(message, scheme), one.certificate_chain, scheme)
-        for one, scheme in schemes
+        for one, scheme in signers
     ]
     return assemble_root_hash(root_hash, signed, certificates=certificates, at=at)
 
@@ -147,6 +145,27 @@ def check_signer(
     if signer.certificate_chain:
         _check_chain(signer.certificate_chain, certificates, moment(at))
     return scheme
+
+
+def check_signers(
+    signer: Signer,
+    and_by: Sequence[Signer] = (),
+    digest: str | None = None,
+    *,
+    certificates: bool = True,
+    at: datetime | None = None,
+) -> list[tuple[Signer, Scheme]]:
+    """Return all who sign a message, each with its scheme, as ``check_signer`` does.
+
+    Raises also ParameterError where two have the same certificate.
+    """
+    leaves = [one.certificate_chain[0] for one in (signer, *and_by) if one.certificate_chain]
+    if len(set(leaves)) < len(leaves):
+        raise ParameterError("two signers of one message have the same certificate")
+    wanted = ((signer, digest), *((one, None) for one in and_by))
+    return [
+        (one, check_signer(one, name, certificates=certificates, at=at)) for one, name in wanted
+    ]
 
 
 def assemble_root_hash(
@@ -296,11 +315,7 @@ def _key_spec(leaf: x509.Certificate) -> KeySpec:
 def _find_scheme(signer: SignerInfo, key_spec: KeySpec) -> Scheme:
     # The kernel pairs them more freely, SHA-1 or P-256 with SHA-512 included; we do not.
     for scheme in SCHEMES:
-        if (
-            key_spec in scheme.key_specs
-            and scheme.digest == signer.digest
-            and scheme.pkcs7_signature == signer.signature_algorithm
-        ):
+        if key_spec in scheme.key_specs and signer.is_of(scheme):
             return scheme
     possible = ", ".join(
         one.name for one in SCHEMES if key_spec in one.key_specs and one.pkcs7_signature

@@ -77,6 +77,10 @@ class SignerInfo:
         parsed = _asn1_certificate(certificate)
         return (self.issuer, self.serial) == (parsed.issuer.dump(), parsed.serial_number)
 
+    def is_of(self, scheme: Scheme) -> bool:
+        """Return True if the signature says that it is of this scheme."""
+        return (self.digest, self.signature_algorithm) == (scheme.digest, scheme.pkcs7_signature)
+
 
 @dataclass(frozen=True, slots=True)
 class SignedData:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from dmsign_fast.envelope.notary import check_manifest_signer
 from dmsign_fast.envelope.pkcs7 import check_signer
 from dmsign_fast.errors import ParameterError
 from dmsign_fast.fleet.options import FleetOptions
@@ -90,6 +91,8 @@ def plan_run(
                     f"the form {form.name} has more of each layer than its signature, which "
                     "workers do not send: sign such images one by one, with sign"
                 )
+    if options.sign.manifest_signature:
+        check_manifest_signer(signer)
     if state.begin(parameters_of(signer, options), resume=resume):
         state.reset_failures()
     elif not options.index:

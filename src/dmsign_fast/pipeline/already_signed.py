@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from dmsign_fast.envelope.chain import chain_validity_problem
 from dmsign_fast.envelope.notary import check_envelope, parse_envelope
-from dmsign_fast.envelope.pkcs7 import verify_root_hash
+from dmsign_fast.envelope.pkcs7 import check_signers, verify_root_hash
 from dmsign_fast.envelope.signed_data import parse_signed_data
 from dmsign_fast.envelope.trust import TrustAnchors
 from dmsign_fast.oci.manifest import Manifest
@@ -22,7 +22,6 @@ from dmsign_fast.pipeline.artifact import (
 from dmsign_fast.pipeline.binding import ROOT_HASHES
 from dmsign_fast.pipeline.strangers import MAX_SIGNATURES, Judgement
 from dmsign_fast.signing.certificates import has_key
-from dmsign_fast.signing.scheme import pkcs7_scheme
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -30,6 +29,7 @@ if TYPE_CHECKING:
     from cryptography import x509
 
     from dmsign_fast.envelope.notary import Envelope
+    from dmsign_fast.envelope.signed_data import SignerInfo
     from dmsign_fast.envelope.timestamp import Timestamper
     from dmsign_fast.oci.descriptor import Descriptor
     from dmsign_fast.oci.store import Store
@@ -50,22 +50,30 @@ def find_layers(
     options: SignOptions,
 ) -> Descriptor | None:
     """The referrer of that form with good signatures of this key and kind over a plan's layers."""
-    chain = signer.certificate_chain
-    embedded = set(chain) if options.certificates else set()
+    signers = check_signers(
+        signer, options.and_by, options.pkcs7_digest, certificates=options.certificates
+    )
+    chains = [one.certificate_chain for one, _ in signers]
+    embedded = {one for chain in chains for one in chain} if options.certificates else set()
     # as assemble_root_hash verified them
-    anchors = TrustAnchors((chain[-1] if options.certificates else chain[0],))
+    anchors = TrustAnchors(tuple(chain[-1 if options.certificates else 0] for chain in chains))
     wanted = dict(plan.roots)
-    scheme = pkcs7_scheme(signer.key_spec, options.pkcs7_digest).name
+
+    def same_signers(found: Sequence[SignerInfo]) -> bool:
+        return len(found) == len(signers) and all(
+            any(one.names(by.certificate_chain[0]) and one.is_of(scheme) for one in found)
+            for by, scheme in signers
+        )
 
     def same(manifest: Manifest) -> bool:
         if manifest.artifact_type != form.artifact_type or recipe_of(manifest) != options.recipe:
             return False
         signatures = read_dm_verity(store, manifest, [layer for layer, _ in plan.roots])
         for one in signatures:
-            verdict = verify_root_hash(one.signature, wanted[one.layer], anchors)
+            verify_root_hash(one.signature, wanted[one.layer], anchors)
             # the raw signature is of a key, which other certificates may have too
-            certificates = set(parse_signed_data(one.signature).certificates)
-            if verdict.scheme != scheme or certificates != embedded:
+            parsed = parse_signed_data(one.signature)
+            if not same_signers(parsed.signers) or set(parsed.certificates) != embedded:
                 return False
         blobs = blobs_of(form, manifest, wanted)
         return all(one.root_hash == wanted[one.layer] for one in signatures) and all(

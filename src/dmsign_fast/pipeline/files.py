@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from cryptography.hazmat.primitives.hashes import SHA256
 
 from dmsign_fast.envelope.linux import root_hash_message
-from dmsign_fast.envelope.pkcs7 import check_signer, sign_root_hash
+from dmsign_fast.envelope.pkcs7 import check_signer, check_signers, sign_root_hash
 from dmsign_fast.errors import SigningError
 from dmsign_fast.outputs import Outputs, storage_errors
 from dmsign_fast.pipeline.signing_request import Message, SigningRequest, check_new
@@ -115,6 +115,7 @@ def sign_file(
     signer: Signer,
     params: VerityParams | None = None,
     *,
+    and_by: Sequence[Signer] = (),
     digest: str | None = None,
     certificates: bool = True,
     data_blocks: int | None = None,
@@ -127,10 +128,10 @@ def sign_file(
 ) -> SignedFile:
     """Hash ``data``, sign the root hash, and write all three files or none.
 
-    For ``digest`` and ``certificates`` see sign_root_hash, for the rest format_file; the errors
-    are theirs.
+    For ``and_by``, ``digest`` and ``certificates`` see sign_root_hash, for the rest format_file;
+    the errors are theirs.
     """
-    check_signer(signer, digest, certificates=certificates)  # before the work
+    check_signers(signer, and_by, digest, certificates=certificates)  # before the work
     with Outputs() as outputs:
         formatted = format_file(
             data,
@@ -146,7 +147,7 @@ def sign_file(
             fec=fec,
         )
         signature = sign_root_hash(
-            formatted.root_hash, signer, digest=digest, certificates=certificates
+            formatted.root_hash, signer, and_by=and_by, digest=digest, certificates=certificates
         )
         outputs.write(paths.root_hash, formatted.root_hash.hex().encode())
         leaf = signer.certificate_chain[0]

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from dmsign_fast.oci.descriptor import Descriptor, Digest
     from dmsign_fast.pipeline.forms import Part
     from dmsign_fast.pipeline.layer_file import LayerBlob
+    from dmsign_fast.signing.signer import Signer
 
 __all__ = ["JWS", "Plan", "Reuse", "SignOptions", "SignedImage", "SignedLayer"]
 
@@ -67,6 +68,8 @@ class SignOptions:
         certificates: whether they are embedded in the signatures of root hashes.
         reuse: take root hashes that were signed before, see ``reuse``.
         signing_time: of all artifacts, by default now.
+        and_by: who signs root hashes too, in the same message.
+        manifest_signer: of manifests, by default the signer of the root hashes.
     """
 
     recipe: Recipe
@@ -89,6 +92,8 @@ class SignOptions:
     certificates: bool = True
     reuse: Reuse | None = None
     signing_time: datetime | None = None
+    and_by: tuple[Signer, ...] = ()
+    manifest_signer: Signer | None = None
 
     def __post_init__(self) -> None:
         check_type("the recipe", self.recipe, Recipe, "a Recipe, as of Recipe.parse")

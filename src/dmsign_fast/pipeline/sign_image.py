@@ -9,7 +9,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from dmsign_fast.envelope.notary import check_manifest_signer, parse_envelope, sign_manifest
-from dmsign_fast.envelope.pkcs7 import check_signer, sign_root_hash
+from dmsign_fast.envelope.pkcs7 import check_signers, sign_root_hash
 from dmsign_fast.envelope.trust import TrustAnchors
 from dmsign_fast.errors import FormatError, ParameterError, VerificationError
 from dmsign_fast.oci.manifest import Manifest
@@ -70,7 +70,7 @@ def sign_image(
     Args:
         store: where the image is and the signatures go.
         reference: a tag or digest.
-        signer: of the root hashes and of the manifest.
+        signer: of the root hashes, and of the manifest unless the options name another.
         options: what and how.
         progress: called with the bytes of layers read since its last call.
         found: called with the bytes of layers to read, once they are known.
@@ -99,9 +99,11 @@ def plan_image(
     if not options.dm_verity and not options.manifest_signature:
         raise ParameterError("neither the layers nor the manifest are to be signed")
     if options.manifest_signature:
-        check_manifest_signer(signer)
+        check_manifest_signer(options.manifest_signer or signer)
     if options.dm_verity:
-        check_signer(signer, options.pkcs7_digest, certificates=options.certificates)
+        check_signers(
+            signer, options.and_by, options.pkcs7_digest, certificates=options.certificates
+        )
         for name in options.forms:
             if misfit := form_of(name).misfit(options.recipe):
                 raise ParameterError(f"{misfit}: use another --recipe, or another --artifact")
@@ -195,7 +197,9 @@ def _reused(
 
     if options.conversion.mkfs_options:
         raise ParameterError("options of mkfs.erofs are not recorded: what has them is not reused")
-    signers = (*signer.certificate_chain[:1], *options.reuse.certificates)
+    by = (signer, options.manifest_signer or signer)
+    leaves = (one for each in by for one in each.certificate_chain[:1])
+    signers = (*leaves, *options.reuse.certificates)
     if not signers:
         raise ParameterError(
             "the plugin shows its certificate only when it signs: give --cert, so that what it has "
@@ -242,10 +246,10 @@ def sign_planned(
     notary = None
 
     def find_or_add(
-        find: Callable[[], Descriptor | None], make: Callable[[], Artifact]
+        by: Iterable[Signer], find: Callable[[], Descriptor | None], make: Callable[[], Artifact]
     ) -> Descriptor:
         # where the certificates come with the signature, what is the same is known only then
-        made = None if signer.certificate_chain else make()
+        made = None if all(one.certificate_chain for one in by) else make()
         found = find()
         if found is None:
             artifacts.append(made or make())
@@ -256,14 +260,17 @@ def sign_planned(
     forms = [form_of(name) for name in options.forms] if plan.layers else []
     for form in forms:
         dm_verity[form.name] = find_or_add(
+            (signer, *options.and_by),
             functools.partial(find_layers, store, plan, known, form, signer, options),
             functools.partial(_make_layers, plan, form, signatures, options),
         )
     if options.manifest_signature:
         bound = plan.root_hashes(options)
+        by = options.manifest_signer or signer
         notary = find_or_add(
-            lambda: find_notary(store, subject, known, bound, signer, options),
-            lambda: sign_subject(plan, signer, options),
+            (by,),
+            lambda: find_notary(store, subject, known, bound, by, options),
+            lambda: sign_subject(plan, by, options),
         )
     layers = tuple(dict.fromkeys(plan.layers))
     seconds = {
@@ -325,7 +332,11 @@ def _warnings(store: Store, signed: SignedImage) -> tuple[str, ...]:
 def sign_layer(root_hash: bytes, signer: Signer, options: SignOptions) -> bytes:
     """The signature of a root hash, as the options want it."""
     return sign_root_hash(
-        root_hash, signer, digest=options.pkcs7_digest, certificates=options.certificates
+        root_hash,
+        signer,
+        and_by=options.and_by,
+        digest=options.pkcs7_digest,
+        certificates=options.certificates,
     )
 
 

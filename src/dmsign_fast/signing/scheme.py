@@ -346,7 +346,7 @@ def notary_scheme(key_spec: KeySpec) -> Scheme:
             return scheme
     raise SigningError(
         f"the Notary Project has no signatures by a key {key_spec}: sign the manifest with another "
-        "key, by --manifest-key and --manifest-cert, or leave it out with --no-manifest-signature"
+        "key (sign --manifest-key and --manifest-cert), or not, with --no-manifest-signature"
     )
 
 

@@ -6,7 +6,13 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from dmsign_fast.cli.keys import add_key_options, add_signature_options, signer_of
+from dmsign_fast.cli.keys import (
+    add_and_key,
+    add_key_options,
+    add_signature_options,
+    other_signer_of,
+    signer_of,
+)
 from dmsign_fast.cli.output import print_json, print_summary, work
 from dmsign_fast.cli.verity.header import formatted_header, print_header
 from dmsign_fast.cli.verity.options import add_data, add_format_options, data_size, format_arguments
@@ -112,6 +118,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_signed_file(parser)
     add_verity_sig(parser)
     add_key_options(parser)
+    add_and_key(parser)
     add_signature_options(parser)
 
 
@@ -122,12 +129,13 @@ def run(args: argparse.Namespace) -> int:
     take_recipe(args)
     paths = signed_paths(args)
     arguments = format_arguments(args)
-    signer = signer_of(args)
+    signer, other = signer_of(args), other_signer_of(args, "and")
     with work(args, "hashing", data_size(args)) as done:
         signed = sign_file(
             args.data,
             paths,
             signer,
+            and_by=(other,) if other else (),
             digest=args.digest,
             certificates=not args.no_certs,
             progress=done,
