@@ -128,7 +128,9 @@ def test_the_signature_of_the_root_hash_is_judged(tmp_path):
     good = write(tmp_path / "good", sign_root_hash(root_hash, signer))
     done = cli(*words, good)
     assert done.exit_code == 0, done.err
-    assert "Test Signer" in done.out
+    lines = dict(line.split(": ", 1) for line in done.out.splitlines())
+    assert lines["Root hash"].strip() == root_hash.hex()
+    assert "Test Signer" in lines["Signed by"]
     wrong = write(tmp_path / "wrong", sign_root_hash(root_hash[::-1], signer))
     done = cli(*words, wrong)
     assert done.exit_code == 1

@@ -81,18 +81,18 @@ def run(args: argparse.Namespace) -> int:
         return 0
     if proven:
         print_line(f"{proven.path}: {proven.size} bytes, mode {value['mode']}")
-        print_line(f"SHA-256:        \t{proven.sha256}")
+        print_line(f"SHA-256:        {proven.sha256}")
     else:
         blocks = ", ".join(
             f"{first}" if count == 1 else f"{first}-{first + count - 1}"
             for first, count in statement.runs
         )
         print_line(f"data block {blocks} of {statement.data_blocks}")
-    print_line(f"Root hash:      \t{root_hash.hex()}")
+    print_line(f"Root hash:      {root_hash.hex()}")
     if args.file:
-        print_line(f"The same as:    \t{args.file}")
+        print_line(f"The same as:    {args.file}")
     if signature:
-        print_line(f"Signed by:      \t{signature.signer}")
+        print_line(f"Signed by:      {signature.signer}")
     return 0
 
 
