@@ -1,6 +1,7 @@
 """An exchange over HTTP ends, whatever the other side does."""
 
 import contextlib
+import socket
 import threading
 
 import pytest
@@ -34,6 +35,17 @@ def test_drips_end(drip):
 def test_silence_ends():
     with slow_server(b"", b"") as host, pytest.raises(StorageError, match="no answer"):
         fetch(f"http://{host}/", content=b"?", seconds=0.2, limit=10)
+
+
+@pytest.mark.parametrize("scheme", ["http", "https"])
+def test_the_reason_names_no_objects_of_python(scheme):
+    with socket.socket() as bound:  # a port on which nobody listens
+        bound.bind(("127.0.0.1", 0))
+        url = f"{scheme}://127.0.0.1:{bound.getsockname()[1]}/"
+        with pytest.raises(StorageError) as refused:
+            fetch(url, seconds=20, limit=1)
+    why = "Failed to establish a new connection: [Errno 111] Connection refused"
+    assert str(refused.value) == f"no answer from {url}: {why}"
 
 
 def test_an_answer_has_a_bound():

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import re
 import threading
 import time
 from collections.abc import Iterator, Mapping
@@ -20,9 +21,11 @@ from dmsign_fast.errors import StorageError
 if TYPE_CHECKING:
     import requests
 
-__all__ = ["Budget", "Fetched", "fetch", "mount_budgets"]
+__all__ = ["Budget", "Fetched", "fetch", "mount_budgets", "reason_of"]
 
 _PIECE = 1 << 16
+# urllib3 puts the connection in front, as Python writes the object
+_CONNECTION = re.compile(r"\w+\(host=.*?, port=\d+\): ")
 _REDIRECTS = (301, 302, 303, 307, 308)
 _thread = threading.local()
 
@@ -137,10 +140,10 @@ def mount_budgets(session: requests.Session) -> None:
             super().connect()
             self.sock: Any = _Socket(self.sock)
 
-    class HTTPConnectionPool(urllib3.HTTPConnectionPool):  # messages show these names
+    class PlainPool(urllib3.HTTPConnectionPool):
         ConnectionCls = Plain
 
-    class HTTPSConnectionPool(urllib3.HTTPSConnectionPool):
+    class SecurePool(urllib3.HTTPSConnectionPool):
         ConnectionCls = Secure
 
     class Adapter(requests.adapters.HTTPAdapter):
@@ -153,9 +156,17 @@ def mount_budgets(session: requests.Session) -> None:
             manager.pool_classes_by_scheme = pools
             return manager
 
-    pools = {"http": HTTPConnectionPool, "https": HTTPSConnectionPool}
+    pools = {"http": PlainPool, "https": SecurePool}
     for scheme in pools:
         session.mount(f"{scheme}://", Adapter())
+
+
+def reason_of(error: Exception) -> str:
+    """Say why a request got no answer: the innermost reason, without objects of urllib3."""
+    inner = getattr(error, "reason", None) or (error.args[-1] if error.args else None)
+    if isinstance(inner, Exception):
+        return reason_of(inner)
+    return _CONNECTION.sub("", str(error)) or type(error).__name__
 
 
 @dataclass(frozen=True)
@@ -208,7 +219,9 @@ def fetch(
                 url = urljoin(url, location)
             return answer
     except (requests.RequestException, urllib3.exceptions.HTTPError, OSError, ValueError) as error:
-        raise StorageError(f"no answer from {url}: {budget.exceeded or error}") from error
+        raise StorageError(
+            f"no answer from {url}: {budget.exceeded or reason_of(error)}"
+        ) from error
 
 
 def _exchange(

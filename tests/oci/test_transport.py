@@ -156,8 +156,9 @@ def test_a_registry_that_does_not_run_is_told_at_once(connect):
     with socket.socket() as bound:  # a port on which nobody listens
         bound.bind(("127.0.0.1", 0))
         registry = connect(f"127.0.0.1:{bound.getsockname()[1]}", tries=99, pause=60, patience=999)
-        with pytest.raises(RegistryError, match="does it run"):
+        with pytest.raises(RegistryError, match="does it run") as refused:
             registry.resolve("v1")
+    assert "host=" not in str(refused.value)
 
 
 def test_plain_http_is_for_loopback_only():

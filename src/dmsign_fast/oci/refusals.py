@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from dmsign_fast.bounded_http import reason_of
 from dmsign_fast.errors import FormatError, RegistryError
 from dmsign_fast.oci.retry import TransientError
 from dmsign_fast.strict_json import read_json
@@ -47,7 +48,7 @@ def trouble_of(error: Exception, request: str) -> RegistryError:
 
     reason = error.args[0] if error.args else error
     reason = getattr(reason, "reason", None) or reason
-    message = f"{request}: {reason}"
+    message = f"{request}: {reason_of(error)}"
     never_connected = (
         urllib3.exceptions.NewConnectionError,
         urllib3.exceptions.ConnectTimeoutError,
