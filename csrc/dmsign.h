@@ -27,6 +27,20 @@ const char *dmsign_impl(void);
  * -EINVAL: no such name; -ENOTSUP: this processor cannot run it. */
 int dmsign_impl_select(const char *name);
 
+/* SHA-256 of streams of bytes, several in step: one message alone leaves most of a core idle. */
+typedef struct dmsign_stream dmsign_stream;
+
+/* How many streams this processor takes in step; 0: it has no instructions for that. */
+unsigned dmsign_streams_in_step(void);
+/* NULL: out of memory (errno ENOMEM), or no such instructions (ENOTSUP). */
+dmsign_stream *dmsign_stream_new(void);
+void dmsign_stream_free(dmsign_stream *stream);
+/* Appends sizes[i] bytes to each of `count` different streams. -EINVAL: too many in step. */
+int dmsign_streams_update(dmsign_stream *const *streams, const uint8_t *const *data,
+                          const size_t *sizes, unsigned count);
+/* The digest of all so far, 32 bytes; the stream can go on. */
+void dmsign_stream_digest(const dmsign_stream *stream, uint8_t *digest);
+
 /* The salted digest of one block: H(salt | block) for hash type 1, H(block | salt) for type 0. */
 typedef struct dmsign_block_hash dmsign_block_hash;
 

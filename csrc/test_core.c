@@ -290,6 +290,60 @@ static void test_zeros(size_t data_block, size_t hash_block)
     }
 }
 
+/* Streams in step against the portable block digest of the same bytes without a salt. */
+static void test_streams(void)
+{
+    enum { STREAMS = 4, SIZE = 4096 };
+    const unsigned in_step = dmsign_streams_in_step();
+    uint8_t *data[STREAMS], wanted[STREAMS][32], found[32];
+    dmsign_stream *streams[STREAMS];
+
+    if (!in_step) {
+        CHECK(!dmsign_stream_new() && errno == ENOTSUP);
+        puts("streams: not on this processor");
+        return;
+    }
+    for (unsigned i = 0; i < STREAMS; i++) {
+        dmsign_block_hash *hash = dmsign_block_hash_new(1, NULL, 0, SIZE);
+
+        data[i] = guarded(SIZE);
+        CHECK(hash && !dmsign_hash_blocks(hash, data[i], 1, wanted[i], 1));
+        dmsign_block_hash_free(hash);
+    }
+    for (unsigned round = 0; round < 200; round++) {
+        size_t done[STREAMS] = {0};
+        int more = 1;
+
+        for (unsigned i = 0; i < in_step; i++)
+            CHECK((streams[i] = dmsign_stream_new()) != NULL);
+        while (more) {
+            const uint8_t *at[STREAMS];
+            size_t sizes[STREAMS];
+
+            more = 0;
+            for (unsigned i = 0; i < in_step; i++) {
+                const size_t left = SIZE - done[i], most = 1 + next_random() % 1000;
+
+                at[i] = data[i] + done[i];
+                sizes[i] = next_random() % most;
+                sizes[i] = sizes[i] < left ? sizes[i] : left;
+                done[i] += sizes[i];
+                more |= done[i] < SIZE;
+            }
+            CHECK(!dmsign_streams_update(streams, at, sizes, in_step));
+        }
+        for (unsigned i = 0; i < in_step; i++) {
+            dmsign_stream_digest(streams[i], found);
+            CHECK(!memcmp(found, wanted[i], sizeof found));
+            dmsign_stream_free(streams[i]);
+        }
+    }
+    for (unsigned i = 0; i < STREAMS; i++)
+        guarded_free(data[i], SIZE);
+    CHECK(dmsign_streams_update(NULL, NULL, NULL, in_step + 1) == -EINVAL);
+    puts("streams: agree");
+}
+
 static void test_misuse(void)
 {
     uint8_t root[32], byte = 1;
@@ -346,6 +400,7 @@ int main(void)
         test_zeros(512, 512);
         test_zeros(512, 4096);
     }
+    test_streams();
     test_misuse();
     if (!quick)
         test_fork();

@@ -52,6 +52,7 @@ MAY_IMPORT = {
         "",
     },
     "pipeline": {
+        "_core",
         "erofs",
         "verity",
         "envelope",

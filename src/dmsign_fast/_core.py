@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import errno
 import os
+from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
 
 from dmsign_fast._dmsign import ffi, lib
 from dmsign_fast.errors import FormatError, ParameterError, StorageError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
     from typing_extensions import Buffer
 
@@ -23,13 +24,16 @@ __all__ = [
     "MAX_THREADS",
     "BlockHash",
     "LayerBuilder",
+    "Sha256Stream",
     "Tree",
     "implementation",
     "implementations",
     "mkfs_groups",
     "select_implementation",
+    "streams_in_step",
     "text",
     "thread_count",
+    "update_in_step",
 ]
 
 DIGEST_SIZE = 32
@@ -154,6 +158,35 @@ def _view(pointer: Any, size: int, owner: object) -> memoryview:
     if not size:
         return memoryview(b"")
     return memoryview(ffi.buffer(ffi.gc(pointer, _Keeper(owner)), size)).toreadonly()
+
+
+def streams_in_step() -> int:
+    """How many SHA-256 streams this processor digests in step; 0: use hashlib."""
+    return int(lib.dmsign_streams_in_step())
+
+
+class Sha256Stream:
+    """SHA-256 of a stream, as of hashlib, that update_in_step() appends to."""
+
+    def __init__(self) -> None:
+        """Begin; only where streams_in_step() is not 0."""
+        self.pointer = _made(lib.dmsign_stream_new(), lib.dmsign_stream_free)
+
+    def hexdigest(self) -> str:
+        """The digest of all bytes so far."""
+        digest = bytearray(DIGEST_SIZE)
+        with ffi.from_buffer("uint8_t[]", digest) as out:
+            lib.dmsign_stream_digest(self.pointer, out)
+        return digest.hex()
+
+
+def update_in_step(streams: Sequence[Sha256Stream], pieces: Sequence[Buffer]) -> None:
+    """Append a piece to each of several different streams, at most streams_in_step()."""
+    with ExitStack() as released:
+        views = [released.enter_context(ffi.from_buffer("uint8_t[]", piece)) for piece in pieces]
+        sizes = [len(view) for view in views]
+        pointers = [stream.pointer for stream in streams]
+        _check(lib.dmsign_streams_update(pointers, views, sizes, len(pointers)))
 
 
 class Tree:

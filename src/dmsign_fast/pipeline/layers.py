@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import re
 import threading
 from dataclasses import dataclass
@@ -15,6 +14,7 @@ from dmsign_fast.erofs.layer import LayerHasher
 from dmsign_fast.erofs.native_image import NativeImageHasher, is_erofs
 from dmsign_fast.erofs.recipe import Recipe, UuidRule
 from dmsign_fast.errors import ParameterError, VerificationError
+from dmsign_fast.pipeline.digests import LayerDigest
 from dmsign_fast.pipeline.pieces import PIECE, cancelled, first_bytes, pieces_of, read_pieces
 from dmsign_fast.pipeline.side_by_side import side_by_side
 from dmsign_fast.verity.params import check_type
@@ -123,40 +123,6 @@ class HashedLayer:
     uncompressed_size: int
     compression: Compression
     image: HashedImage
-
-
-class _Digest:
-    """The digest and the size of the bytes that pass, and the digest that is expected."""
-
-    def __init__(self, what: str, expected: str | None, *, wanted: bool) -> None:
-        self._what = what
-        self._expected = expected
-        self._algorithm = (expected or "sha256:").partition(":")[0]
-        self._hash = hashlib.new(self._algorithm) if wanted or expected else None
-        self.consumers = [self._hash.update] if self._hash else []
-        self.size = 0
-
-    def share(self, other: _Digest) -> None:
-        """Compute the digest once, since both are of the same bytes."""
-        if self._hash and other._hash and self._algorithm == other._algorithm:
-            self._hash = other._hash
-            self.consumers = []
-
-    def check(self) -> str | None:
-        """The digest.
-
-        Raises:
-            VerificationError: another digest is expected.
-        """
-        if not self._hash:
-            return None
-        found = f"{self._algorithm}:{self._hash.hexdigest()}"
-        if self._expected not in (None, found):
-            raise VerificationError(
-                f"the {self._what} is {found} and should be {self._expected}: the layer is "
-                "damaged, or another layer"
-            )
-        return found
 
 
 def _most_stored(expected: Expected, limit: int) -> int:
@@ -340,8 +306,8 @@ def read_layer(
     compression = compression_of(head, expected.media_type, docker_plain=by_converter)
     plain = compression is Compression.NONE
     wanted = UuidRule.DIGEST in rules and not expected.checked
-    blob = _Digest("digest", None if expected.checked else expected.digest, wanted=wanted)
-    tar = _Digest("diff ID", expected.diff_id, wanted=UuidRule.DIFF_ID in rules)
+    blob = LayerDigest("digest", None if expected.checked else expected.digest, wanted=wanted)
+    tar = LayerDigest("diff ID", expected.diff_id, wanted=UuidRule.DIFF_ID in rules)
 
     if plain:
         tar.share(blob)
@@ -360,10 +326,12 @@ def read_layer(
                     "sent another layer"
                 )
             put(piece)
+            blob.put(piece)
             progress(size)
             yield piece
 
     with contextlib.ExitStack() as stages:
+        LayerDigest.in_step((blob, tar), stages)
         stored = read(stages.enter_context(side_by_side(*blob.consumers)))
         sizes = {"piece_size": PIECE} if plain else {}
         head, unpacked = first_bytes(decompress(stored, compression, limit=limit, **sizes), _HEAD)
@@ -371,6 +339,7 @@ def read_layer(
         put = stages.enter_context(side_by_side(*updates, *tar.consumers))
         for piece in unpacked:
             put(piece)
+            tar.put(piece)
             tar.size += memoryview(piece).nbytes
     if expected.size not in (None, blob.size):
         raise VerificationError(

@@ -1,26 +1,35 @@
-"""Consumers of one stream that work side by side, each in a thread of its own."""
+"""Consumers that work side by side with what makes their pieces, in threads of their own."""
 
 from __future__ import annotations
 
 import _thread
 import contextlib
 import queue
-from typing import TYPE_CHECKING
+from collections import deque
+from functools import partial
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from typing_extensions import Buffer
 
     Consumer = Callable[[Buffer], object]
 
-__all__ = ["BUFFERS", "side_by_side"]
+__all__ = ["BUFFERS", "in_step", "side_by_side"]
 
 # So many pieces may wait for a consumer: enough for a short stop, and they cost little memory.
 _DEPTH = 3
 # After so many more pieces, a piece is consumed: some wait, a thread holds one, and the reader has
 # looked at one. So a reader may use this many buffers in turn.
 BUFFERS = _DEPTH + 3
+
+
+def _room() -> queue.SimpleQueue[None]:
+    room: queue.SimpleQueue[None] = queue.SimpleQueue()
+    for _ in range(_DEPTH):
+        room.put(None)
+    return room
 
 
 class _Stage:
@@ -30,12 +39,10 @@ class _Stage:
     signal leaves whole at any time, which Queue and Thread are not (CPython issue 90882).
     """
 
-    def __init__(self, consume: Consumer) -> None:
+    def __init__(self, consume: Callable[[Any], object]) -> None:
         self._consume = consume
-        self._pieces: queue.SimpleQueue[Buffer | None] = queue.SimpleQueue()
-        self._room: queue.SimpleQueue[None] = queue.SimpleQueue()
-        for _ in range(_DEPTH):
-            self._room.put(None)
+        self._pieces: queue.SimpleQueue[Any] = queue.SimpleQueue()
+        self._room = _room()
         self._error: BaseException | None = None
         self._dropping = False
         self._ended: queue.SimpleQueue[None] = queue.SimpleQueue()
@@ -75,7 +82,56 @@ class _Stage:
             self._ended.get()
 
 
-def _end(stages: list[_Stage], *, drop: bool) -> None:
+class _StepStage(_Stage):
+    """The same for pieces of several streams, consumed together: {stream: bytes}, all as long."""
+
+    def __init__(self, consume: Callable[[Any], object], streams: int) -> None:
+        super().__init__(consume)
+        self._rooms = [_room() for _ in range(streams)]
+        self._waiting: list[deque[memoryview]] = [deque() for _ in range(streams)]
+
+    def put_of(self, stream: int, piece: Buffer) -> None:
+        self.check()
+        self._rooms[stream].get()
+        self._pieces.put((stream, piece))
+
+    def _run(self) -> None:
+        more = True
+        while more or any(self._waiting):
+            # a stream waits for the others, until it has no room to wait
+            can = all(self._waiting) or any(len(pieces) == _DEPTH for pieces in self._waiting)
+            if more and not (can and self._pieces.empty()):
+                more = self._take()
+            else:
+                self._step()
+        self._running = False
+        self._ended.put(None)
+
+    def _take(self) -> bool:
+        event = self._pieces.get()
+        if event is not None:
+            stream, piece = event
+            self._waiting[stream].append(memoryview(piece).cast("B"))
+        return event is not None
+
+    def _step(self) -> None:
+        streams = [stream for stream, pieces in enumerate(self._waiting) if pieces]
+        size = min(len(self._waiting[stream][0]) for stream in streams)
+        if not self._dropping:
+            try:
+                self._consume({stream: self._waiting[stream][0][:size] for stream in streams})
+            except BaseException as error:  # noqa: BLE001
+                self._error = error
+                self._dropping = True
+        for stream in streams:
+            pieces = self._waiting[stream]
+            pieces[0] = pieces[0][size:]
+            if not pieces[0]:
+                pieces.popleft()
+                self._rooms[stream].put(None)
+
+
+def _end(stages: Sequence[_Stage], *, drop: bool) -> None:
     """Wait for all, after a signal too: consumers use what the caller closes next."""
     try:
         for stage in stages:
@@ -112,3 +168,23 @@ def side_by_side(*consumers: Consumer) -> Iterator[Callable[[Buffer], None]]:
         _end(stages, drop=failed)
     for stage in stages:
         stage.check()
+
+
+@contextlib.contextmanager
+def in_step(
+    consume: Callable[[Mapping[int, memoryview]], object], streams: int
+) -> Iterator[list[Callable[[Buffer], None]]]:
+    """Consume pieces of several streams in one thread; a function for each gives it a piece.
+
+    ``consume`` is called with what comes next of each stream that has something, by the number of
+    the stream, as many bytes of each. Pieces, errors and the end are as with side_by_side.
+    """
+    stage = _StepStage(consume, streams)
+    failed = True
+    try:
+        stage.start()
+        yield [partial(stage.put_of, stream) for stream in range(streams)]
+        failed = False
+    finally:
+        _end([stage], drop=failed)
+    stage.check()
