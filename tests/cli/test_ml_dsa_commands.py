@@ -45,6 +45,7 @@ def test_signed_and_verified(spec, made, tmp_path):
     found = json.loads(done.out)["signature"]
     assert (found["scheme"], found["key_spec"]) == (spec.lower(), spec)
     assert "CONFIG_CRYPTO_MLDSA" in found["needs"]
+    assert "built with CONFIG_CRYPTO_MLDSA" in cli(*options, "--cert", root).field("Needs")
     verdict = verdict_of(data, root)
     assert verdict["outcome"] == "accepted"
     assert "CONFIG_CRYPTO_MLDSA" in verdict["needs"]

@@ -94,6 +94,14 @@ def test_raw_signatures_in_every_scheme(key_spec, tmp_path):
         assert ("PKCS1" in said["signingAlgorithm"]) == pkcs1
 
 
+def test_the_contract_has_no_ml_dsa(tmp_path):
+    files = make_leaf(name="Next", key="ML-DSA-65").write(tmp_path)
+    key_id = f"file:{files.key}?cert={files.chain}"
+    assert (
+        "no signatures by a key ML-DSA-65" in ask("describe-key", request(key_id))["errorMessage"]
+    )
+
+
 @pytest.mark.parametrize(
     ("command", "change", "code", "words"),
     [

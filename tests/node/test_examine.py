@@ -72,6 +72,21 @@ def test_a_node_that_enforces(node):
     ]
 
 
+def test_a_certificate_that_this_kernel_cannot_have(node):
+    made = pki.make_leaf(name="Next", key="ML-DSA-65").certificate
+    finding = found(node, made)["certificate CN=Next"]
+    assert (finding.state, finding.evidence) == (
+        State.PROBLEM,
+        "its key is of ML-DSA, which this kernel has not: it cannot be enrolled",
+    )
+    assert "CONFIG_CRYPTO_MLDSA" in finding.advice
+    assert found(node)["CONFIG_CRYPTO_MLDSA"].state is State.NOTE
+    config = node.root / f"boot/config-{RELEASE}"
+    config.write_text(f"{config.read_text()}\nCONFIG_CRYPTO_MLDSA=y\n")
+    assert "in none of" in found(node, made)["certificate CN=Next"].evidence
+    assert found(node)["CONFIG_CRYPTO_MLDSA"].state is State.OK
+
+
 @pytest.mark.parametrize(
     ("change", "name", "state", "words"),
     [

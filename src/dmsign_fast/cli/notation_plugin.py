@@ -53,6 +53,7 @@ def _metadata() -> Metadata:
 
 def _answer(command: str, data: bytes) -> dict[str, Any]:
     from dmsign_fast.signing import plugin_contract as contract
+    from dmsign_fast.signing.scheme import notary_scheme
 
     if command == contract.GET_METADATA:
         return _metadata().to_json()
@@ -66,6 +67,7 @@ def _answer(command: str, data: bytes) -> dict[str, Any]:
     config = request.annotations("pluginConfig")
     key_id = request.text("keyId")
     signer = _open(key_id, config)
+    notary_scheme(signer.key_spec)  # SigningError for keys that the contract does not know
     if command == contract.DESCRIBE_KEY:
         return {"keyId": key_id, "keySpec": signer.key_spec}
     return {"keyId": key_id, **_sign(request, signer, config)}

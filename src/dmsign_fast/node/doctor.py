@@ -37,7 +37,7 @@ def examine(
         *check_boot_line(system),
         *check_ipe(system, kernel),
         *check_keyrings(rings, kernel),
-        *(check_certificate(rings, one) for one in certificates),
+        *(check_certificate(rings, one, kernel) for one in certificates),
         *check_programs(system),
         *check_containerd(system),
     )

@@ -75,6 +75,11 @@ class Kernel:
         version = _version(self.release)
         return version is None or version >= _FIRST_WITH_KEYRING
 
+    @property
+    def lacks_ml_dsa(self) -> bool:
+        """True if this kernel cannot verify ML-DSA; False too if that is unknown."""
+        return self.options is not None and self.options.get("CRYPTO_MLDSA", "n") not in ("y", "m")
+
 
 def parse_options(text: str) -> dict[str, str]:
     """Return the options in a kernel configuration, ``n`` for those that are not set."""

@@ -49,6 +49,11 @@ _LINE = re.compile(
 # asymmetric_key_describe(): the description, then the key and the end of its identifier
 _CERTIFICATE = re.compile(r"(.*): X509\.(\S+)(?: ([0-9a-f]+))? \[.*\]")
 
+_OTHER_KERNEL = (
+    "use Linux 7.0 or newer with CONFIG_CRYPTO_MLDSA, or sign with an RSA or ECDSA key "
+    "(docs/signing.md)"
+)
+
 
 @dataclass(frozen=True, slots=True)
 class Key:
@@ -180,9 +185,10 @@ def check_keyrings(rings: Keyrings, kernel: Kernel) -> Iterator[Finding]:
         yield Finding("certificates", State.PROBLEM, "no keyring that is asked holds any", advice)
 
 
-def check_certificate(rings: Keyrings, certificate: x509.Certificate) -> Finding:
-    """Check that Linux has the certificate in a keyring that it asks."""
+def check_certificate(rings: Keyrings, certificate: x509.Certificate, kernel: Kernel) -> Finding:
+    """Check that Linux has the certificate in a keyring that it asks, or could have it."""
     from dmsign_fast.signing.certificates import name_of
+    from dmsign_fast.signing.scheme import ML_DSA
 
     name = f"certificate {name_of(certificate)}"
     holders = [
@@ -198,6 +204,9 @@ def check_certificate(rings: Keyrings, certificate: x509.Certificate) -> Finding
         return Finding(name, State.UNKNOWN, "in .dm-verity, which may not be sealed", _SEAL)
     if holders:
         return Finding(name, State.PROBLEM, "in .dm-verity, which is not sealed", _SEAL)
+    if certificate.public_key_algorithm_oid.dotted_string in ML_DSA and kernel.lacks_ml_dsa:
+        evidence = "its key is of ML-DSA, which this kernel has not: it cannot be enrolled"
+        return Finding(name, State.PROBLEM, evidence, _OTHER_KERNEL)
     if rings.contents is not None:
         return Finding(name, State.PROBLEM, f"in none of {', '.join(rings.contents)}", _ENROL)
     if any(key.is_of(certificate) for key in rings.keys):

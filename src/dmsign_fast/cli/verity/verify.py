@@ -186,6 +186,8 @@ def run(args: argparse.Namespace) -> int:
         print(f"Verified:       \t{report.data_blocks} data blocks, every one as it was hashed")
         if signature:
             print(f"Signed by:      \t{signature.signer}")
+            if needs := signature.json.get("needs"):
+                print(f"Needs:          \t{needs}")
     print_summary(args, done, "checked")
     if corruption and refused:
         raise VerificationError(f"{corruption}; the signature is refused too: {refused}")
