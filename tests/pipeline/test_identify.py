@@ -22,8 +22,8 @@ from dmsign_fast.pipeline.layers import Conversion, Expected, hash_layer
 
 VERSIONS = [versions[-1] for versions in _core.mkfs_groups().values()]
 ALL = [dataclasses.replace(row, mkfs_version=one) for row in RECIPES for one in VERSIONS]
-# versions before 1.9.2 keep the size, and so the data, where an empty PAX value unsets it
-DIFFERS = tar_of(
+# versions before 1.9.2 fail with an empty PAX value
+EMPTY_SIZE = tar_of(
     file(b"before", b"b" * 5000),
     pax([(b"size", b"")]) + header(b"odd", b"0", 512) + padded(b"x" * 512),
     file(b"after", b"a" * 70_000),
@@ -34,7 +34,7 @@ TARS = {
     "one block": tar_of(file(b"a", b"a" * 4096)),
     "many": typical_tar(400),
     "no trailer": file(b"a", b"a" * 4096),
-    "differs": DIFFERS,
+    "empty size": EMPTY_SIZE,
     "sparse": tar_of(header(b"a", b"S", 0)),
 }
 
@@ -69,8 +69,38 @@ def compare(layer, recipes=ALL):
 @pytest.mark.parametrize("pack", [bytes, gzip.compress], ids=["tar", "gzip"])
 def test_each_recipe_gives_what_it_gives_alone(name, pack):
     readings = compare(pack(TARS[name]))
-    if name not in ("differs", "no trailer"):
+    if name not in ("empty size", "no trailer"):
         assert readings == 1
+
+
+@pytest.mark.parametrize("index", [False, True])
+def test_a_follower_notices_other_data(index):
+    """No tar is known of which two versions take other data; here they get two tars."""
+
+    def differs(tars):
+        leader = _core.LayerBuilder("1.9.4", index=index, lossy=False, block_hash=None)
+        follower = _core.LayerBuilder(
+            "1.8.6", index=index, lossy=False, block_hash=None, leader=leader
+        )
+        for pieces in zip(*tars, strict=True):
+            for builder, piece in zip((leader, follower), pieces, strict=True):
+                builder.update(piece, 1)
+        for builder in (leader, follower):
+            builder.final(bytes(16), 1)
+        return follower.differs
+
+    one, other = (tar_of(file(b"a", data * 6000), file(b"b", data)) for data in (b"1", b"2"))
+    half = len(one) // 2
+    assert not differs([[one], [one]])
+    assert not differs([[one[:half], one[half:]]] * 2)
+    assert differs([[one], [other]])
+    assert differs([[one[:half], one[half:]], [one[:half], other[half:]]])
+
+
+def test_whoever_may_have_other_data_gets_a_reading_of_its_own(monkeypatch):
+    recipes = [one for one in ALL if one.name == "containerd"]
+    monkeypatch.setattr(_core.LayerBuilder, "differs", property(lambda one: one._leader))
+    assert compare(TARS["typical"], recipes) == len(recipes)
 
 
 @settings(max_examples=25, deadline=None)

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from dmsign_fast.envelope.pkcs7 import sign_root_hash
 from dmsign_fast.errors import DmsignError, FormatError, ParameterError, VerificationError
 from dmsign_fast.pipeline.file_proof import proven_file
-from dmsign_fast.pipeline.proof import check_proof
+from dmsign_fast.pipeline.proof import Statement, check_proof, write_proof
 from dmsign_fast.signing.local import load_local_signer
 from dmsign_fast.strict_json import dump_json
 
@@ -216,6 +216,30 @@ def test_a_hash_block_does_not_pass_as_data_of_a_file():
     assert checked(sealed(lower | {"path": None}, top), root_hash) == ((0, 1),)
     with pytest.raises(FormatError, match="EROFS"):
         checked(sealed(lower, top), root_hash)
+
+
+@pytest.mark.parametrize("more", [-1, 1])
+def test_a_block_more_or_less_is_refused(more):
+    """Each block agrees with the root hash, and still they are not those of the path."""
+    image = image_by("containerd")
+    header, _ = parts(proof_of("containerd", "/usr/bin/tool"))
+    runs = [list(run) for run in header["runs"]]
+    at = next(n for n, run in enumerate(runs) if run[1] > 1)
+    runs[at][1] += more
+    after = runs[at + 1 : at + 2]
+    if after and sum(runs[at]) == after[0][0]:
+        runs[at : at + 2] = [[runs[at][0], runs[at][1] + after[0][1]]]
+    statement = Statement.of_header(dump_json(header | {"runs": runs}))
+    with (
+        tempfile.TemporaryFile() as out,
+        image.open("rb") as data,
+        image.with_suffix(".verity").open("rb") as hashes,
+    ):
+        area = statement.params.hash_area(statement.data_blocks)
+        write_proof(out.fileno(), data.fileno(), hashes.fileno(), area, statement)
+        proof = check_proof(out.fileno(), bytes.fromhex(root_hash_of(image)))
+        with pytest.raises(VerificationError, match=r"other blocks|does not have byte"):
+            proven_file(proof)
 
 
 def test_json_in_another_spelling_is_refused():

@@ -59,8 +59,8 @@ def every_root_hash(
             begun += 1
             if layer == "-" and begun > 1:
                 raise ParameterError(
-                    "versions of mkfs.erofs read this layer differently, so that it has to be read "
-                    "again: give a file instead of standard input"
+                    "the newest mkfs.erofs refuses this layer, so that it has to be read again for "
+                    "others: give a file instead of standard input"
                 )
             return read(stop)
 
