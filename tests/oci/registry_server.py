@@ -237,6 +237,10 @@ class Handler(BaseHTTPRequestHandler):
         if self.where == "/token":
             self.token()
             return
+        if self.where == "/v2/":
+            if self.allowed(None):
+                self.answer(200, b"{}")
+            return
         found = re.fullmatch(r"/v2/(.+)/(manifests|blobs|referrers|tags)/(.*)", self.where)
         if not found:
             self.error(404, "UNSUPPORTED")
@@ -260,18 +264,20 @@ class Handler(BaseHTTPRequestHandler):
             with self.server.lock:
                 if uses:
                     self.server.tokens[sent.removeprefix("Bearer ")][1] -= 1
-            good = uses and any(
-                action in scope.rpartition(":")[2].split(",")
-                for scope in scopes
-                if scope.rpartition(":")[0] == f"repository:{name}"
+            good = uses and (
+                name is None
+                or any(
+                    action in scope.rpartition(":")[2].split(",")
+                    for scope in scopes
+                    if scope.rpartition(":")[0] == f"repository:{name}"
+                )
             )
             if sent and sent.startswith("Basic "):
                 self.complain("a password to a registry that wants a token")
             actions = "pull" if action == "pull" else "pull,push"
-            challenge = (
-                f'Bearer realm="{self.server.realm}",service="here",'
-                f'scope="repository:{name}:{actions}",error="invalid_token"'
-            )
+            challenge = f'Bearer realm="{self.server.realm}",service="here"'
+            if name is not None:
+                challenge += f',scope="repository:{name}:{actions}",error="invalid_token"'
         if not good:
             self.error(401, "UNAUTHORIZED", "who are you", {"WWW-Authenticate": challenge})
         return bool(good)

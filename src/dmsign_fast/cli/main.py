@@ -41,6 +41,7 @@ COMMANDS = (
     *("sign", "prepare", "attach", "verify", "inspect", "list"),
     *("export", "mount", "umount", "doctor", "benchmark"),
     *("fleet", "key", "cert", "policy", "plugin", "layer", "verity", "ipe"),
+    *("login", "logout"),
     *("completion", "version"),
 )
 _JSON = (("--output", "json"), ("-o", "json"))

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "add_image_options",
+    "add_registry_options",
     "add_store_options",
     "connection_of",
     "credentials_of",
@@ -48,6 +49,12 @@ def add_store_options(parser: argparse.ArgumentParser) -> argparse._ArgumentGrou
     """How to reach the image; the group has more room for what it is."""
     group = parser.add_argument_group("image")
     group.add_argument("--oci-layout", action="store_true", help="REF is in an OCI image layout")
+    add_registry_options(parser)
+    return group
+
+
+def add_registry_options(parser: argparse.ArgumentParser) -> None:
+    """How to reach a registry, and who logs in."""
     reach = parser.add_argument_group("registry")
     registry = reach.add_argument
     scheme = reach.add_mutually_exclusive_group().add_argument
@@ -69,7 +76,6 @@ def add_store_options(parser: argparse.ArgumentParser) -> argparse._ArgumentGrou
     registry("--client-key", type=Path, metavar="FILE", help="key of --client-cert")
     registry("--username", help="default: the login in docker's or podman's files")
     registry("--password-stdin", action="store_true", help="read the password from stdin")
-    return group
 
 
 def credentials_of(args: argparse.Namespace) -> Credentials | None:

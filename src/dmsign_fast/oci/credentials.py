@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import base64
 import binascii
+import contextlib
+import json
 import os
 import re
 from dataclasses import dataclass, field
@@ -11,14 +13,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dmsign_fast.errors import FormatError, ProgramError, RegistryError, StorageError
-from dmsign_fast.outputs import storage_errors
+from dmsign_fast.outputs import Outputs, locked, storage_errors, write_all
 from dmsign_fast.processes import run_program
 from dmsign_fast.strict_json import read_json
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-__all__ = ["Credentials", "find_credentials"]
+__all__ = ["Credentials", "find_credentials", "remove_logins", "save_login"]
 
 _HELPER_SECONDS = 60.0
 _DOCKER_HUB = ("docker.io", "index.docker.io", "registry-1.docker.io")
@@ -118,18 +120,25 @@ def _in_file(
     repository: str,
     environment: Mapping[str, str],
 ) -> Credentials | None:
-    helpers = {_bare(key): helper for key, helper in (config.get("credHelpers") or {}).items()}
     keys = _keys(registry, repository)
-    helper = next((helpers[key] for key in keys if key in helpers), config.get("credsStore"))
-    if helper:
-        server = _DOCKER_HUB_URL if registry in _DOCKER_HUB else registry
-        if found := _from_helper(helper, server, path, environment):
-            return found
+    helper = _helper_of(config, keys)
+    if helper and (found := _from_helper(helper, _server(registry), path, environment)):
+        return found
     entries = {_bare(key): entry for key, entry in (config.get("auths") or {}).items()}
     for key in keys:
         if entries.get(key) and (found := _from_entry(entries[key], path, key)):
             return found
     return None
+
+
+def _helper_of(config: dict[str, Any], keys: list[str]) -> Any:
+    helpers = {_bare(key): helper for key, helper in (config.get("credHelpers") or {}).items()}
+    return next((helpers[key] for key in keys if key in helpers), config.get("credsStore"))
+
+
+def _server(registry: str) -> str:
+    """What helpers and docker's own file call it."""
+    return _DOCKER_HUB_URL if registry in _DOCKER_HUB else registry
 
 
 def _keys(registry: str, repository: str) -> list[str]:
@@ -171,16 +180,17 @@ def _from_entry(entry: Any, path: Path, name: str) -> Credentials | None:
 _ENTRY = ("auth", "username", "password", "identitytoken", "registrytoken")
 
 
-def _from_helper(
-    helper: Any, server: str, path: Path, environment: Mapping[str, str]
-) -> Credentials | None:
+def _run_helper(
+    helper: Any, action: str, stdin: str, server: str, path: Path, environment: Mapping[str, str]
+) -> bytes | None:
+    """What a helper prints; None if it has no such login."""
     if not isinstance(helper, str) or not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", helper):
         raise FormatError(f"{path} names a credential helper {helper!r}: that is no program name")
     program = f"docker-credential-{helper}"
     try:
         finished = run_program(
-            [program, "get"],
-            stdin=server.encode(),
+            [program, action],
+            stdin=stdin.encode(),
             timeout=_HELPER_SECONDS,
             environment=environment,
         )
@@ -193,14 +203,110 @@ def _from_helper(
         if "credentials not found" in said.lower():
             return None
         said = "".join(letter if letter.isprintable() else "?" for letter in said[:300])
-        raise RegistryError(f"{program}, which {path} names, cannot find the login: {said}")
+        raise RegistryError(f"{program}, which {path} names, cannot {action} the login: {said}")
+    return finished.out
+
+
+def _from_helper(
+    helper: Any, server: str, path: Path, environment: Mapping[str, str]
+) -> Credentials | None:
+    said = _run_helper(helper, "get", server, server, path, environment)
+    if said is None:
+        return None
     try:
-        answer = read_json(finished.out, "it")
+        answer = read_json(said, "it")
         username, secret = answer["Username"], answer["Secret"]
     except (FormatError, KeyError, TypeError):
         username = secret = None
     if not isinstance(username, str) or not isinstance(secret, str):
-        raise FormatError(f"{program} did not print a login as JSON") from None
+        raise FormatError(f"docker-credential-{helper} did not print a login as JSON") from None
     if username == "<token>":
         return Credentials(identity_token=secret)
     return Credentials(username, secret) if username or secret else None
+
+
+def save_login(
+    registry: str,
+    credentials: Credentials,
+    file: Path | None = None,
+    environment: Mapping[str, str] | None = None,
+) -> Path | str:
+    """Keep a login where ``find_credentials`` looks first; return the file or helper that has it.
+
+    That is ``file``, ``$REGISTRY_AUTH_FILE``, or docker's ``config.json``. A helper that the file
+    names for the registry keeps the login instead. The file is readable by its owner alone.
+
+    Raises:
+        StorageError, FormatError, RegistryError, ProgramError: as find_credentials.
+    """
+    environment = os.environ if environment is None else environment
+    path = _files_of_logins(file, environment)[0]
+    server = _server(registry)
+    with _changed(path) as config:
+        entries = _without(config, registry)
+        helper = _helper_of(config, _keys(registry, "")[-1:])
+        if helper:
+            secret = credentials.password
+            login = {"ServerURL": server, "Username": credentials.username, "Secret": secret}
+            _run_helper(helper, "store", json.dumps(login), server, path, environment)
+            entry = {}  # as docker marks it
+        else:
+            pair = f"{credentials.username}:{credentials.password}".encode()
+            entry = {"auth": base64.b64encode(pair).decode()}
+        config["auths"] = entries | {server: entry}
+    return f"docker-credential-{helper}" if helper else path
+
+
+def remove_logins(
+    registry: str, file: Path | None = None, environment: Mapping[str, str] | None = None
+) -> list[Path | str]:
+    """Remove the login to a registry from every file and helper that ``find_credentials`` asks.
+
+    Logins to single repositories stay. Returns the files and helpers that had it.
+
+    Raises:
+        StorageError, FormatError, RegistryError, ProgramError: as find_credentials.
+    """
+    environment = os.environ if environment is None else environment
+    removed: list[Path | str] = []
+    for path in _files_of_logins(file, environment):
+        config = _parsed(path, _read(path))
+        if (helper := _helper_of(config, _keys(registry, "")[-1:])) and _from_helper(
+            helper, _server(registry), path, environment
+        ):
+            server = _server(registry)
+            _run_helper(helper, "erase", server, server, path, environment)
+            removed.append(f"docker-credential-{helper}")
+        if _without(config, registry) != (config.get("auths") or {}):
+            with _changed(path) as config:
+                config["auths"] = _without(config, registry)
+            if not helper:
+                removed.append(path)
+    return removed
+
+
+def _files_of_logins(file: Path | None, environment: Mapping[str, str]) -> list[Path]:
+    named = file or environment.get("REGISTRY_AUTH_FILE")
+    return [Path(named)] if named else list(_usual_files(environment))
+
+
+def _without(config: dict[str, Any], registry: str) -> dict[str, Any]:
+    """The logins of a file but those to the registry, under any of its names."""
+    names = _keys(registry, "")
+    entries = (config.get("auths") or {}).items()
+    return {key: entry for key, entry in entries if _bare(key) not in names}
+
+
+@contextlib.contextmanager
+def _changed(path: Path) -> Iterator[dict[str, Any]]:
+    """The contents of a file of logins, to be changed; nobody else changes it meanwhile."""
+    path = Path(os.path.realpath(path))
+    with storage_errors("create", path.parent):
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    with locked(path.parent), Outputs() as outputs:
+        config = _parsed(path, _read(path))
+        yield config
+        fd = outputs.open(path)
+        with storage_errors("write", path):
+            os.fchmod(fd, 0o600)
+            write_all(fd, f"{json.dumps(config, indent=4)}\n".encode(), 0)
