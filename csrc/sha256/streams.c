@@ -10,6 +10,7 @@
 #include "streams.h"
 
 struct dmsign_stream {
+    const struct sha256_streams_impl *impl; /* asking the processor is slow in a virtual machine */
     uint64_t size;
     uint32_t state[8];
     uint8_t rest[SHA256_BLOCK]; /* size % 64 bytes that are in no block yet */
@@ -41,15 +42,18 @@ dmsign_stream *dmsign_stream_new(void)
         0x6a09e667, 0xbb67ae85, 0x3c6ef372, 0xa54ff53a,
         0x510e527f, 0x9b05688c, 0x1f83d9ab, 0x5be0cd19,
     };
+    const struct sha256_streams_impl *impl = chosen();
     dmsign_stream *stream;
 
-    if (!chosen()) {
+    if (!impl) {
         errno = ENOTSUP;
         return NULL;
     }
     stream = calloc(1, sizeof *stream);
-    if (stream)
-        memcpy(stream->state, start, sizeof start);
+    if (!stream)
+        return NULL;
+    stream->impl = impl;
+    memcpy(stream->state, start, sizeof start);
     return stream;
 }
 
@@ -59,8 +63,7 @@ void dmsign_stream_free(dmsign_stream *stream)
 }
 
 /* What fills up the last block that is not whole; how many bytes that took. */
-static size_t complete(const struct sha256_streams_impl *impl, dmsign_stream *stream,
-                       const uint8_t *data, size_t size)
+static size_t complete(dmsign_stream *stream, const uint8_t *data, size_t size)
 {
     const size_t have = stream->size % SHA256_BLOCK;
     const size_t taken = size < SHA256_BLOCK - have ? size : SHA256_BLOCK - have;
@@ -71,7 +74,7 @@ static size_t complete(const struct sha256_streams_impl *impl, dmsign_stream *st
         return 0;
     memcpy(stream->rest + have, data, taken);
     if (have + taken == SHA256_BLOCK)
-        impl->add(&state, &rest, 1, 1);
+        stream->impl->add(&state, &rest, 1, 1);
     stream->size += taken;
     return taken;
 }
@@ -79,16 +82,13 @@ static size_t complete(const struct sha256_streams_impl *impl, dmsign_stream *st
 int dmsign_streams_update(dmsign_stream *const *streams, const uint8_t *const *data,
                           const size_t *sizes, unsigned count)
 {
-    const struct sha256_streams_impl *impl = chosen();
     const uint8_t *at[SHA256_STREAMS];
     size_t left[SHA256_STREAMS];
 
-    if (!impl)
-        return -ENOTSUP;
     if (count > SHA256_STREAMS)
         return -EINVAL;
     for (unsigned i = 0; i < count; i++) {
-        const size_t taken = complete(impl, streams[i], data[i], sizes[i]);
+        const size_t taken = complete(streams[i], data[i], sizes[i]);
 
         at[i] = data[i] + taken;
         left[i] = sizes[i] - taken;
@@ -109,7 +109,7 @@ int dmsign_streams_update(dmsign_stream *const *streams, const uint8_t *const *d
         }
         if (!together)
             break;
-        impl->add(states, from, blocks, together);
+        streams[0]->impl->add(states, from, blocks, together);
         for (unsigned j = 0; j < together; j++) {
             at[which[j]] += blocks * SHA256_BLOCK;
             left[which[j]] -= blocks * SHA256_BLOCK;
@@ -137,7 +137,7 @@ void dmsign_stream_digest(const dmsign_stream *stream, uint8_t *digest)
     last[have] = 0x80;
     for (unsigned i = 0; i < 8; i++)
         last[blocks * SHA256_BLOCK - 1 - i] = (uint8_t)(stream->size * 8 >> 8 * i);
-    chosen()->add(&states, &at, blocks, 1);
+    stream->impl->add(&states, &at, blocks, 1);
     for (unsigned i = 0; i < 8; i++)
         store_be32(digest + 4 * i, state[i]);
 }
