@@ -6,6 +6,7 @@ from pathlib import Path
 from cryptography import x509
 
 from dmsign_fast.errors import ProgramError
+from dmsign_fast.node.doctor import examine
 from dmsign_fast.node.system import System
 from dmsign_fast.processes import Finished
 
@@ -82,3 +83,11 @@ class Node:
 
 def _finished(exit_code: int = 0, out: str = "", err: str = "") -> Finished:
     return Finished(exit_code, out.encode(), err.encode(), 0.0)
+
+
+def found(node, *certificates, probe_seal=True):
+    """Return the findings about a node by their names, each of which is there once."""
+    findings = examine(node.system, certificates, probe_seal=probe_seal)
+    names = [one.name for one in findings]
+    assert len(names) == len(set(names))
+    return {one.name: one for one in findings}

@@ -40,6 +40,7 @@ _CRI = (("io.containerd.cri.v1.images",), ("io.containerd.grpc.v1.cri", "contain
 _RUNTIMES = (
     ("io.containerd.cri.v1.runtime", "containerd", "runtimes"),
     ("io.containerd.grpc.v1.cri", "containerd", "runtimes"),
+    ("io.containerd.cri.v1.images", "runtime_platforms"),
 )
 # what containerd gives by itself: internal/erofsutils/mount.go
 _GIVEN = ("--tar=f", "--tar=i", "--aufs", "--quiet", "-Enoinline_data", "-b4096")
@@ -174,21 +175,28 @@ def check_containerd(system: System) -> Iterator[Finding]:
         return
     plugins = _table(settings.merged, "plugins")
     named = [str(found) for at in _CRI if (found := _table(plugins, *at).get("snapshotter"))]
-    runtimes = [
-        name
+    runtimes = {
+        (name, str(found))
         for at in _RUNTIMES
         for name, runtime in _table(plugins, *at).items()
-        if isinstance(runtime, dict) and runtime.get("snapshotter") == "erofs"
-    ]
+        if isinstance(runtime, dict) and (found := runtime.get("snapshotter"))
+    }
+    by_erofs = sorted(name for name, snapshotter in runtimes if snapshotter == "erofs")
+    by_others = sorted(f"{other} for {name}" for name, other in runtimes if other != "erofs")
     read = f"read {', '.join(settings.files)}"
-    if not ({"erofs"} & set(named) or runtimes or _SNAPSHOTTER in plugins or _DIFFER in plugins):
+    if not ({"erofs"} & set(named) or by_erofs or _SNAPSHOTTER in plugins or _DIFFER in plugins):
         evidence = f"the snapshotter is {', '.join(named) or 'that of the platform'}; {read}"
         advice = "layers go through dm-verity with the snapshotter and the differ erofs"
         yield Finding("containerd", State.NOTE, evidence, advice)
         return
-    yield Finding("containerd files", State.NOTE, read)
+    if unread := [one for one in _PATHS if one not in settings.files and system.text(one)]:
+        evidence = f"{read}; another containerd may have {', '.join(unread)}"
+        yield Finding("containerd files", State.UNKNOWN, evidence, "remove what is not in use")
+    else:
+        yield Finding("containerd files", State.NOTE, read)
     node = _kind(plugins)
-    yield from _check_erofs(plugins, named, runtimes, node)
+    yield _check_snapshotter(named, by_erofs, by_others)
+    yield from _check_erofs(plugins, node)
     yield _check_signatures(node)
     if node.recipe is None:
         yield from _check_recipe(_table(plugins, _DIFFER), system)
@@ -214,21 +222,24 @@ def _check_signatures(node: Node) -> Finding:
     return Finding(name, State.OK, evidence)
 
 
-def _check_erofs(
-    plugins: dict[str, Any], named: list[str], runtimes: list[str], node: Node
-) -> Iterator[Finding]:
+def _check_snapshotter(named: list[str], by_erofs: list[str], by_others: list[str]) -> Finding:
+    """Check that CRI has the snapshotter erofs, for all runtimes or for some."""
+    name = "containerd snapshotter"
+    others = [one for one in named if one != "erofs"]
+    if "erofs" in named and (others or by_others):
+        evidence = f"erofs for CRI, but {', '.join([*others, *by_others])}, past dm-verity"
+        return Finding(name, State.PROBLEM, evidence, "leave the other snapshotters out")
     if "erofs" in named:
-        yield Finding("containerd snapshotter", State.OK, "erofs, for CRI")
-    elif runtimes:
-        evidence = (
-            f"erofs for the runtimes {', '.join(runtimes)} alone; "
-            f"{', '.join(named) or 'that of the platform'} for others"
-        )
-        yield Finding("containerd snapshotter", State.NOTE, evidence)
-    else:
-        evidence = f"for CRI {', '.join(named) or 'that of the platform'}, though erofs is set up"
-        advice = 'set snapshotter = "erofs" for CRI, or use ctr run --snapshotter erofs'
-        yield Finding("containerd snapshotter", State.NOTE, evidence, advice)
+        return Finding(name, State.OK, "erofs, for CRI")
+    default = ", ".join(named) or "the platform's own"
+    if by_erofs:
+        evidence = f"erofs for the runtimes {', '.join(by_erofs)} alone; {default} for others"
+        return Finding(name, State.NOTE, evidence)
+    advice = 'set snapshotter = "erofs" for CRI, or use ctr run --snapshotter erofs'
+    return Finding(name, State.NOTE, f"for CRI {default}, though erofs is set up", advice)
+
+
+def _check_erofs(plugins: dict[str, Any], node: Node) -> Iterator[Finding]:
     order = _table(plugins, _DIFF_SERVICE).get("default", ["walking"])
     if isinstance(order, list) and order[:1] == ["erofs"]:
         yield Finding("containerd differ", State.OK, f"default = {order}")
