@@ -16,9 +16,10 @@ from pki import ML_DSA_SPECS, make_intermediate, make_leaf, make_root
 
 from dmsign_fast.envelope.linux import LinuxOutcome, linux_verdict, root_hash_message
 from dmsign_fast.envelope.linux_ml_dsa import ML_DSA_PARAMETERS
-from dmsign_fast.errors import ParameterError, VerificationError
+from dmsign_fast.errors import ParameterError, SigningError, VerificationError
 from dmsign_fast.signing.local import load_local_signer
 from dmsign_fast.signing.scheme import ML_DSA, KeySpec, ml_dsa_problem
+from dmsign_fast.trust.issue import generate_key
 
 ROOT_HASH = bytes(range(32))
 RSA = make_leaf(name="Beside", key="RSA-2048")
@@ -44,6 +45,19 @@ MADE = {spec: sign(leaf) for spec, leaf in LEAVES.items()}
 def test_this_machine_has_ml_dsa():
     """Without it nothing here says anything: install cryptography 48 or newer."""
     assert ml_dsa_problem() is None
+
+
+def test_without_it_nothing_is_good(monkeypatch):
+    problem = "pip install 'cryptography>=48'"
+    below = sign(make_leaf(make_root("Elsewhere"), "Unread", key="ML-DSA-44"))
+    monkeypatch.setattr("dmsign_fast.signing.scheme.ml_dsa_problem", lambda: problem)
+    monkeypatch.setattr("dmsign_fast.envelope.linux_keys.ml_dsa_problem", lambda: problem)
+    with pytest.raises(SigningError, match="cryptography>=48"):
+        generate_key(KeySpec.ML_DSA_44)
+    verdict = linux(below, make_root("Elsewhere"))
+    assert (verdict.outcome, verdict.reason) == (LinuxOutcome.UNKNOWN, problem)
+    with pytest.raises(VerificationError, match="cryptography>=48"):
+        verify(below, make_root("Elsewhere").certificate)
 
 
 @every_spec

@@ -97,7 +97,7 @@ ML_DSA = {
     "2.16.840.1.101.3.4.3.19": KeySpec.ML_DSA_87,
 }
 """The OIDs of ML-DSA, of keys and of signatures alike (RFC 9881)."""
-_FIRST_WITH_ML_DSA = 48  # cryptography; 47 had it with other libraries than OpenSSL alone
+_FIRST_WITH_ML_DSA = 48  # cryptography: 47 has the module, and its wheels no ML-DSA
 
 
 @dataclass(frozen=True, slots=True)
