@@ -8,12 +8,22 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from dmsign_fast.errors import ProgramError, VerificationError
+from dmsign_fast.errors import ParameterError, ProgramError, VerificationError
 from dmsign_fast.node.system import administrators_environment
 from dmsign_fast.processes import Finished, run_program
 
-__all__ = ["OpenCommand", "close_device", "open_device"]
+__all__ = ["OPEN_FLAGS", "OpenCommand", "close_device", "device_status", "open_device"]
 
+# Options of veritysetup without a value, and what they mean; those of corruption exclude each other
+OPEN_FLAGS = {
+    "--ignore-corruption": "log corrupt blocks, and hand them out; not beside a signature",
+    "--restart-on-corruption": "restart the machine at a corrupt block",
+    "--panic-on-corruption": "have the kernel panic at a corrupt block",
+    "--ignore-zero-blocks": "hand out zeros, unread, for blocks that should be zeros",
+    "--check-at-most-once": "verify a block only when it is first read",
+    "--shared": "more devices may use DATA (newer veritysetup)",
+    "--deferred": "close the device when its last user closes it",
+}
 _SECONDS = 300.0  # udev may be slow
 
 # libdevmapper: "device-mapper: reload ioctl on NAME (254:0) failed: Required key not available"
@@ -42,6 +52,10 @@ class OpenCommand:
         root_hash: raw, or the file with its hex text.
         signature: the file with the signature of the root hash, or None.
         options: of the hash area, by veritysetup's names.
+        flags: of OPEN_FLAGS.
+
+    Raises:
+        ParameterError: corruption is ignored in spite of a signature.
     """
 
     data: Path
@@ -50,6 +64,15 @@ class OpenCommand:
     root_hash: bytes | Path
     signature: Path | None
     options: tuple[str, ...] = ()
+    flags: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        if self.signature and "--ignore-corruption" in self.flags:
+            # the kernel calls the device signed, to IPE too, whatever is in its blocks
+            raise ParameterError(
+                "--ignore-corruption would hand out any contents as signed: leave it out, or open "
+                "the device --unsigned"
+            )
 
     @property
     def words(self) -> tuple[str, ...]:
@@ -61,7 +84,7 @@ class OpenCommand:
         )
         signature = ("--root-hash-signature", str(self.signature)) if self.signature else ()
         places = (_operand(self.data), self.name, _operand(self.hashes))
-        return ("veritysetup", "open", *places, *root_hash, *signature, *self.options)
+        return ("veritysetup", "open", *places, *root_hash, *signature, *self.options, *self.flags)
 
 
 def open_device(command: OpenCommand) -> Path:
@@ -86,6 +109,20 @@ def close_device(name: str, *options: str) -> None:
     done = _run(("veritysetup", "close", name, *options))
     if done.exit_code:
         raise _failed("close", done)
+
+
+def device_status(name: str) -> dict[str, str]:
+    """What ``veritysetup status`` says of an open device, by its own words (``root hash``).
+
+    Raises:
+        ProgramError: no device of that name is open, or veritysetup fails.
+    """
+    done = _run(("veritysetup", "status", name))
+    said = done.out.decode(errors="replace")
+    if done.exit_code:
+        raise _failed("status", done)
+    pairs = (line.partition(":") for line in said.splitlines() if ":" in line)
+    return {key.strip(): value.strip() for key, _, value in pairs}
 
 
 def _failed(action: str, done: Finished) -> ProgramError:

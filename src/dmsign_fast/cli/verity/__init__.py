@@ -5,7 +5,7 @@ __all__ = ["COMMANDS", "HELP", "SHORT"]
 HELP = "hash trees and signatures of files and devices"
 COMMANDS = (
     *("format", "verify", "repair", "dump", "explain", "proof", "proof_check"),
-    *("sign", "prepare", "attach", "open", "close"),
+    *("sign", "prepare", "attach", "open", "status", "close"),
 )
 # of veritysetup, where -h is not help
 SHORT = {"-h": "--hash"}

@@ -50,8 +50,21 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--root-hash-signature", type=Path, metavar="FILE", help="default: DATA.roothash.p7s")
     add("--unsigned", action="store_true", help="without a signature, if the kernel allows that")
     add("--dry-run", action="store_true", help="print the command line, and run nothing")
+    _add_flags(parser)
     add_layout_options(parser)
     add_fec_options(parser)
+
+
+def _add_flags(parser: argparse.ArgumentParser) -> None:
+    from dmsign_fast.node.device import OPEN_FLAGS
+
+    group = parser.add_argument_group("how the kernel reads")
+    corrupt = group.add_mutually_exclusive_group()
+    for name, meaning in OPEN_FLAGS.items():
+        kind = corrupt if name.endswith("-corruption") else group
+        kind.add_argument(
+            name, dest="flags", action="append_const", const=name, default=[], help=meaning
+        )
 
 
 def run(args: argparse.Namespace) -> int:
@@ -91,6 +104,7 @@ def _command(args: argparse.Namespace) -> OpenCommand:
         root_hash=args.root_hash or args.root_hash_file,
         signature=None if args.unsigned else args.root_hash_signature or beside.signature,
         options=(*_options(args), *_fec_options(args, args.hash or beside.hash_file)),
+        flags=tuple(dict.fromkeys(args.flags)),
     )
 
 
