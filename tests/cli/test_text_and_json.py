@@ -156,7 +156,8 @@ def test_sign_as_json(data, tmp_path):
     )
     value = parsed(done)
     names = {"root_hash", "hash_file", "root_hash_file", "signature_file", "signer"}
-    assert set(value) == HEADER | WORK | names
+    assert set(value) == HEADER | WORK | names | {"verity_sig_file"}
+    assert value["verity_sig_file"] is None, "without --verity-sig-json"
     assert value["hash_file"] == f"{data}.verity"
     assert value["root_hash_file"] == f"{data}.roothash"
     assert value["signature_file"] == f"{data}.roothash.p7s"
