@@ -6,8 +6,10 @@ import sys
 
 import pytest
 from helpers import dmsign, run
+from images import push_image
 from registry_server import RegistryServer
 
+from dmsign_fast import Registry
 from dmsign_fast.errors import FormatError
 from dmsign_fast.oci.credentials import (
     Credentials,
@@ -118,6 +120,14 @@ def test_another_file(home, monkeypatch):
     with RegistryServer(login="basic") as server:
         assert login(server, "--authfile", home / "auth.json").exit_code == 0
         assert find_credentials(server.host, "app") is None
+        with Registry(f"{server.host}/app", credentials=ALICE) as store:
+            push_image(store, "v1")
+        listed = ("list", f"{server.host}/app:v1")
+        assert dmsign(*listed).exit_code == 6
+        assert dmsign(*listed, "--authfile", home / "auth.json").exit_code == 0
+        done = dmsign(*listed, "--authfile", home / "missing.json")
+        assert done.exit_code == 4
+        assert "no such file" in done.err
         monkeypatch.setenv("REGISTRY_AUTH_FILE", str(home / "auth.json"))
         assert find_credentials(server.host, "app") == ALICE
         assert dmsign("logout", server.host).exit_code == 0

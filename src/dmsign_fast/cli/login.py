@@ -24,7 +24,7 @@ examples:
   dmsign-fast login registry.example --username alice --password-stdin < password.txt
   dmsign-fast login registry.example --username alice --authfile auth.json
 then, where it is not docker's file:
-  REGISTRY_AUTH_FILE=auth.json dmsign-fast verify registry.example/app:1.0
+  dmsign-fast verify registry.example/app:1.0 --authfile auth.json
 """
 
 

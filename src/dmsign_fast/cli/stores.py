@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from dmsign_fast.errors import ParameterError
+from dmsign_fast.errors import ParameterError, StorageError
 
 if TYPE_CHECKING:
     import argparse
@@ -45,16 +45,25 @@ def add_image_options(parser: argparse.ArgumentParser, *, one: bool = False) -> 
         which("--recursive", action="store_true", help="take an index and all its manifests")
 
 
-def add_store_options(parser: argparse.ArgumentParser) -> argparse._ArgumentGroup:
+def add_store_options(
+    parser: argparse.ArgumentParser, *, authfile: bool = True
+) -> argparse._ArgumentGroup:
     """How to reach the image; the group has more room for what it is."""
     group = parser.add_argument_group("image")
     group.add_argument("--oci-layout", action="store_true", help="REF is in an OCI image layout")
-    add_registry_options(parser)
+    registry = add_registry_options(parser)
+    if authfile:
+        registry.add_argument(
+            "--authfile",
+            type=Path,
+            metavar="FILE",
+            help="where the login is; default: $REGISTRY_AUTH_FILE, docker's and podman's files",
+        )
     return group
 
 
-def add_registry_options(parser: argparse.ArgumentParser) -> None:
-    """How to reach a registry, and who logs in."""
+def add_registry_options(parser: argparse.ArgumentParser) -> argparse._ArgumentGroup:
+    """How to reach a registry, and who logs in; the group has more room."""
     reach = parser.add_argument_group("registry")
     registry = reach.add_argument
     scheme = reach.add_mutually_exclusive_group().add_argument
@@ -76,6 +85,7 @@ def add_registry_options(parser: argparse.ArgumentParser) -> None:
     registry("--client-key", type=Path, metavar="FILE", help="key of --client-cert")
     registry("--username", help="default: the login in docker's or podman's files")
     registry("--password-stdin", action="store_true", help="read the password from stdin")
+    return reach
 
 
 def credentials_of(args: argparse.Namespace) -> Credentials | None:
@@ -93,6 +103,17 @@ def credentials_of(args: argparse.Namespace) -> Credentials | None:
     from dmsign_fast.oci.credentials import Credentials
 
     return Credentials(username=username, password=password)
+
+
+def _environment(authfile: Path | None) -> dict[str, str]:
+    """That by which a login is found."""
+    if authfile is None:
+        return dict(os.environ)
+    if not authfile.exists():
+        raise StorageError(
+            f"cannot read {authfile}: no such file; dmsign-fast login --authfile makes it"
+        )
+    return {**os.environ, "REGISTRY_AUTH_FILE": str(authfile)}
 
 
 def connection_of(args: argparse.Namespace) -> Connection:
@@ -125,7 +146,8 @@ def open_image(args: argparse.Namespace) -> Iterator[tuple[Store, str]]:
     from dmsign_fast.oci.registry import Registry
 
     image = RegistryReference.parse(args.reference)
-    with Registry(image, connection_of(args), credentials_of(args)) as registry:
+    logins = _environment(args.authfile)
+    with Registry(image, connection_of(args), credentials_of(args), logins) as registry:
         yield registry, image.wanted
 
 

@@ -32,7 +32,7 @@ from dmsign_fast.oci.urls import join, split
 from dmsign_fast.strict_json import Members, read_object
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable, Iterator, Mapping
 
     from dmsign_fast.bounded_http import Budget
 
@@ -53,6 +53,7 @@ class Registry:
         reference: RegistryReference | str,
         connection: Connection = Connection(),  # noqa: B008  frozen
         credentials: Credentials | None = None,
+        environment: Mapping[str, str] | None = None,
     ) -> None:
         """Take the repository of a reference; nothing is sent yet.
 
@@ -60,6 +61,7 @@ class Registry:
             reference: or its text; its tag and digest do not matter here.
             connection: how to reach the registry.
             credentials: the login; otherwise that which docker or podman keep, if one is needed.
+            environment: by which find_credentials finds it; by default that of the process.
         """
         if isinstance(reference, str):
             reference = RegistryReference.parse(reference)
@@ -67,7 +69,7 @@ class Registry:
         self._transport = Transport(
             self.registry,
             connection,
-            lambda: credentials or find_credentials(self.registry, self.repository),
+            lambda: credentials or find_credentials(self.registry, self.repository, environment),
         )
         self._pull: Scope = (f"repository:{self.repository}:pull",)
         self._push: Scope = (f"repository:{self.repository}:pull,push",)

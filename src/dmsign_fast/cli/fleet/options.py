@@ -59,7 +59,7 @@ def add_image_choice(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "references", metavar="REF", nargs="*", help="REGISTRY/REPOSITORY:TAG or @DIGEST"
     )
-    group = add_store_options(parser)
+    group = add_store_options(parser, authfile=False)  # workers have their own files
     add = group.add_argument
     add("--from", dest="list", metavar="FILE", help="a reference on each line; - for stdin")
     add("--registry", metavar="HOST", help="images of this registry's own list of repositories")
