@@ -8,6 +8,7 @@ import pytest
 from helpers import dmsign, run
 from images import push_image
 from registry_server import RegistryServer
+from terminal import at_a_terminal
 
 from dmsign_fast import Registry
 from dmsign_fast.errors import FormatError
@@ -116,6 +117,16 @@ def test_what_stands_nowhere_on_the_command_line(home):
         assert server.requests == []
 
 
+@pytest.mark.parametrize(("typed", "status"), [(b"secret\n", 0), (b"\x04", 2), (b"\n", 2)])
+def test_the_password_is_asked_for_at_a_terminal_and_not_shown(home, typed, status):
+    with RegistryServer(login="basic") as server:
+        words = ("login", server.host, "--username", "alice")
+        found, shown = at_a_terminal(words, "Password of alice: ", typed)
+        assert found == status, shown
+        assert "secret" not in shown
+        assert find_credentials(server.host, "app") == (None if status else ALICE)
+
+
 def test_another_file(home, monkeypatch):
     with RegistryServer(login="basic") as server:
         assert login(server, "--authfile", home / "auth.json").exit_code == 0
@@ -179,7 +190,9 @@ def test_logout_leaves_no_file_with_the_login(home):
     assert remove_logins("r.example") == []
 
 
-@pytest.mark.parametrize("config", [{"credsStore": "kept"}, {"credHelpers": {"r.example": "kept"}}])
+@pytest.mark.parametrize(
+    "config", [{"credsStore": "kept"}, {"credHelpers": {"https://r.example": "kept"}}]
+)
 def test_a_helper_keeps_the_login_instead_of_the_file(home, helper, config):
     file = home / ".docker" / "config.json"
     file.parent.mkdir()
@@ -191,6 +204,26 @@ def test_a_helper_keeps_the_login_instead_of_the_file(home, helper, config):
     assert remove_logins("r.example") == [helper]
     assert find_credentials("r.example", "app") is None
     assert json.loads((home / "store.json").read_text()) == {}
+
+
+@pytest.mark.parametrize("name", ["docker.io", "index.docker.io", "https://index.docker.io/v1/"])
+def test_the_helper_for_docker_hub(home, helper, name):
+    file = home / "auth.json"
+    file.write_text(json.dumps({"credHelpers": {name: "kept"}}))
+    assert save_login("docker.io", ALICE, file) == helper
+    assert "https://index.docker.io/v1/" in (home / "store.json").read_text()
+    assert remove_logins("docker.io", file) == [helper]
+
+
+def test_logout_names_the_helper_and_the_file_that_both_had_it(home, helper):
+    file = home / "auth.json"
+    save_login("r.example", ALICE, file)
+    config = json.loads(file.read_text())
+    file.write_text(json.dumps(config | {"credsStore": "kept"}))
+    login = {"ServerURL": "r.example", "Username": "alice", "Secret": "secret"}
+    (home / "store.json").write_text(json.dumps({"r.example": login}))
+    assert remove_logins("r.example", file) == [helper, file]
+    assert json.loads(file.read_text())["auths"] == {}
 
 
 def test_docker_hub_by_its_own_name(home):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -63,10 +64,14 @@ def run(args: argparse.Namespace) -> int:
 def _credentials(args: argparse.Namespace) -> Credentials:
     from dmsign_fast.oci.credentials import Credentials
 
-    if args.username and not args.password_stdin and sys.stdin.isatty():
+    given = args.password_stdin or os.environ.get("NOTATION_PASSWORD")
+    if args.username and not given and sys.stdin.isatty():
         import getpass
 
-        password = getpass.getpass(f"Password of {args.username}: ")
+        try:
+            password = getpass.getpass(f"Password of {args.username}: ")
+        except EOFError:
+            password = ""
         if not password:
             raise ParameterError("no password was given")
         return Credentials(args.username, password)

@@ -244,7 +244,7 @@ def save_login(
     server = _server(registry)
     with _changed(path) as config:
         entries = _without(config, registry)
-        helper = _helper_of(config, _keys(registry, "")[-1:])
+        helper = _helper_of(config, _keys(registry, ""))
         if helper:
             secret = credentials.password
             login = {"ServerURL": server, "Username": credentials.username, "Secret": secret}
@@ -271,16 +271,17 @@ def remove_logins(
     removed: list[Path | str] = []
     for path in _files_of_logins(file, environment):
         config = _parsed(path, _read(path))
-        if (helper := _helper_of(config, _keys(registry, "")[-1:])) and _from_helper(
+        if (helper := _helper_of(config, _keys(registry, ""))) and _from_helper(
             helper, _server(registry), path, environment
         ):
             server = _server(registry)
             _run_helper(helper, "erase", server, server, path, environment)
             removed.append(f"docker-credential-{helper}")
-        if _without(config, registry) != (config.get("auths") or {}):
+        left, entries = _without(config, registry), config.get("auths") or {}
+        if left != entries:
             with _changed(path) as config:
                 config["auths"] = _without(config, registry)
-            if not helper:
+            if any(entries[key] for key in entries.keys() - left):  # a helper's are empty
                 removed.append(path)
     return removed
 
