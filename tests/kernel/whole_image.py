@@ -1,4 +1,4 @@
-"""An image of five layers, signed in a layout, exported, and mounted by the lines of ``mount``."""
+"""An image of five layers, signed by ``fleet sign`` and mounted by the lines of ``mount``."""
 
 from __future__ import annotations
 
@@ -136,7 +136,8 @@ def make_stack(work: Path, tree: Path, identities: Identities) -> None:
     files = identities.files["RSA-3072"]
     image = ("--oci-layout", f"{store.path}:v1")
     trust = ("--trust", work / "anchors.pem")
-    ours("sign", *image, "--key", files.key, "--cert", files.chain, "--quiet")
+    key = ("--key", files.key, "--cert", files.chain)
+    ours("fleet", "sign", *image, *key, "--state", work / "run.state", "--quiet")
     lines = ("mount", *image, MOUNT_POINT, *trust, "--cache", _CACHE, "--dry-run")
     kept = Path(json.loads(ours(*lines, "--output", "json"))["cache"])
     (tree / "images").mkdir()
