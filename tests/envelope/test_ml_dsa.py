@@ -6,7 +6,7 @@
 import random
 
 import pytest
-from asn1crypto import cms
+from asn1crypto import algos, cms
 from helpers_pkcs7 import sign as sign_by
 from helpers_pkcs7 import signer_of
 from helpers_pkcs7 import verify as verify_by
@@ -159,6 +159,15 @@ def test_every_signature_that_is_made_decodes(spec, message):
     assert not parameters.decodes(raw[:-1] + bytes((parameters.omega + 1,)))
     after = raw[parameters.commitment + 8 :]
     assert not parameters.decodes(raw[: parameters.commitment] + bytes(8) + after)
+
+
+@every_spec
+def test_names_of_other_packages_do_not_matter(spec, monkeypatch):
+    # pyhanko-certvalidator, of --revocation, teaches asn1crypto other names
+    for oid in ML_DSA:
+        monkeypatch.setitem(algos.SignedDigestAlgorithmId._map, oid, f"theirs {oid}")
+    leaf = LEAVES[spec]
+    assert verify(sign(leaf), leaf.certificate).key_spec == spec
 
 
 class TestSeveralSigners:

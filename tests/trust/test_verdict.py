@@ -134,7 +134,7 @@ def test_what_is_not_whole_is_not_looked_at_further(both, layout):
     assert not verdict.accepted
     assert [one.validation for one in verdict.findings] == [Validation.INTEGRITY]
     assert verdict.signer is None
-    assert verdict.refusal().startswith("integrity: the JWS envelope lacks")
+    assert verdict.refusal().startswith("integrity: fields of the JWS envelope are missing")
 
 
 def test_skip(both, layout):

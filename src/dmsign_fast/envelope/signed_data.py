@@ -20,7 +20,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from dmsign_fast.envelope.der import check_der
 from dmsign_fast.errors import FormatError
 from dmsign_fast.signing.certificates import parse_certificate
-from dmsign_fast.signing.scheme import Scheme
+from dmsign_fast.signing.scheme import ML_DSA, Scheme
 
 __all__ = [
     "MAX_SIZE",
@@ -270,7 +270,9 @@ def _time(value: _Asn1) -> datetime:
 
 def _algorithm(identifier: _Asn1) -> str:
     """Return the name of an AlgorithmIdentifier whose parameters are NULL or absent."""
-    name = str(identifier["algorithm"].native)
+    dotted = str(identifier["algorithm"].dotted)
+    # other packages teach asn1crypto names of their own for these
+    name = dotted if dotted in ML_DSA else str(identifier["algorithm"].native)
     # PSS always has some; it is refused by name, further on.
     if name != "rsassa_pss" and identifier["parameters"].dump() not in (b"", core.Null().dump()):
         raise FormatError(f"the algorithm {name} has parameters")
