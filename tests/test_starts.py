@@ -66,7 +66,7 @@ def test_verity_format(tree):
     loaded = loaded_by(*tree[0])
     assert not loaded & (SLOW | CRYPTOGRAPHY)
     assert commands_of(loaded) == {"verity", "verity.format"}
-    assert len(loaded) <= 110
+    assert len(loaded) <= 120, "110 with Python 3.11, 112 with 3.13"
 
 
 def test_verity_verify_and_dump(tree):
