@@ -160,18 +160,10 @@ def every_root_hash(
     stop: threading.Event | None = None,
 ) -> list[VersionResult]:
     """As all_root_hashes, of a layer of an image."""
-    described = layer.descriptor
-    expected = Expected(
-        digest=described.digest,
-        size=described.size,
-        diff_id=layer.diff_id,
-        media_type=described.media_type,
-        checked=True,
-    )
     return all_root_hashes(
-        lambda: store.fetch(described),
+        lambda: store.fetch(layer.descriptor),
         recipes,
-        expected,
+        layer.expected,
         conversion,
         progress=progress,
         stop=stop,

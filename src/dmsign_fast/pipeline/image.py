@@ -55,6 +55,17 @@ class ImageLayer:
     descriptor: Descriptor
     diff_id: Digest
 
+    @property
+    def expected(self) -> Expected:
+        """What the layer must be, from a store that checks size and digest itself."""
+        return Expected(
+            digest=self.descriptor.digest,
+            size=self.descriptor.size,
+            diff_id=self.diff_id,
+            media_type=self.descriptor.media_type,
+            checked=True,
+        )
+
 
 def manifests_of(
     store: Store,
@@ -204,13 +215,7 @@ def hash_image_layer_by(
     from dmsign_fast.erofs.image_hasher import no_hash_area
 
     described = layer.descriptor
-    expected = Expected(
-        digest=described.digest,
-        size=described.size,
-        diff_id=layer.diff_id,
-        media_type=described.media_type,
-        checked=True,
-    )
+    expected = layer.expected
     stored = store.fetch(described)
     try:
         return hash_layer_by(
