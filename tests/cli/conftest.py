@@ -13,6 +13,7 @@ from oci.conftest import (  # noqa: F401
     real_registry,
     serve,
 )
+from openssl_4 import openssl_4_program  # noqa: F401
 
 
 @pytest.fixture(scope="module")

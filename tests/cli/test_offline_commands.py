@@ -99,7 +99,7 @@ def test_the_lines_for_digests(key, make_home, tmp_path):
 
 
 def test_every_block_of_the_documentation_is_tried():
-    assert LINES.keys() == {"rsa", "ec", "rsa, digests", "ec, digests"}
+    assert LINES.keys() == {"rsa", "ec", "rsa, digests", "ec, digests", "ml-dsa", "manifest, ec"}
 
 
 def test_what_it_says(home, tmp_path):

@@ -3,6 +3,7 @@
 import pytest
 from asn1crypto import tsp  # noqa: F401 - adds names to cms, too late once cms was used
 from helpers_pkcs7 import ROOT_HASH
+from openssl_4 import openssl_4, openssl_4_program  # noqa: F401
 from pki import Entity, make_intermediate, make_leaf, make_root
 
 

@@ -3,10 +3,7 @@
 OpenSSL 3.5 and 3.6 have ML-DSA too, but not in CMS without signed attributes.
 """
 
-import subprocess
-
 import pytest
-from debian import CACHE, Apt, UnavailableError, kept
 from helpers_pkcs7 import ROOT_HASH, sign, signer_of, verify
 from pki import ML_DSA_SPECS, make_leaf, make_root, pem
 
@@ -15,34 +12,6 @@ from dmsign_fast.envelope.linux import root_hash_message
 MESSAGE = root_hash_message(ROOT_HASH)
 RSA = make_leaf(name="Beside", key="RSA-2048")
 every_spec = pytest.mark.parametrize("spec", ML_DSA_SPECS)
-
-
-@pytest.fixture(scope="module")
-def openssl_4():
-    """Return what runs OpenSSL 4 of Debian experimental; the README calls it optional."""
-
-    def fetch(home):
-        return Apt(home, "sid experimental").download_all("-t", "experimental", "openssl")
-
-    try:
-        root = kept(CACHE / "openssl-4", fetch)
-    except UnavailableError as error:
-        pytest.skip(f"OpenSSL 4 is optional: {error}")
-    loader = next((root / "usr/lib").glob("*-linux-gnu*/ld-linux*"))
-    program = (loader, "--library-path", loader.parent, root / "usr/bin/openssl")
-
-    def run(directory, *words):
-        return subprocess.run(
-            [*program, *words],
-            cwd=directory,
-            env={"OPENSSL_CONF": "/dev/null"},
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-
-    assert run("/", "version").stdout.startswith("OpenSSL 4.")
-    return run
 
 
 def is_good(openssl, directory, signature, message, *trusted):

@@ -15,7 +15,7 @@ from dmsign_fast.trust.verdict import trust_files
 BY_NAME = {scheme.name: scheme for scheme in SCHEMES}
 
 
-def prepare(home, leaf, directory, reference="v1", **options):
+def prepare(home, leaf, directory, reference="v1", others=None, **options):
     return prepare_image(
         home.store,
         reference,
@@ -24,13 +24,16 @@ def prepare(home, leaf, directory, reference="v1", **options):
         directory,
         reference=f"here:{reference}",
         oci_layout=True,
+        others=others or {},
     )
 
 
-def sign_all(directory, leaf, form=lambda signature, _: signature):
-    """What stands in the place of the ceremony: it knows the directory only."""
+def sign_all(directory, leaf, form=lambda signature, _: signature, chain="chain.pem"):
+    """What stands in the place of the ceremony of one key: it knows the directory only."""
     signer = signer_of(leaf)
     for entry in json.loads((directory / "manifest.json").read_text())["to_sign"]:
+        if entry["certificates"] != chain:
+            continue
         scheme = BY_NAME[entry["scheme"]]
         signature = signer.sign((directory / entry["file"]).read_bytes(), scheme)
         (directory / entry["signature"]).write_bytes(form(signature, scheme))

@@ -118,7 +118,7 @@ WRONG = {
     "no zone": (record(option("signing_time", "2026-11-22")), FormatError, "has no time zone"),
     "no flag": (record(option("legacy", "no")), FormatError, "neither true nor false"),
     "no JSON": (rewrite("manifest.json", b"{"), FormatError, "is not JSON"),
-    "another version": (record(lambda value: value.update(version=2)), FormatError, "version"),
+    "another version": (record(lambda value: value.update(version=1)), FormatError, "version"),
     "another kind": (record(lambda value: value.update(kind="file")), FormatError, "is file"),
     "a way out": (record(other_name), FormatError, "is not the name of a file"),
     "an unknown scheme": (

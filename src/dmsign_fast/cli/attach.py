@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from dmsign_fast.cli.output import print_json, print_line
+from dmsign_fast.cli.output import print_json
 from dmsign_fast.cli.signatures import (
     add_replace,
     add_timestamp_options,
@@ -13,7 +13,7 @@ from dmsign_fast.cli.signatures import (
     signed_json,
     timestamp,
 )
-from dmsign_fast.cli.signing_requests import add_directory
+from dmsign_fast.cli.signing_requests import add_directory, print_signers
 from dmsign_fast.cli.stores import add_store_options, open_image, repository_of
 
 if TYPE_CHECKING:
@@ -62,14 +62,13 @@ def run(args: argparse.Namespace) -> int:
             manifest_signature=not args.no_manifest_signature,
             replace_former=args.replace,
         )
-    subject = signing_request.chain[0].subject.rfc4514_string()
     if args.output == "json":
         images = [signed_json(one) for one in signed]
-        print_json({"reference": args.reference, "images": images, "signer": subject})
+        print_json({"reference": args.reference, "images": images} | signing_request.signers)
     else:
         name = repository_of(args)
         for one in signed:
             print_signed(name, one)
-        print_line(f"Signer: {subject}")  # it is the directory that says who
+        print_signers(signing_request)
     print_warnings(args, signed)
     return 0

@@ -74,20 +74,24 @@ def add_key_options(parser: argparse.ArgumentParser) -> None:
     add("--passphrase-env", metavar="NAME", help="environment variable with the passphrase or PIN")
 
 
-def add_and_key(parser: argparse.ArgumentParser) -> None:
-    """Which key signs root hashes too, in the same message."""
-    _add_other(parser, "and", "that signs root hashes too, in the same PKCS#7 (docs/signing.md)")
+def add_and_key(parser: argparse.ArgumentParser, *, here: bool = True) -> None:
+    """Which key signs root hashes too, in the same message; unless it is ``here``, who has it."""
+    what = "that signs root hashes too, in the same PKCS#7 (docs/signing.md)"
+    _add_other(parser, "and", what, here)
 
 
-def add_manifest_key(parser: argparse.ArgumentParser) -> None:
-    """Which key signs manifests, where not that of the root hashes."""
-    _add_other(parser, "manifest", "that signs the manifest instead of --key, which ML-DSA cannot")
+def add_manifest_key(parser: argparse.ArgumentParser, *, here: bool = True) -> None:
+    """Which key signs manifests, where not that of the root hashes; see ``add_and_key``."""
+    _add_other(parser, "manifest", "that signs the manifest instead, which ML-DSA cannot", here)
 
 
-def _add_other(parser: argparse.ArgumentParser, name: str, what: str) -> None:
-    parser.add_argument(f"--{name}-key", metavar="FILE|URI|NAME", help=f"key {what}")
+def _add_other(parser: argparse.ArgumentParser, name: str, what: str, here: bool) -> None:
+    whose = f"of a key {what}"
+    if here:
+        parser.add_argument(f"--{name}-key", metavar="FILE|URI|NAME", help=f"key {what}")
+        whose = "of that key"
     parser.add_argument(
-        f"--{name}-cert", type=Path, metavar="FILE", help="its certificate and the chain, PEM"
+        f"--{name}-cert", type=Path, metavar="FILE", help=f"certificate and chain {whose}, PEM"
     )
 
 

@@ -4,9 +4,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from dmsign_fast.cli.keys import add_and_key, add_manifest_key
 from dmsign_fast.cli.output import note, print_json, print_summary, work
 from dmsign_fast.cli.signatures import add_sign_options, layer_json, print_layers, sign_options
-from dmsign_fast.cli.signing_requests import add_signing_request_options, chain_of, print_messages
+from dmsign_fast.cli.signing_requests import (
+    add_signing_request_options,
+    chain_of,
+    others_of,
+    print_messages,
+)
 from dmsign_fast.cli.stores import add_image_options, open_image
 
 if TYPE_CHECKING:
@@ -20,6 +26,8 @@ examples:
   dmsign-fast prepare registry.example/app:1.0 --cert chain.pem -o to-sign
   openssl dgst -sha256 -sign key.pem -out to-sign/root-hash-1.txt.sig to-sign/root-hash-1.txt
   dmsign-fast attach to-sign
+  dmsign-fast prepare registry.example/app:1.0 --cert ml-dsa-chain.pem \\
+      --manifest-cert chain.pem -o to-sign                  two keys, each with its files
 docs/two-steps.md has the lines for every kind of key.
 """
 
@@ -28,6 +36,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of the command."""
     add_image_options(parser)
     add_signing_request_options(parser)
+    add_and_key(parser, here=False)
+    add_manifest_key(parser, here=False)
     add_sign_options(parser)
 
 
@@ -35,7 +45,7 @@ def run(args: argparse.Namespace) -> int:
     """Run the command; its exit status."""
     from dmsign_fast.pipeline.offline import prepare_image
 
-    options, chain = sign_options(args), chain_of(args)
+    options, chain, others = sign_options(args), chain_of(args.cert), others_of(args)
     with work(args, "preparing", None) as done, open_image(args) as (store, wanted):
         if ":" not in wanted:
             note(args, f"{args.reference} names a tag: attach refuses if it moves meanwhile")
@@ -47,6 +57,7 @@ def run(args: argparse.Namespace) -> int:
             args.directory,
             reference=args.reference,
             oci_layout=args.oci_layout,
+            others=others,
             progress=done,
             found=done.expect,
         )

@@ -6,14 +6,23 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from dmsign_fast.cli.output import print_line
+
 if TYPE_CHECKING:
     import argparse
 
     from cryptography import x509
 
-    from dmsign_fast.pipeline.signing_request import SigningRequest
+    from dmsign_fast.pipeline.signing_request import By, SigningRequest
 
-__all__ = ["add_directory", "add_signing_request_options", "chain_of", "print_messages"]
+__all__ = [
+    "add_directory",
+    "add_signing_request_options",
+    "chain_of",
+    "others_of",
+    "print_messages",
+    "print_signers",
+]
 
 
 def add_signing_request_options(parser: argparse.ArgumentParser) -> None:
@@ -43,20 +52,39 @@ def add_directory(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def chain_of(args: argparse.Namespace) -> tuple[x509.Certificate, ...]:
-    """The certificates, leaf first, each followed by its issuer."""
+def chain_of(path: Path) -> tuple[x509.Certificate, ...]:
+    """The certificates in a file, leaf first, each followed by its issuer."""
     from dmsign_fast.errors import SigningError
     from dmsign_fast.signing.certificates import chain_of_key, load_certificates
 
-    found = load_certificates(args.cert)
+    found = load_certificates(path)
     try:
         return chain_of_key(found[0].public_key(), found, datetime.now(UTC))
     except SigningError as error:
-        raise SigningError(f"{args.cert}: {error}") from None
+        raise SigningError(f"{path}: {error}") from None
+
+
+def others_of(args: argparse.Namespace) -> dict[By, tuple[x509.Certificate, ...]]:
+    """The certificates of the other keys that are to sign."""
+    from dmsign_fast.pipeline.signing_request import By
+
+    paths = {By.AND: args.and_cert, By.MANIFEST: getattr(args, "manifest_cert", None)}
+    return {by: chain_of(path) for by, path in paths.items() if path}
+
+
+def print_signers(signing_request: SigningRequest, end: str = " ") -> None:
+    """By whom the signatures are, as the directory says; ``end`` stands behind each title."""
+    for name, subject in signing_request.signers.items():
+        title = f"{name.replace('_', ' ').capitalize()}:"
+        print(f"{title:<16}" if end == "\t" else title, end=end)
+        print_line(subject)
 
 
 def print_messages(signing_request: SigningRequest) -> None:
     """What is to be signed, and how."""
     print(f"Sign in {signing_request.directory}, each to NAME.sig:")
+    for by in signing_request.chains:
+        if by:
+            print(f"  {by}*  by the key of {by.chain}")
     for message in signing_request.messages:
         print(f"  {message.file}  {message.scheme}  {message.what}")

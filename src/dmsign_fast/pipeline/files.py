@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import contextlib
 import json
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,11 +11,16 @@ from typing import TYPE_CHECKING, Any
 from cryptography.hazmat.primitives.hashes import SHA256
 
 from dmsign_fast.envelope.linux import root_hash_message
-from dmsign_fast.envelope.pkcs7 import check_signer, check_signers, sign_root_hash
+from dmsign_fast.envelope.pkcs7 import check_signers, sign_root_hash
 from dmsign_fast.errors import SigningError
 from dmsign_fast.outputs import Outputs, storage_errors
-from dmsign_fast.pipeline.signing_request import Message, SigningRequest, check_new
-from dmsign_fast.signing.offline import NotSignedError, Recorder
+from dmsign_fast.pipeline.signing_request import (
+    By,
+    SigningRequest,
+    check_new,
+    root_hash_messages,
+)
+from dmsign_fast.signing.offline import Recorder
 from dmsign_fast.strict_json import Members
 from dmsign_fast.verity.format import Formatted, format_file
 
@@ -162,6 +166,7 @@ def prepare_file(
     params: VerityParams | None = None,
     *,
     directory: Path,
+    and_chain: Sequence[x509.Certificate] = (),
     agent: str | None = None,
     digest: str | None = None,
     certificates: bool = True,
@@ -169,24 +174,24 @@ def prepare_file(
 ) -> tuple[Formatted, SigningRequest]:
     """Hash ``data`` and write the hash file, the root hash, and a directory to sign it with.
 
-    For ``directory`` see SigningRequest.write, for the rest sign_file.
+    ``and_chain`` are the certificates of a key that signs too. For ``directory`` see
+    SigningRequest.write, for the rest sign_file.
     """
     check_new(directory)  # before data is read
-    recorder = Recorder(chain)
-    check_signer(recorder, digest, certificates=certificates)
+    chains = {By.KEY: tuple(chain)} | ({By.AND: tuple(and_chain)} if and_chain else {})
+    signer, *and_by = map(Recorder, chains.values())
+    signers = check_signers(signer, and_by, digest, certificates=certificates)
+    schemes = {by: scheme for by, (_, scheme) in zip(chains, signers, strict=True)}
     with Outputs() as outputs:
         formatted = format_file(data, paths.hash_file, params, outputs=outputs, **options)
-        with contextlib.suppress(NotSignedError):
-            sign_root_hash(formatted.root_hash, recorder, digest=digest, certificates=certificates)
-        ((content, scheme),) = recorder.asked
-        message = Message("root-hash-1.txt", f"the root hash of {str(data)!a}", scheme, content)
+        messages = tuple(root_hash_messages(formatted.root_hash, 1, f"{str(data)!a}", schemes))
         made = {
             "root_hash": formatted.root_hash.hex(),
             "pkcs7_digest": digest,
             "certificates": certificates,
         }
-        outputs.write(paths.root_hash, content)
-        signing_request = SigningRequest(directory, "file", tuple(chain), (message,), made)
+        outputs.write(paths.root_hash, root_hash_message(formatted.root_hash))
+        signing_request = SigningRequest(directory, "file", chains, messages, made)
         signing_request.write(outputs, agent)
     return formatted, signing_request
 
@@ -209,11 +214,15 @@ def attach_file(signing_request: SigningRequest, paths: SignedPaths) -> None:
         same = file.read(_ROOT_HASH_LIMIT) == root_hash_message(root_hash)
     if not same:
         raise SigningError(f"{paths.root_hash} is not the root hash that was prepared")
+    answers = signing_request.answers()
     signed = sign_root_hash(
         root_hash,
-        signing_request.answers(),
+        answers[By.KEY],
+        and_by=[one for by, one in answers.items() if by is By.AND],
         digest=made.optional_text("pkcs7_digest"),
         certificates=made.flag("certificates"),
     )
+    for each in answers.values():
+        each.check_used()
     with Outputs() as outputs:
-        _write_signature(outputs, paths, root_hash, signed, signing_request.chain[0])
+        _write_signature(outputs, paths, root_hash, signed, signing_request.chains[By.KEY][0])

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import itertools
 import re
 from dataclasses import replace
 from datetime import UTC, datetime
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
+from dmsign_fast.envelope.pkcs7 import check_signers
 from dmsign_fast.erofs.recipe import Recipe
 from dmsign_fast.errors import ParameterError, SigningError, VerificationError
 from dmsign_fast.oci.descriptor import Descriptor, Digest
@@ -20,16 +23,21 @@ from dmsign_fast.pipeline.plan import Plan, SignedLayer, SignOptions
 from dmsign_fast.pipeline.sign_image import (
     plan_image,
     push_signed,
-    sign_layer,
     sign_planned,
     sign_subject,
 )
-from dmsign_fast.pipeline.signing_request import Message, SigningRequest, check_new
+from dmsign_fast.pipeline.signing_request import (
+    By,
+    Message,
+    SigningRequest,
+    check_new,
+    root_hash_messages,
+)
 from dmsign_fast.signing.offline import NotSignedError, Recorder
 from dmsign_fast.strict_json import Members
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
     from pathlib import Path
 
     from cryptography import x509
@@ -37,6 +45,7 @@ if TYPE_CHECKING:
     from dmsign_fast.envelope.timestamp import Timestamper
     from dmsign_fast.oci.store import Store
     from dmsign_fast.pipeline.plan import SignedImage
+    from dmsign_fast.signing.signer import Signer
 
 __all__ = ["attach_image", "image_of", "prepare_image"]
 
@@ -56,6 +65,7 @@ def prepare_image(
     *,
     reference: str,
     oci_layout: bool,
+    others: Mapping[By, Sequence[x509.Certificate]] = MappingProxyType({}),
     progress: Callable[[int], object] = lambda _: None,
     found: Callable[[int], object] = lambda _: None,
 ) -> tuple[list[Plan], SigningRequest]:
@@ -69,6 +79,7 @@ def prepare_image(
         directory: for the files: new, or empty.
         reference: the image's name, for the record.
         oci_layout: whether that is in an OCI image layout.
+        others: the certificates of a key that signs root hashes too, of another for manifests.
         progress: as sign_image.
         found: as sign_image.
 
@@ -77,30 +88,14 @@ def prepare_image(
         ParameterError: the directory is not empty; and as sign_image, also for the rest.
     """
     check_new(directory)  # before layers are read
-    recorder = Recorder(chain)
+    chains = {By.KEY: tuple(chain)} | {by: tuple(one) for by, one in others.items()}
     resolved = store.resolve(wanted).descriptor.digest
     now = datetime.now(UTC).replace(microsecond=0)
+    signer, options = _signed_by({by: Recorder(one) for by, one in chains.items()}, options)
     options = replace(options, signing_time=now, expiry=options.expires(now))
-    plans = plan_image(store, resolved, recorder, options, progress=progress, found=found)
-    messages: list[Message] = []
-
-    @contextlib.contextmanager
-    def asked(name: str, suffix: str, what: str) -> Iterator[None]:
-        """Note what is asked for within."""
-        before = len(recorder.asked)
-        with contextlib.suppress(NotSignedError):
-            yield
-        for content, scheme in recorder.asked[before:]:
-            number = 1 + sum(one.file.startswith(name) for one in messages)
-            messages.append(Message(f"{name}-{number}{suffix}", what, scheme, content))
-
-    for plan in plans:
-        for layer in plan.layers:
-            with asked("root-hash", ".txt", f"the root hash of layer {layer.digest}"):
-                sign_layer(layer.root_hash, recorder, options)
-        if options.manifest_signature:
-            with asked("notary", ".bin", f"the Notary Project signature of {plan.manifest.digest}"):
-                sign_subject(plan, recorder, options)
+    plans = plan_image(store, resolved, signer, options, progress=progress, found=found)
+    messages = [*_root_hashes(plans, signer, options), *_notary(plans, chains, options)]
+    used = {By.KEY, *(one.by for one in messages)}
     made = {
         "reference": reference,
         "oci_layout": oci_layout,
@@ -108,7 +103,8 @@ def prepare_image(
         "options": _options_json(options),
         "images": [_plan_json(plan) for plan in plans],
     }
-    signing_request = SigningRequest(directory, "image", tuple(chain), tuple(messages), made)
+    chains = {by: one for by, one in chains.items() if by in used}
+    signing_request = SigningRequest(directory, "image", chains, tuple(messages), made)
     blobs = {
         blob.digest: blob for plan in plans for one in plan.blobs.values() for blob in one.values()
     }
@@ -117,6 +113,41 @@ def prepare_image(
         for blob in blobs.values():
             _write(outputs, directory / _file_of(blob.digest), blob)
     return plans, signing_request
+
+
+def _signed_by(keys: Mapping[By, Signer], options: SignOptions) -> tuple[Signer, SignOptions]:
+    """Who signs, as sign_image has it: the key, and the others in the options."""
+    and_by = tuple(one for by, one in keys.items() if by is By.AND)
+    return keys[By.KEY], replace(options, and_by=and_by, manifest_signer=keys.get(By.MANIFEST))
+
+
+def _root_hashes(plans: Sequence[Plan], signer: Signer, options: SignOptions) -> Iterator[Message]:
+    """Each different root hash, for each key that signs it."""
+    layers: dict[bytes, SignedLayer] = {}
+    for one in itertools.chain.from_iterable(plan.layers for plan in plans):
+        layers.setdefault(one.root_hash, one)
+    if not layers:  # then the key need not be good for them
+        return
+    signers = check_signers(
+        signer, options.and_by, options.pkcs7_digest, certificates=options.certificates
+    )
+    schemes = {by: scheme for by, (_, scheme) in zip((By.KEY, By.AND), signers, strict=False)}
+    for number, layer in enumerate(layers.values(), 1):
+        yield from root_hash_messages(layer.root_hash, number, f"layer {layer.digest}", schemes)
+
+
+def _notary(
+    plans: Sequence[Plan], chains: Mapping[By, Sequence[x509.Certificate]], options: SignOptions
+) -> Iterator[Message]:
+    """What is signed of each manifest."""
+    by = By.MANIFEST if By.MANIFEST in chains else By.KEY
+    for number, plan in enumerate(plans if options.manifest_signature else (), 1):
+        recorder = Recorder(chains[by])
+        with contextlib.suppress(NotSignedError):
+            sign_subject(plan, recorder, options)
+        ((content, scheme),) = recorder.asked
+        what = f"the Notary Project signature of {plan.manifest.digest}"
+        yield Message(f"{by}notary-{number}.bin", what, scheme, content, by)
 
 
 def image_of(signing_request: SigningRequest) -> tuple[str, bool]:
@@ -188,9 +219,11 @@ def attach_image(
         )
     for plan in plans:
         store.fetch_manifest(plan.manifest)
-    signer = signing_request.answers()
-    ready = [sign_planned(store, plan, signer, replace(options, force=True)) for plan in plans]
-    signer.check_used()
+    answers = signing_request.answers()
+    signer, options = _signed_by(answers, replace(options, force=True))
+    ready = [sign_planned(store, plan, signer, options) for plan in plans]
+    for each in answers.values():
+        each.check_used()
     missing = []
     for signed, artifacts in ready:
         known = {one.digest for one in signatures_of(store, signed.manifest)}

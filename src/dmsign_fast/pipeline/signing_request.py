@@ -1,7 +1,8 @@
 """A directory that takes what is to be signed to where the key is, and the signatures back.
 
-``manifest.json`` says what each file is; ``chain.pem`` holds the certificates; beside each file
-NAME that is to be signed there will be its signature, NAME.sig.
+``manifest.json`` says what each file is; ``chain.pem`` holds the certificates of the key; beside
+each file NAME that is to be signed there will be its signature, NAME.sig. The files of other keys
+have prefixes, see ``By``.
 """
 
 from __future__ import annotations
@@ -13,11 +14,13 @@ import json
 import os
 import stat
 from dataclasses import dataclass
+from enum import StrEnum
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.serialization import Encoding
 
+from dmsign_fast.envelope.linux import root_hash_message
 from dmsign_fast.errors import FormatError, ParameterError, SigningError, StorageError
 from dmsign_fast.outputs import storage_errors
 from dmsign_fast.signing.certificates import name_of, parse_certificate
@@ -33,14 +36,27 @@ if TYPE_CHECKING:
 
     from dmsign_fast.outputs import Outputs
 
-__all__ = ["Message", "SigningRequest", "check_new"]
+__all__ = ["By", "Message", "SigningRequest", "check_new", "root_hash_messages"]
 
-_MANIFEST, _CHAIN, _SUFFIX = "manifest.json", "chain.pem", ".sig"
-_VERSION = 1
+_MANIFEST, _SUFFIX = "manifest.json", ".sig"
+_VERSION = 2  # 1 knew one key
 _LARGE = 16 << 20  # bytes of manifest.json: an index may have many manifests
 _SMALL = 1 << 20  # bytes of any other file but blobs
 _PIECE = 1 << 20
 _MEMBERS = ("version", "kind", "made_by", "certificates", "to_sign", "made")
+
+
+class By(StrEnum):
+    """Which key signs; the value is the prefix of its files."""
+
+    KEY = ""
+    AND = "and-"
+    MANIFEST = "manifest-"
+
+    @property
+    def chain(self) -> str:
+        """The name of the file with the key's certificates."""
+        return f"{self}chain.pem"
 
 
 @dataclass(frozen=True)
@@ -52,12 +68,14 @@ class Message:
         what: what the message is, for a person to read.
         scheme: in which it is signed.
         content: all bytes of the file, and no others.
+        by: whose key signs it.
     """
 
     file: str
     what: str
     scheme: Scheme
     content: bytes
+    by: By
 
     @property
     def signature(self) -> str:
@@ -73,6 +91,7 @@ class Message:
             "what": self.what,
             "scheme": self.scheme.name,
             "digest_algorithm": self.scheme.digest,
+            "certificates": self.by.chain,
             "sha256": hashlib.sha256(self.content).hexdigest(),
         }
 
@@ -84,14 +103,14 @@ class SigningRequest:
     Attributes:
         directory: where it is.
         kind: ``image`` or ``file``.
-        chain: of the signer, leaf first.
+        chains: the certificates of each key, leaf first; each key signs something.
         messages: to be signed.
         made: what made them; JSON that ``kind`` gives a meaning.
     """
 
     directory: Path
     kind: str
-    chain: tuple[x509.Certificate, ...]
+    chains: Mapping[By, tuple[x509.Certificate, ...]]
     messages: tuple[Message, ...]
     made: Mapping[str, Any]
 
@@ -109,14 +128,15 @@ class SigningRequest:
             "version": _VERSION,
             "kind": self.kind,
             "made_by": agent,
-            "certificates": _thumbprints(self.chain),
+            "certificates": {by.chain: _thumbprints(one) for by, one in self.chains.items()},
             "to_sign": [message.json for message in self.messages],
             "made": self.made,
         }
         for message in self.messages:
             outputs.write(self.directory / message.file, message.content)
-        chain = b"".join(one.public_bytes(Encoding.PEM) for one in self.chain)
-        outputs.write(self.directory / _CHAIN, chain)
+        for by, chain in self.chains.items():
+            content = b"".join(one.public_bytes(Encoding.PEM) for one in chain)
+            outputs.write(self.directory / by.chain, content)
         try:
             text = json.dumps(record, indent=2, ensure_ascii=False).encode() + b"\n"
         except UnicodeEncodeError as error:
@@ -138,19 +158,29 @@ class SigningRequest:
             raise record.wrong("version", f"is not {_VERSION}: use the dmsign-fast that made it")
         if record.text("kind") != kind:
             raise record.wrong("kind", f"is {record.text('kind')}: this is for another command")
-        chain = _read_chain(directory / _CHAIN)
-        if _thumbprints(chain) != list(record.texts("certificates")):
-            raise SigningError(f"{directory / _CHAIN} was changed: prepare again")
+        chains = _chains(directory, record)
         messages = tuple(
             _message(directory, Members(one, (), f"{what}, to_sign[{number}]"))
             for number, one in enumerate(record.array("to_sign"))
         )
         if len({one.file for one in messages}) < len(messages):
             raise record.wrong("to_sign", "names a file twice")
-        return cls(directory, kind, chain, messages, record.value("made"))
+        if chains.keys() != {By.KEY, *(one.by for one in messages)}:
+            raise record.wrong("to_sign", "is not by the keys of the certificates")
+        return cls(directory, kind, chains, messages, record.value("made"))
 
-    def answers(self) -> Answers:
-        """A Signer of what is here.
+    @property
+    def signers(self) -> dict[str, str]:
+        """The subjects of those who sign: ``signer``, ``and_signer``, ``manifest_signer``."""
+        used = {message.by for message in self.messages}
+        return {
+            f"{by}signer".replace("-", "_"): chain[0].subject.rfc4514_string()
+            for by, chain in self.chains.items()
+            if by in used
+        }
+
+    def answers(self) -> dict[By, Answers]:
+        """The Signers of what is here.
 
         Raises:
             StorageError: signatures are missing.
@@ -162,18 +192,18 @@ class SigningRequest:
                 f"{self.directory} has no {', '.join(missing)}: sign {len(missing)} of "
                 f"{len(self.messages)} files first"
             )
-        signatures = {}
+        signatures: dict[By, dict[tuple[bytes, Scheme], bytes]] = {by: {} for by in self.chains}
         for message in self.messages:
-            path = self._path(message)
+            path, leaf = self._path(message), self.chains[message.by][0]
             try:
-                signatures[message.content, message.scheme] = check_answer(
-                    self.chain[0], message.content, _read(path, _SMALL), message.scheme
+                signatures[message.by][message.content, message.scheme] = check_answer(
+                    leaf, message.content, _read(path, _SMALL), message.scheme
                 )
             except SigningError as error:
                 raise SigningError(
-                    f"{path} is no good for {message.what}, by {name_of(self.chain[0])}: {error}"
+                    f"{path} is no good for {message.what}, by {name_of(leaf)}: {error}"
                 ) from None
-        return Answers(self.chain, signatures)
+        return {by: Answers(chain, signatures[by]) for by, chain in self.chains.items()}
 
     def pieces(self, name: str) -> Iterator[bytes]:
         """Yield a file of the directory, whatever it holds; StorageError if it cannot be read."""
@@ -183,6 +213,17 @@ class SigningRequest:
 
     def _path(self, message: Message) -> Path:
         return self.directory / message.signature
+
+
+def root_hash_messages(
+    root_hash: bytes, number: int, what: str, schemes: Mapping[By, Scheme]
+) -> list[Message]:
+    """A root hash, for each of the keys that sign it; ``what`` it is the root hash of."""
+    content = root_hash_message(root_hash)
+    return [
+        Message(f"{by}root-hash-{number}.txt", f"the root hash of {what}", scheme, content, by)
+        for by, scheme in schemes.items()
+    ]
 
 
 def check_new(directory: Path) -> None:
@@ -236,14 +277,31 @@ def _read_chain(path: Path) -> tuple[x509.Certificate, ...]:
     return tuple(parse_certificate(one.public_bytes(Encoding.DER)) for one in found)
 
 
+def _chains(directory: Path, record: Members) -> dict[By, tuple[x509.Certificate, ...]]:
+    names = [by.chain for by in By]
+    listed = Members(record.value("certificates"), names, f"{record.what}, certificates")
+    chains = {}
+    for by in By:
+        if by is not By.KEY and not listed.has(by.chain):
+            continue
+        chains[by] = _read_chain(directory / by.chain)
+        if _thumbprints(chains[by]) != list(listed.texts(by.chain)):
+            raise SigningError(f"{directory / by.chain} was changed: prepare again")
+    return chains
+
+
 def _message(directory: Path, entry: Members) -> Message:
     schemes = {scheme.name: scheme for scheme in SCHEMES}
+    keys = {by.chain: by for by in By}
     name = entry.text("file")
     if name != name.replace("/", "") or name.startswith("."):
         raise entry.wrong("file", f"{name!r} is not the name of a file in the directory")
     if entry.text("scheme") not in schemes:
         raise entry.wrong("scheme", f"{entry.text('scheme')!r} is not known")
+    if entry.text("certificates") not in keys:
+        raise entry.wrong("certificates", f"{entry.text('certificates')!r} is not known")
     content = _read(directory / name, _SMALL)
     if hashlib.sha256(content).hexdigest() != entry.text("sha256"):
         raise SigningError(f"{directory / name} was changed: prepare again")
-    return Message(name, entry.text("what"), schemes[entry.text("scheme")], content)
+    scheme, by = schemes[entry.text("scheme")], keys[entry.text("certificates")]
+    return Message(name, entry.text("what"), scheme, content, by)

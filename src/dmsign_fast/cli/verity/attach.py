@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dmsign_fast.cli.output import print_json
-from dmsign_fast.cli.signing_requests import add_directory
+from dmsign_fast.cli.signing_requests import add_directory, print_signers
 from dmsign_fast.cli.verity.options import add_data
 from dmsign_fast.cli.verity.sign import add_names, add_verity_sig, signed_paths
 
@@ -41,10 +41,9 @@ def run(args: argparse.Namespace) -> int:
     signing_request = SigningRequest.read(args.directory, "file")
     paths = signed_paths(args)
     attach_file(signing_request, paths)
-    subject = signing_request.chain[0].subject.rfc4514_string()
     if args.output == "json":
-        print_json({"signature_file": str(paths.signature), "signer": subject})
+        print_json({"signature_file": str(paths.signature)} | signing_request.signers)
     else:
         print(f"Signature file: \t{paths.signature}")
-        print(f"Signer:         \t{subject}")
+        print_signers(signing_request, "\t")
     return 0

@@ -4,10 +4,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from dmsign_fast.cli.keys import add_signature_options
+from dmsign_fast.cli.keys import add_and_key, add_signature_options
 from dmsign_fast.cli.options import AGENT
 from dmsign_fast.cli.output import print_json, print_summary, work
-from dmsign_fast.cli.signing_requests import add_signing_request_options, chain_of, print_messages
+from dmsign_fast.cli.signing_requests import (
+    add_signing_request_options,
+    chain_of,
+    others_of,
+    print_messages,
+)
 from dmsign_fast.cli.verity.header import formatted_header, print_header
 from dmsign_fast.cli.verity.options import data_size, format_arguments
 from dmsign_fast.cli.verity.sign import add_signed_file, signed_paths, take_recipe
@@ -30,6 +35,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of the command."""
     add_signed_file(parser)
     add_signing_request_options(parser)
+    add_and_key(parser, here=False)
     add_signature_options(parser)
 
 
@@ -38,13 +44,15 @@ def run(args: argparse.Namespace) -> int:
     from dmsign_fast.pipeline.files import prepare_file
 
     take_recipe(args)
-    paths, chain, arguments = signed_paths(args), chain_of(args), format_arguments(args)
+    paths, chain, arguments = signed_paths(args), chain_of(args.cert), format_arguments(args)
+    (and_chain,) = others_of(args).values() or ((),)
     with work(args, "hashing", data_size(args)) as done:
         formatted, signing_request = prepare_file(
             args.data,
             paths,
             chain,
             directory=args.directory,
+            and_chain=and_chain,
             agent=AGENT,
             digest=args.digest,
             certificates=not args.no_certs,
