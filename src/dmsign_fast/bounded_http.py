@@ -17,15 +17,22 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urljoin, urlsplit
 
 from dmsign_fast.errors import StorageError
+from dmsign_fast.tls import default_context
 
 if TYPE_CHECKING:
-    import requests
+    import ssl
+    from collections.abc import Callable
 
-__all__ = ["Budget", "Fetched", "fetch", "mount_budgets", "reason_of"]
+    import requests
+    from requests.adapters import HTTPAdapter
+
+__all__ = ["Budget", "Fetched", "budget_adapter", "fetch", "mount_budgets", "reason_of"]
 
 _PIECE = 1 << 16
-# urllib3 puts the connection in front, as Python writes the object
-_CONNECTION = re.compile(r"\w+\(host=.*?, port=\d+\): ")
+# urllib3 puts the connection in front, as Python writes the object; Python and OpenSSL have numbers
+_NOT_FOR_PEOPLE = re.compile(
+    r"\w+\(host=.*?, port=\d+\): |\[Errno -?\d+\] |\[[A-Z0-9]+(?:: \w+)?\] | \(_ssl\.c:\d+\)"
+)
 _REDIRECTS = (301, 302, 303, 307, 308)
 _thread = threading.local()
 
@@ -124,8 +131,11 @@ class _Reader(io.RawIOBase):
         super().close()
 
 
-def mount_budgets(session: requests.Session) -> None:
-    """Make a session charge the waits of its requests to the budgets of their threads."""
+def budget_adapter(context: Callable[[], ssl.SSLContext]) -> HTTPAdapter:
+    """What makes a session charge the waits of its requests to the budgets of their threads.
+
+    ``context`` is called for each connection over TLS.
+    """
     import requests.adapters
     import urllib3
     import urllib3.connection
@@ -136,6 +146,9 @@ def mount_budgets(session: requests.Session) -> None:
             self.sock: Any = _Socket(self.sock)
 
     class Secure(urllib3.connection.HTTPSConnection):
+        def __init__(self, *args: Any, **options: Any) -> None:
+            super().__init__(*args, **options, ssl_context=context())
+
         def connect(self) -> None:
             super().connect()
             self.sock: Any = _Socket(self.sock)
@@ -156,9 +169,18 @@ def mount_budgets(session: requests.Session) -> None:
             manager.pool_classes_by_scheme = pools
             return manager
 
+        def cert_verify(self, *_: Any) -> None:
+            """Add no authorities to those of the context; it asks for a certificate itself."""
+
     pools = {"http": PlainPool, "https": SecurePool}
-    for scheme in pools:
-        session.mount(f"{scheme}://", Adapter())
+    return Adapter()
+
+
+def mount_budgets(session: requests.Session) -> None:
+    """Let ``budget_adapter`` do the requests of a session, with the machine's authorities."""
+    adapter = budget_adapter(default_context)
+    for scheme in ("http", "https"):
+        session.mount(f"{scheme}://", adapter)
 
 
 def reason_of(error: Exception) -> str:
@@ -166,7 +188,7 @@ def reason_of(error: Exception) -> str:
     inner = getattr(error, "reason", None) or (error.args[-1] if error.args else None)
     if isinstance(inner, Exception):
         return reason_of(inner)
-    return _CONNECTION.sub("", str(error)) or type(error).__name__
+    return _NOT_FOR_PEOPLE.sub("", str(error)) or type(error).__name__
 
 
 @dataclass(frozen=True)

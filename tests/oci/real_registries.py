@@ -39,14 +39,17 @@ REAL_REGISTRIES = ("docker-registry", *(("olareg",) if _go_version() >= (1, 21) 
 
 
 @contextlib.contextmanager
-def docker_registry(home: Path) -> Iterator[str]:
-    """Run the docker-registry of this machine; HOST:PORT."""
+def docker_registry(home: Path, more: str = "", http: str = "") -> Iterator[str]:
+    """Run the docker-registry of this machine; HOST:PORT.
+
+    ``more`` is YAML of its configuration, ``http`` is put into its member of that name.
+    """
     config, log = home / "config.yml", home / "log"
     config.write_text(
         "version: 0.1\n"
         "log: {accesslog: {disabled: true}}\n"
         f"storage: {{filesystem: {{rootdirectory: {home}/data}}}}\n"
-        "http: {addr: '127.0.0.1:0'}\n"
+        f"http: {{addr: '127.0.0.1:0'{http}}}\n{more}"
     )
 
     def listening() -> str | None:

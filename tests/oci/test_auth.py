@@ -169,7 +169,7 @@ def test_other_logins_are_named():
         some.answer("Negotiate, Digest realm=x", SCOPE, None)
     with pytest.raises(RegistryError, match="offers nothing"):
         some.answer("", SCOPE, None)
-    with pytest.raises(RegistryError, match="docker login r"):
+    with pytest.raises(RegistryError, match="dmsign-fast login r"):
         some.answer("Basic", SCOPE, None)
 
 

@@ -180,7 +180,7 @@ def test_plain_http_is_for_loopback_only():
 
 def test_basic(serve, connect):
     server = serve(login="basic")
-    with pytest.raises(RegistryError, match=f"docker login {server.host}"):
+    with pytest.raises(RegistryError, match=f"dmsign-fast login {server.host}"):
         connect(server).resolve("v1")
     with pytest.raises(RegistryError, match=r"401.*log in"):
         connect(server, credentials=Credentials("alice", "wrong")).resolve("v1")

@@ -109,9 +109,9 @@ class Authenticator:
             url: where it is.
             find: finds the login; called once.
             fetch: asks the server of tokens: method, URL, headers, body to answer.
-            advice: what to do where there is no login; by default ``docker login``.
+            advice: what to do where there is no login; by default ``dmsign-fast login``.
         """
-        self._advice = advice or f"docker login {registry}"
+        self._advice = advice or f"dmsign-fast login {registry}"
         self._registry = registry
         self._url = url
         self._find = find

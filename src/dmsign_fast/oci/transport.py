@@ -16,9 +16,10 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from dmsign_fast.bounded_http import Budget, mount_budgets
+from dmsign_fast.bounded_http import Budget, budget_adapter
 from dmsign_fast.errors import NotFoundError, RegistryError
 from dmsign_fast.oci.auth import Authenticator, Scope
+from dmsign_fast.oci.certificates import Certificates, certificate_directory
 from dmsign_fast.oci.refusals import trouble_of, words_of
 from dmsign_fast.oci.retry import TRANSIENT, Patience, TransientError, retry_after
 from dmsign_fast.oci.store import Content
@@ -37,6 +38,7 @@ _DOCKER_HUB = {"docker.io": "registry-1.docker.io", "index.docker.io": "registry
 _log = logging.getLogger(__name__)
 _PIECE = 1 << 20
 _ANSWER_LIMIT = 1 << 20
+_CERTIFIED = "certified://"  # no scheme of a URL: it names an adapter
 _REDIRECTS = (301, 302, 303, 307, 308)
 _MOST_REDIRECTS = 5
 _LEAST_RATE = 32 << 10  # bytes a second, of which a blob may take as long as it has
@@ -51,10 +53,10 @@ class Connection:
     """How to reach a registry.
 
     Attributes:
-        plain_http: None is HTTPS, but HTTP for a loopback address without a CA file or client
-            certificate; False is always HTTPS. True is HTTP; there is no login that way but to a
-            loopback address.
-        ca_file: PEM certificates to trust instead of the usual ones.
+        plain_http: None is HTTPS, but HTTP for a loopback address without certificates, given or in
+            a directory for it; False is always HTTPS. True is HTTP; there is no login that way but
+            to a loopback address.
+        ca_file: PEM certificates to trust instead of the usual ones (docs/registries.md).
         client_certificate: PEM; the key may stand in the same file.
         client_key: PEM, not encrypted.
         connect_timeout: seconds to connect, or to send one piece.
@@ -130,9 +132,12 @@ class Transport:
         """Connect to nothing yet; ``find`` finds the login when the registry wants one."""
         host = _DOCKER_HUB.get(registry, registry)
         self._loopback = is_loopback(split(f"https://{host}").hostname or "")
-        plain = connection.plain_http
+        plain, certificate = connection.plain_http, connection.client_certificate
+        own = certificate_directory(registry)
         if plain is None:
-            plain = self._loopback and not (connection.ca_file or connection.client_certificate)
+            plain = self._loopback and not (connection.ca_file or certificate or own)
+        pair = (certificate, connection.client_key or certificate) if certificate else None
+        self._certificates = Certificates(registry, connection.ca_file, pair, own)
         self.url = f"{'http' if plain else 'https'}://{host}"
         self.connection = connection
         self.registry = registry
@@ -320,7 +325,6 @@ class Transport:
 
         began = time.monotonic()
         connection, content = self.connection, request.content
-        certificate, key = connection.client_certificate, connection.client_key
         session = self._session()
         try:
             data = _body(content, request.size)
@@ -330,23 +334,18 @@ class Transport:
             goes_to = urllib3.util.parse_url(prepared.url or "")  # as the adapter reads it
             if origin(url) != origin(goes_to.url):
                 raise RegistryError(f"{request}: {shown(url)} could be read as {goes_to.host}")
-            settings: Any = session.merge_environment_settings(
-                url,
-                {},
-                True,  # as a stream
-                str(connection.ca_file) if connection.ca_file else True,
-                (str(certificate), str(key or certificate)) if certificate and certified else None,
-            )
+            proxies = session.merge_environment_settings(url, {}, True, True, None)["proxies"]
             # not session.send: that reads redirects whole, and follows what they say to a URL
-            answer = session.get_adapter(url).send(
+            answer = session.get_adapter(_CERTIFIED if certified else url).send(
                 prepared,
+                stream=True,
                 timeout=(connection.connect_timeout, connection.read_timeout),
-                **settings,
+                proxies=proxies,
             )
         except (requests.RequestException, OSError) as error:
             if budget.exceeded:
                 raise RegistryError(f"{request}: {budget.exceeded}") from error
-            raise trouble_of(error, str(request)) from error
+            raise trouble_of(error, str(request), self._certificates.advice) from error
         where = "" if url == request.url else f", at {shown(url)}"
         seconds = time.monotonic() - began
         _log.debug("%s%s: %d after %.3f s", request, where, answer.status_code, seconds)
@@ -358,8 +357,10 @@ class Transport:
             import oras.provider
 
             session = oras.provider.Registry(hostname=self.registry).session
-            session.trust_env = not self._loopback  # proxies, and a file of certificates
-            mount_budgets(session)
+            session.trust_env = not self._loopback  # proxies
+            session.mount("http://", budget_adapter(lambda: self._certificates.context))
+            session.mount("https://", budget_adapter(lambda: self._certificates.context))
+            session.mount(_CERTIFIED, budget_adapter(lambda: self._certificates.own_context))
             self._local.session = session
             self._sessions.append(session)
         return session
@@ -396,7 +397,7 @@ class Transport:
         body = b""
         with contextlib.suppress(RegistryError):
             body = next(self._pieces(response, request, budget), b"")
-        return f"{request}: {words_of(response, body)}"
+        return f"{request}: {words_of(response, body, self.registry)}"
 
     def _fetch_token(
         self, method: str, url: str, headers: Mapping[str, str], content: bytes | None

@@ -107,7 +107,7 @@ def test_logins(make_home, key, monkeypatch, serve, connect):
     image = push_image(home.store, "v1", tars(1))
     before = home.contents
     arguments = ("sign", *name(home), *key)
-    assert_fails(cli(*arguments), 6, "wants a user name and password", "docker login")
+    assert_fails(cli(*arguments), 6, "wants a user name and password", "dmsign-fast login")
     assert_fails(cli(*arguments, "--username", "alice"), 2, "--username needs --password-stdin")
     monkeypatch.setattr(sys, "stdin", io.StringIO("\n"))
     assert_fails(cli(*arguments, "--username", "alice", "--password-stdin"), 2)
