@@ -320,7 +320,7 @@ def test_a_refusal_is_told_in_the_words_of_the_registry(serve, connect):
         registry.resolve("v1")
     assert str(caught.value) == (
         f"GET {server.url}/v2/app/web/manifests/v1: 403 Forbidden DENIED quota ?[31m exceeded: "
-        "this login may not do that"
+        f"that needs a login: dmsign-fast login {server.host}"
     )
     assert caught.value.exit_code == 6
 

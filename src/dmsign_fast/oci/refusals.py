@@ -45,11 +45,7 @@ def _hint(response: requests.Response, body: bytes, login: str) -> str:
             return f": incorrect user name or password; check them, or log in: {login}"
         return f": check the name; if it is right, log in: {login}"
     if response.status_code == 403:
-        return (
-            f": this login may not do that; log in as who may: {login}"
-            if sent
-            else (f": that needs a login: {login}")
-        )
+        return ": this login may not do that" if sent else f": that needs a login: {login}"
     if response.status_code == 400 and sent:
         return f": if the login has expired, log in again: {login}"  # ECR says 400 of that
     if response.status_code == 400 and response.url.startswith("http:") and b"HTTPS" in body:
