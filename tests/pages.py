@@ -1,4 +1,4 @@
-"""README.md and docs/*.md as their readers use them: command lines, Python, and a place for both."""
+"""README.md and docs/*.md as their readers use them: blocks of code, and command lines."""
 
 import re
 import shlex
@@ -16,6 +16,8 @@ SHELL = (
     *("make", "modprobe", "mount", "notation", "openssl", "pip", "pipx", "printf", "pytest"),
     *("python", "python3", "softhsm2-util", "ssh", "sudo", "umount", "veritysetup"),
 )
+NAMES = r" (ca:)?(POLICY|LAYER|STATE|IMAGE|STORE|PATH:TAG|FILE(\.p7s)?)\b"
+"""What only a synopsis has, beside what is optional or repeated."""
 INDENTED = re.compile(r"(?:^ {4}.*\n(?:[ \t]*\n(?= {4}))*)+", re.MULTILINE)
 FENCED = re.compile(r"^```(\w*)\n(.*?)^```", re.MULTILINE | re.DOTALL)
 
@@ -41,7 +43,7 @@ class Command:
     @property
     def synopsis(self) -> bool:
         """Whether it is how a command is called, and not a call."""
-        return bool(re.search(r" \[|\]\.\.\.|[A-Z]\.\.\.", self.text))
+        return bool(re.search(r" \[|[A-Z]\.\.\.|" + NAMES, self.text))
 
     def __str__(self) -> str:
         return f"{self.page}:{self.line}: {self.text}"
@@ -96,9 +98,8 @@ def shortened(line: str) -> str:
     return " ".join(part.strip() for part in lines)
 
 
-COMMANDS = [
-    command for page in PAGES for block in blocks_of(page) for command in commands_of(block)
-]
+BLOCKS = [block for page in PAGES for block in blocks_of(page)]
+COMMANDS = [command for block in BLOCKS for command in commands_of(block)]
 
 
 def words_of(text: str) -> list[list[str]]:
