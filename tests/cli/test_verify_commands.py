@@ -87,13 +87,57 @@ def test_verified_is_0(signed, root):
     done = run("verify", store, "--trust", root)
     assert done.exit_code == 0, done.err
     name = f"{store.path}@{made.manifest.digest}"
-    assert f"Successfully verified signature for {name}\n" in done.out
-    assert f"  notary {made.notary.digest}: accepted\n" in done.out
-    assert f"  dm-verity {made.dm_verity.digest}: accepted\n" in done.out
-    for layer in made.layers:
-        assert f"{layer.root_hash.hex()} of {layer.digest} signed by CN=Test" in done.out
+    assert done.out == (
+        f"Successfully verified signature for {name}: Notary signature and kernel signatures of 3 "
+        "layers by CN=Test Signer\n"
+    )
+    assert done.err == ""
     deep = run("verify", store, "--trust", root, "--deep")
-    assert deep.out.count(", made again\n") == len(made.layers)
+    assert deep.out == done.out.replace("\n", "; the layers give these root hashes\n")
+
+
+def test_verbose_shows_every_finding(signed, root):
+    store, made = signed
+    attach_notary(store, made.manifest, entity=STRANGER)
+    assert len(run("verify", store, "--trust", root).out.splitlines()) == 1
+    done = run("verify", store, "--trust", root, "--deep", "--verbose")
+    assert f"  Notary signature {made.notary.digest}: accepted\n" in done.out
+    assert f"  dm-verity artifact (form notation) {made.dm_verity.digest}: accepted\n" in done.out
+    for layer in made.layers:
+        signed_by = f"{layer.root_hash.hex()} of {layer.digest} signed by CN=Test Signer"
+        assert f"    {signed_by}, made again\n" in done.out
+    assert ": refused: authenticity: " in done.out
+    for finding in FINDINGS:
+        assert done.out.count(f"    {finding}: ") == 2
+
+
+def test_who_signed_what(layout, root):
+    """Two signers are named for what each has signed; kinds that are not wanted are not named."""
+    push_image(layout, "v1")
+    sign(layout, "v1", manifest_signature=False)
+    other = make_leaf(ROOT, "Other Signer")
+    sign(layout, "v1", other, dm_verity=False)
+    out = run("verify", layout, "--trust", root).out
+    assert out.endswith(
+        ": Notary signature by CN=Other Signer, kernel signatures of 3 layers by CN=Test Signer\n"
+    )
+    out = run("verify", layout, "--trust", root, "--no-dm-verity").out
+    assert out.endswith(": Notary signature by CN=Other Signer\n")
+
+
+def test_a_refused_image_has_the_reasons_of_what_is_refused_alone(layout, root):
+    """The layers are signed well; a stranger has signed them too, and that does not matter."""
+    image = push_image(layout, "v1")
+    (made,) = sign(layout, "v1", manifest_signature=False)
+    attach_notary(layout, image.descriptor, entity=STRANGER)
+    attach_layers(layout, image.descriptor, signatures_of(made, STRANGER))
+    done = run("verify", layout, "--trust", root)
+    assert_fails(done, 1, "Notary Project signature")
+    first, *reasons = done.out.splitlines()
+    assert first == f"Not verified: {layout.path}@{image.descriptor.digest}"
+    assert len(reasons) == 1
+    assert reasons[0].startswith("  Notary signature sha256:")
+    assert " is refused: authenticity: " in reasons[0]
 
 
 def test_not_verified_is_1(layout, root):
@@ -386,7 +430,7 @@ def assert_harmless(text):
 
 @pytest.mark.parametrize("command", COMMANDS)
 def test_text_of_strangers_is_no_command_to_the_terminal(command, hostile, root):
-    options = ("--trust", root, "--deep") if command == "verify" else ()
+    options = ("--trust", root, "--deep", "--verbose") if command == "verify" else ()
     done = run(command, hostile, *options)
     assert done.exit_code == 0
     assert_harmless(done.out)

@@ -191,9 +191,9 @@ def run(store, root, *options):
 def test_a_wanted_form(layout, root):
     push_image(layout, "v1")
     sign(layout, forms=("notation", "acl"))
-    done = run(layout, root, "--artifact", "acl", "--artifact", "notation")
+    done = run(layout, root, "--artifact", "acl", "--artifact", "notation", "-v")
     assert done.exit_code == 0, done.err
-    assert "\n    form: acl\n" in done.out
+    assert "\n  dm-verity artifact (form acl) sha256:" in done.out
     done = run(layout, root, "--artifact", "acl", "--artifact", "azurelinux")
     assert done.exit_code == 1
     assert "no dm-verity artifact of the form azurelinux" in done.err

@@ -13,7 +13,7 @@ from dmsign_fast.cli.signatures import (
     signed_json,
     timestamp,
 )
-from dmsign_fast.cli.signing_requests import add_directory, print_signers
+from dmsign_fast.cli.signing_requests import add_directory
 from dmsign_fast.cli.stores import add_store_options, open_image, repository_of
 
 if TYPE_CHECKING:
@@ -67,8 +67,11 @@ def run(args: argparse.Namespace) -> int:
         print_json({"reference": args.reference, "images": images} | signing_request.signers)
     else:
         name = repository_of(args)
+        said = signing_request.signers  # it is the directory that says who
+        layers = [said[name] for name in ("signer", "and_signer") if name in said]
+        manifest = said.get("manifest_signer") or said.get("signer", "")
+        signers = {"layers": " and ".join(layers), "manifest": manifest}
         for one in signed:
-            print_signed(name, one)
-        print_signers(signing_request)
+            print_signed(name, one, signers, verbose=args.verbose)
     print_warnings(args, signed)
     return 0

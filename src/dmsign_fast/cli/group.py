@@ -31,6 +31,24 @@ _SHORT = {
     "-u": "--username",
     "-v": "--verbose",
 }
+# Names that options have in other commands, or in notation, cosign, oras and skopeo: the parser
+# proposes the first of ours that it knows.
+_ELSEWHERE = {
+    "--anchor": ("--trust",),
+    "--ca": ("--trust", "--ca-file"),
+    "--ca-cert": ("--trust", "--ca-file"),
+    "--cacert": ("--trust", "--ca-file"),
+    "--cert": ("--trust",),
+    "--certificate": ("--cert", "--trust"),
+    "--certificate-chain": ("--cert", "--trust"),
+    "--insecure-registry": ("--plain-http",),
+    "--password": ("--password-stdin",),
+    "--registry-config": ("--authfile",),
+    "--root": ("--trust",),
+    "--trust": ("--cert",),
+    "--trusted-certs": ("--trust",),
+    "-p": ("--password-stdin",),
+}
 # The base class makes a formatter for each argument that is added. Without a width each would ask
 # shutil for that of the terminal, and shutil imports three compressors.
 _FIXED = partial(argparse.HelpFormatter, width=1000)
@@ -44,6 +62,25 @@ class UsageError(ParameterError):
         super().__init__(message)
         self.command = command
         self.usage = usage
+
+
+class _Help(argparse.HelpFormatter):
+    """Help that keeps the lines of examples, and fills those of prose.
+
+    The value of an option stands once, behind its names, as in Python 3.13.
+    """
+
+    def _fill_text(self, text: str, width: int, indent: str) -> str:
+        if "\n  " in text:  # examples, or a table
+            return "".join(indent + line for line in text.splitlines(keepends=True))
+        paragraphs = text.strip().split("\n\n")
+        return "\n\n".join(super(_Help, self)._fill_text(one, width, indent) for one in paragraphs)
+
+    def _format_action_invocation(self, action: argparse.Action) -> str:
+        if not action.option_strings or action.nargs == 0:
+            return super()._format_action_invocation(action)
+        value = self._format_args(action, self._get_default_metavar_for_optional(action))
+        return f"{', '.join(action.option_strings)} {value}"
 
 
 class Parser(argparse.ArgumentParser):
@@ -85,8 +122,20 @@ class Parser(argparse.ArgumentParser):
 
     def format_help(self) -> str:
         """As the base class, as wide as the terminal."""
-        self.formatter_class = argparse.RawDescriptionHelpFormatter
+        self.formatter_class = _Help
         return super().format_help()
+
+    def put_section(self, title: str, names: Iterable[str], *, last: bool = False) -> None:
+        """Show options in a section of their own, before all other options or after them."""
+        section = self.add_argument_group(title)
+        chosen = [self._option_string_actions[name] for name in names]
+        for group in self._action_groups:
+            kept = [one for one in group._group_actions if one not in chosen]
+            group._group_actions[:] = kept
+        section._group_actions += chosen
+        if not last:
+            self._action_groups.remove(section)
+            self._action_groups.insert(1, section)  # behind the arguments
 
     def _refuse_unknown(self, words: Iterable[str]) -> None:
         known = self._option_string_actions
@@ -105,8 +154,11 @@ class Parser(argparse.ArgumentParser):
     def _unknown(self, kind: str, name: str, known: Iterable[str]) -> NoReturn:
         import difflib
 
+        ours = [one for one in _ELSEWHERE.get(name, ()) if one in known]
         near = difflib.get_close_matches(name, known, 3)
         hint = f"did you mean {' or '.join(near)}?" if near else "--help lists them all"
+        if ours:
+            hint = f"use {ours[0]}"
         self.error(f"unknown {kind} {name}; {hint}")
 
     def _print_message(self, message: str, file: Any = None) -> None:
@@ -138,7 +190,8 @@ def add_commands(
     Args:
         commands: where to add them.
         package: that has the modules. A package among them is a command of several commands, with
-            HELP and COMMANDS, and SHORT if its commands have short options of their own.
+            HELP, ABOUT, EXAMPLES and COMMANDS, and SHORT if its commands have short options of
+            their own.
         names: of the modules. ``import_`` is the command import, ``generate_test`` generate-test.
         words: of the command line, without options.
         short: names of options by their short names.
@@ -153,7 +206,13 @@ def add_commands(
         if not hasattr(module, "COMMANDS"):
             _add_command(commands, command, aliases, module, short)
             continue
-        group = commands.add_parser(command, aliases=aliases, help=module.HELP)
+        group = commands.add_parser(
+            command,
+            aliases=aliases,
+            help=module.HELP,
+            description=_described(module),
+            epilog=module.EXAMPLES,
+        )
         actions = group.add_subparsers(
             title="commands",
             metavar="COMMAND",
@@ -172,21 +231,38 @@ def _add_command(
     command: ModuleType,
     short: Mapping[str, str],
 ) -> None:
-    """Add a module with HELP, EXAMPLES, add_arguments() and run()."""
+    """Add a module with HELP, EXAMPLES, add_arguments() and run().
+
+    It may have ABOUT, paragraphs that explain its words; MOST_USED, the names of options to show
+    first; and OUTPUTS, the kinds of output.
+    """
     parser = commands.add_parser(
         name,
         aliases=aliases,
         help=command.HELP,
-        description=f"{command.HELP[0].upper()}{command.HELP[1:]}.",
+        description=_described(command),
         epilog=command.EXAMPLES,
     )
     add = parser.add_argument
     parser.set_defaults(run=command.run)
     command.add_arguments(parser)
     outputs = getattr(command, "OUTPUTS", ("text", "json"))
-    if "--output" not in parser._option_string_actions:
-        add("--output", choices=outputs, default="text", help="default: text")
-    add("--quiet", action="store_true", help="print nothing but errors, and JSON if asked for")
-    add("--verbose", action="store_true", help="say what is done: requests, programs, steps")
-    add("--debug", action="store_true", help="tracebacks of errors")
+    general = ["--help"]
+    if "--output" not in parser._option_string_actions:  # otherwise it is of the command itself
+        general.append("--output")
+        add("--output", choices=outputs, default="text", help="print text (default) or JSON")
+    add("--quiet", action="store_true", help="print nothing but errors, and JSON if asked for it")
+    add("--verbose", action="store_true", help="print details, and each step: requests, programs")
+    add("--debug", action="store_true", help="print the tracebacks of errors")
     add_short_options(parser, short)
+    if most_used := getattr(command, "MOST_USED", ()):
+        parser.put_section("most used options", most_used)
+    general += ["--quiet", "--verbose", "--debug"]
+    parser.put_section("options of every command", general, last=True)
+
+
+def _described(module: ModuleType) -> str:
+    """What a command is for, as a sentence, and its words explained."""
+    sentence = f"{module.HELP[0].upper()}{module.HELP[1:]}."
+    about = getattr(module, "ABOUT", "").strip()
+    return f"{sentence}\n\n{about}" if about else sentence

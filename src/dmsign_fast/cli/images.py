@@ -6,6 +6,7 @@ import argparse
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from dmsign_fast.cli.options import section
 from dmsign_fast.cli.stores import add_store_options, open_image, repository_of
 from dmsign_fast.cli.verify import add_trust_options, trust_of
 from dmsign_fast.errors import UnsignedError, VerificationError
@@ -41,13 +42,21 @@ def add_images_options(parser: argparse.ArgumentParser) -> None:
     """Where images are, and whose signatures count."""
     group = add_store_options(parser)
     which = group.add_mutually_exclusive_group().add_argument
-    which("--platform", metavar="OS/ARCH[/VARIANT]", help="take this manifest of an index")
-    which("--recursive", action="store_true", help="take an index and all its manifests")
+    which(
+        "--platform",
+        metavar="OS/ARCH[/VARIANT]",
+        help="of an index, take the manifest for this platform",
+    )
+    which(
+        "--recursive",
+        action="store_true",
+        help="take an index, a list of manifests, and all its manifests",
+    )
     add_trust_options(parser)
-    parser.add_argument_group("trust").add_argument(
+    section(parser, "trust").add_argument(
         "--no-manifest-signature",
         action="store_true",
-        help="the signatures of the layers are enough",
+        help="verify the signatures of the layers alone",
     )
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import quote
 
-from dmsign_fast.cli.options import by_name, name_and_value, positive_seconds
+from dmsign_fast.cli.options import by_name, name_and_value, positive_seconds, section
 from dmsign_fast.errors import ParameterError, SigningError
 from dmsign_fast.outputs import storage_errors
 from dmsign_fast.processes import forbid_core_dumps, withhold
@@ -44,60 +44,79 @@ def _digest(text: str) -> str:
 
 def add_signature_options(parser: argparse.ArgumentParser) -> None:
     """What a signature for the kernel is like."""
-    add = parser.add_argument
+    add = section(parser, "signatures of root hashes, for the kernel").add_argument
     add(
         "--digest",
         type=_digest,
         metavar="NAME",
-        help="hash in signatures of root hashes, such as sha512; default: sha256 for RSA",
+        help="hash of the signatures for the kernel, such as sha512; default: what the key wants, "
+        "sha256 for RSA",
     )
-    add("--no-certs", action="store_true", help="a signature without certificates")
+    add(
+        "--no-certs",
+        action="store_true",
+        help="leave the certificates out of the signatures for the kernel",
+    )
 
 
 def add_key_options(parser: argparse.ArgumentParser) -> None:
     """Which key signs: a file, the URI of a key elsewhere, or a name in signingkeys.json."""
-    add = parser.add_argument_group("key").add_argument
+    add = section(parser, "key").add_argument
     add(
         "--key",
         metavar="FILE|URI|NAME",
-        help="private key, PEM or DER, with --cert; or the URI of a key elsewhere; or a key in "
-        "signingkeys.json of notation, by default the default key there",
+        help="sign with this key: a file (PEM or DER) with --cert, the URI of a key elsewhere "
+        "(docs/providers.md), or a name of dmsign-fast key; default: the default key there",
     )
-    add("--cert", type=Path, metavar="FILE", help="its certificate and the chain to the root, PEM")
+    add(
+        "--cert",
+        type=Path,
+        metavar="FILE",
+        help="the certificate of --key, and its chain to the root (PEM)",
+    )
     add_plugin_options(add)
     add(
         "--passphrase-file",
         type=Path,
         metavar="FILE",
-        help="whose first line is the passphrase of the key, or the PIN of the token",
+        help="read the passphrase of the key, or the PIN of the token, from the first line",
     )
-    add("--passphrase-env", metavar="NAME", help="environment variable with the passphrase or PIN")
+    add(
+        "--passphrase-env",
+        metavar="NAME",
+        help="take the passphrase or PIN from this environment variable",
+    )
 
 
 def add_and_key(parser: argparse.ArgumentParser, *, here: bool = True) -> None:
     """Which key signs root hashes too, in the same message; unless it is ``here``, who has it."""
-    what = "that signs root hashes too, in the same PKCS#7 (docs/signing.md)"
-    _add_other(parser, "and", what, here)
+    _add_other(parser, "and", "sign root hashes with this key too, in the same PKCS#7", here)
 
 
 def add_manifest_key(parser: argparse.ArgumentParser, *, here: bool = True) -> None:
     """Which key signs manifests, where not that of the root hashes; see ``add_and_key``."""
-    _add_other(parser, "manifest", "that signs the manifest instead, which ML-DSA cannot", here)
+    what = "sign manifests with this key instead, as ML-DSA keys cannot"
+    _add_other(parser, "manifest", what, here)
 
 
 def _add_other(parser: argparse.ArgumentParser, name: str, what: str, here: bool) -> None:
-    whose = f"of a key {what}"
+    add = section(parser, "further keys").add_argument
+    about = f"the certificate of --{name}-key, and its chain (PEM)"
     if here:
-        parser.add_argument(f"--{name}-key", metavar="FILE|URI|NAME", help=f"key {what}")
-        whose = "of that key"
-    parser.add_argument(
-        f"--{name}-cert", type=Path, metavar="FILE", help=f"certificate and chain {whose}, PEM"
+        add(f"--{name}-key", metavar="FILE|URI|NAME", help=what)
+    else:
+        about = f"{what}: its certificate and chain (PEM)"
+    add(
+        f"--{name}-cert",
+        type=Path,
+        metavar="FILE",
+        help=about,
     )
 
 
 def add_plugin_options(
     add: Callable[..., object],
-    which: str = "the plugin that has the key",
+    which: str = "the plugin that keeps the key",
     timeout: float = 300.0,
 ) -> None:
     """What a plugin is told, and how long it has."""
@@ -107,14 +126,14 @@ def add_plugin_options(
         action="append",
         default=[],
         metavar="NAME=VALUE",
-        help=f"for {which}",
+        help=f"tell this to {which}; may be repeated",
     )
     add(
         "--plugin-timeout",
         type=positive_seconds,
         default=timeout,
         metavar="SECONDS",
-        help=f"for each answer of a plugin, PINs and taps included; default: {timeout:g}",
+        help=f"wait so long for each answer of a plugin, with PINs and taps; default: {timeout:g}",
     )
 
 

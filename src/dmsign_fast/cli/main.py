@@ -23,6 +23,21 @@ if TYPE_CHECKING:
 
 __all__ = ["COMMANDS", "main", "parser_of", "program"]
 
+_ABOUT = """\
+Container images and dm-verity devices, signed for the Linux kernel.
+
+A node makes a read-only EROFS file system of each layer of an image. dm-verity, a part of Linux,
+hashes it as a tree, whose top is the root hash; the kernel can refuse a device unless a trusted key
+has signed its root hash. dmsign-fast computes root hashes, signs them together with the image, and
+keeps the signatures beside it, in its registry or OCI layout, as artifacts that refer to it.
+"""
+_EXAMPLES = """\
+examples:
+  dmsign-fast sign registry.example/app:1.0 --key key.pem --cert chain.pem
+  dmsign-fast verify registry.example/app:1.0 --trust root.pem
+  dmsign-fast verity sign image.erofs --key key.pem --cert chain.pem
+  dmsign-fast COMMAND --help                                   options and examples of a command
+"""
 _EXIT_CODES = """\
 exit status:
   0    done, or verified
@@ -59,11 +74,14 @@ def parser_of(words: Sequence[str]) -> Parser:
     """Return the parser with the command that ``words`` begin with, or else with all commands."""
     parser = Parser(
         prog="dmsign-fast",
-        description="container images and dm-verity devices, signed for the Linux kernel",
-        epilog=_EXIT_CODES,
+        description=_ABOUT,
+        epilog=_EXAMPLES + _EXIT_CODES,
     )
     parser.add_argument(
-        "-V", "--version", action="store_true", help="as the command version, and its options"
+        "-V",
+        "--version",
+        action="store_true",
+        help="print the version, as the command version does",
     )
     add_short_options(parser)
     commands = parser.add_subparsers(

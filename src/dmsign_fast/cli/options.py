@@ -18,10 +18,19 @@ __all__ = [
     "by_name",
     "name_and_value",
     "positive_seconds",
+    "section",
     "unicode_text",
 ]
 
 AGENT = f"dmsign-fast/{__version__}"  # who says that he made a signature
+
+
+def section(
+    parser: argparse.ArgumentParser, title: str, about: str | None = None
+) -> argparse._ArgumentGroup:
+    """The section of that title in the help, made where there is none."""
+    known = {group.title: group for group in parser._action_groups}
+    return known.get(title) or parser.add_argument_group(title, about)
 
 
 def unicode_text(text: str) -> str:
@@ -71,5 +80,5 @@ def add_user_metadata(add: Callable[..., object], about: str) -> None:
         action="append",
         default=[],
         metavar="NAME=VALUE",
-        help=about,
+        help=f"{about}; may be repeated",
     )

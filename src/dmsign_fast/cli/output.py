@@ -70,6 +70,9 @@ class Work:
         """Begin now; ``expect`` takes the bytes there will be, once they are known."""
         self.bytes = 0
         self.seconds = 0.0
+        self.stages: dict[str, float] = {}
+        self._began = self._stage_began = time.monotonic()
+        self._stage: str | None = None
         self.show: Callable[[int], object] | None = None
         self.expect: Callable[[int], object] = lambda _: None
 
@@ -79,22 +82,43 @@ class Work:
         if self.show:
             self.show(size)
 
+    def stage(self, name: str) -> None:
+        """Begin a stage, which ends where the next begins; the first has all that was before."""
+        now = time.monotonic()
+        if self._stage:
+            self.stages[self._stage] = now - self._stage_began
+            self._stage_began = now
+        self._stage = name
+
+    def end(self) -> None:
+        """End the work and its last stage: the stages add up to all seconds."""
+        if self._stage:
+            self.stage("")
+        self.seconds = time.monotonic() - self._began
+
     @property
     def json(self) -> dict[str, object]:
-        """For ``--output json``."""
-        return {"bytes": self.bytes, "seconds": round(self.seconds, 6)}
+        """For ``--output json``; ``stages`` add up to ``seconds``."""
+        stages = {name: round(seconds, 6) for name, seconds in self.stages.items()}
+        known = {"bytes": self.bytes, "seconds": round(self.seconds, 6)}
+        return {**known, "stages": stages} if stages else {**known}
 
     def __str__(self) -> str:
-        speed = self.bytes / max(self.seconds, 1e-9) / 1e9
-        shown = f", {speed:.2f} GB/s" if speed >= 0.01 else ""
-        return f"{self.bytes} bytes in {self.seconds:.2f} s{shown}"
+        return f"{self.bytes} bytes in {self.seconds:.2f} s{_speed(self.bytes, self.seconds)}"
+
+
+def _speed(size: int, seconds: float) -> str:
+    """The speed, but for small sizes, whose time is that of the start."""
+    speed = size / max(seconds, 1e-9) / 1e6
+    if size < 1e6 or speed < 1:
+        return ""
+    return f", {speed / 1e3:.2f} GB/s" if speed >= 10 else f", {speed:.0f} MB/s"
 
 
 @contextmanager
 def work(args: argparse.Namespace, doing: str, total: int | None) -> Iterator[Work]:
     """Time a long piece of work, with a progress bar if a person looks on."""
     done = Work()
-    began = time.monotonic()
     if sys.stderr.isatty() and not args.quiet and (total is None or total >= _LONG):
         from tqdm import tqdm
 
@@ -106,7 +130,7 @@ def work(args: argparse.Namespace, doing: str, total: int | None) -> Iterator[Wo
             yield done
     else:
         yield done
-    done.seconds = time.monotonic() - began
+    done.end()
 
 
 @contextmanager

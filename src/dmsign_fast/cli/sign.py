@@ -12,7 +12,8 @@ from dmsign_fast.cli.keys import (
     other_signer_of,
     signer_of,
 )
-from dmsign_fast.cli.output import note, print_json, print_summary, work
+from dmsign_fast.cli.options import section
+from dmsign_fast.cli.output import note, print_json, work
 from dmsign_fast.cli.signatures import (
     add_replace,
     add_sign_options,
@@ -28,9 +29,20 @@ from dmsign_fast.cli.stores import add_image_options, open_image, repository_of
 if TYPE_CHECKING:
     import argparse
 
-__all__ = ["EXAMPLES", "HELP", "add_arguments", "run"]
+    from dmsign_fast.signing.signer import Signer
+
+__all__ = ["ABOUT", "EXAMPLES", "HELP", "MOST_USED", "add_arguments", "run"]
 
 HELP = "sign an image: its layers for the kernel, its manifest for the Notary Project"
+ABOUT = """\
+A node makes a read-only EROFS file system of each layer, and dm-verity hashes it as a tree; the top
+of the tree, the root hash, is what the kernel is given and what is signed. The recipe says how the
+node makes the file system, and so decides the root hash: choose that of the node.
+"""
+MOST_USED = (
+    *("--key", "--cert", "--passphrase-file", "--oci-layout", "--platform", "--recursive"),
+    *("--recipe", "--artifact", "--expiry", "--reuse"),
+)
 EXAMPLES = """\
 examples:
   dmsign-fast sign registry.example/app:1.0 --key key.pem --cert chain.pem
@@ -50,7 +62,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_manifest_key(parser)
     add_sign_options(parser)
     add_timestamp_options(parser)
-    parser.add_argument("--force", action="store_true", help="also where it is signed already")
+    section(parser, "signature").add_argument(
+        "--force", action="store_true", help="sign also where it is signed already"
+    )
     add_replace(parser)
 
 
@@ -72,19 +86,34 @@ def run(args: argparse.Namespace) -> int:
             note(
                 args, f"{args.reference} names a tag, which may move: its digest is what is signed"
             )
-        signed = sign_image(store, wanted, signer, options, progress=done, found=done.expect)
+        signed = sign_image(
+            store,
+            wanted,
+            signer,
+            options,
+            progress=done,
+            found=done.expect,
+            stage=done.stage,
+        )
+    signers = {
+        "layers": _subjects(signer, *options.and_by),
+        "manifest": _subjects(options.manifest_signer or signer),
+    }
     if args.output == "json":
-        subject = signer.certificate_chain[0].subject.rfc4514_string()
         images = [signed_json(one) for one in signed]
-        made_by = {"recipe": options.recipe.fields(), "signer": subject}
+        made_by = {"recipe": options.recipe.fields(), "signer": _subjects(signer)}
         print_json({"reference": args.reference, "images": images} | made_by | done.json)
     else:
         name = repository_of(args)
         for one in signed:
-            print_signed(name, one)
+            print_signed(name, one, signers, verbose=args.verbose)
     print_warnings(args, signed)
-    if not args.quiet:
-        for stage in ("hash", "sign", "push"):
-            note(args, f"{stage}: {sum(one.seconds[stage] for one in signed):.2f} s")
-    print_summary(args, done, "signed layers of")
+    stages = ", ".join(f"{name} {value:.2f} s" for name, value in done.stages.items())
+    note(args, f"signed layers of {done}: {stages}")
     return 0
+
+
+def _subjects(*signers: Signer) -> str:
+    """Who has signed; a plugin says only when it signs who it is."""
+    leaves = [leaf for one in signers for leaf in one.certificate_chain[:1]]
+    return " and ".join(leaf.subject.rfc4514_string() for leaf in leaves)

@@ -9,13 +9,14 @@ from typing import TYPE_CHECKING, Any
 
 from dmsign_fast.cli.keys import add_signature_options
 from dmsign_fast.cli.layer.options import add_layer_options, conversion, recipe
-from dmsign_fast.cli.options import AGENT, add_user_metadata, by_name
-from dmsign_fast.cli.output import note
+from dmsign_fast.cli.options import AGENT, add_user_metadata, by_name, section
+from dmsign_fast.cli.output import note, print_line
+from dmsign_fast.cli.verdicts import referrer_name
 from dmsign_fast.cli.verity.options import whole_number
 from dmsign_fast.errors import ParameterError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Mapping
 
     from dmsign_fast.envelope.timestamp import Timestamper
     from dmsign_fast.erofs.recipe import Recipe
@@ -59,24 +60,41 @@ def add_sign_options(parser: argparse.ArgumentParser, *, fleet: bool = False) ->
     from dmsign_fast.pipeline.forms import FORMS
 
     names = [form.name for form in FORMS]
-    what = parser.add_argument_group("signature").add_argument
+    what = section(
+        parser,
+        "signature",
+        "The layers get a dm-verity artifact, with the signatures that nodes give to their "
+        "kernels. The manifest gets a Notary signature, as notation makes it. Both refer to the "
+        "image: they are its referrers.",
+    ).add_argument
     what(
         "--artifact",
         action="append",
         choices=[*names, _ALL_FORMS],
-        help=f"form of the layers' signatures, may be repeated; default: {names[0]}",
+        help="form of the dm-verity artifact: which nodes read it; may be repeated; default: "
+        f"{names[0]}",
     )
-    what("--signature-format", choices=tuple(_MEDIA_TYPES), default="jws", help="default: jws")
+    what(
+        "--signature-format",
+        choices=tuple(_MEDIA_TYPES),
+        default="jws",
+        help="envelope of the Notary signature; default: jws",
+    )
     what(
         "--manifest-form",
         choices=("legacy", "artifact-type"),
         default="legacy",
-        help="of the manifest's signature; notation finds only the legacy one in OCI layouts",
+        help="type of the Notary signature; in OCI layouts notation finds only legacy, the default",
     )
-    what("--expiry", type=duration, metavar="24h", help="of the manifest's signature")
-    add_user_metadata(what, "signed with the manifest")
-    what("--no-dm-verity", action="store_true", help="sign the manifest only")
-    what("--no-manifest-signature", action="store_true", help="sign the layers only")
+    what(
+        "--expiry",
+        type=duration,
+        metavar="24h",
+        help="let the Notary signature expire after so long, such as 24h or 30d",
+    )
+    add_user_metadata(what, "sign this with the manifest")
+    what("--no-dm-verity", action="store_true", help="sign the manifest alone")
+    what("--no-manifest-signature", action="store_true", help="sign the layers alone")
     if fleet:
         parser.set_defaults(reuse=False, reuse_from=None, reuse_cert=[], jobs=1, recursive=False)
     else:
@@ -89,26 +107,32 @@ def _add_reuse_options(what: Callable[..., object]) -> None:
     what(
         "--reuse",
         action="store_true",
-        help="take root hashes that this key has signed before, in the same repository or layout",
+        help="do not read layers again that this key has signed in the same repository or layout",
     )
-    what("--reuse-from", metavar="TAG|DIGEST", help="the same, of this image alone")
+    what("--reuse-from", metavar="TAG|DIGEST", help="as --reuse, of layers of this image alone")
     what(
         "--reuse-cert",
         type=Path,
         action="append",
         default=[],
         metavar="FILE",
-        help="with --reuse: also those that this certificate's key has signed, PEM",
+        help="with --reuse: layers count that the key of this certificate has signed (PEM)",
     )
-    what("--jobs", type=whole_number, default=2, metavar="N", help="layers at a time; default: 2")
+    what(
+        "--jobs",
+        type=whole_number,
+        default=2,
+        metavar="N",
+        help="read N layers at a time; default: 2",
+    )
 
 
 def add_replace(parser: argparse.ArgumentParser) -> None:
     """What becomes of former artifacts."""
-    parser.add_argument(
+    section(parser, "signature").add_argument(
         "--replace",
         action="store_true",
-        help="remove former artifacts of the same key and form, once the new ones are there",
+        help="remove former dm-verity artifacts of the same key and form, once the new are there",
     )
 
 
@@ -120,9 +144,9 @@ def print_warnings(args: argparse.Namespace, signed: Iterable[SignedImage]) -> N
 
 def add_timestamp_options(parser: argparse.ArgumentParser) -> None:
     """Who says when a signature was made."""
-    add = parser.add_argument_group("timestamp").add_argument
-    add("--timestamp-url", metavar="URL", help="of an RFC 3161 authority")
-    add("--timestamp-root-cert", type=Path, metavar="FILE", help="of that authority")
+    add = section(parser, "timestamp").add_argument
+    add("--timestamp-url", metavar="URL", help="ask this RFC 3161 authority when it was signed")
+    add("--timestamp-root-cert", type=Path, metavar="FILE", help="the root of that authority (PEM)")
 
 
 def timestamp(args: argparse.Namespace) -> Timestamper | None:
@@ -231,12 +255,40 @@ def print_layers(layers: Iterable[SignedLayer]) -> None:
         print(f"{layer.root_hash.hex()}  {layer.digest}{reused}")
 
 
-def print_signed(name: str, signed: SignedImage) -> None:
-    """What there is now, and what of it is new."""
-    print_layers(signed.layers)
+def print_signed(
+    name: str, signed: SignedImage, signers: Mapping[str, str], *, verbose: bool = False
+) -> None:
+    """What is signed now, and each artifact that is new.
+
+    Args:
+        name: of the repository.
+        signed: what became of one manifest.
+        signers: the subjects of the signers, by what they have signed: layers, manifest.
+        verbose: the root hash of each layer too.
+    """
+    if verbose:
+        print_layers(signed.layers)
     verb = "Successfully signed" if signed.added else "Already signed"
-    print(f"{verb} {name}@{signed.manifest.digest}")
+    print_line(f"{verb} {name}@{signed.manifest.digest}: {_what(signed, signers)}")
+    form_of_digest = {one.digest: form for form, one in signed.artifacts.items()}
     for artifact in signed.added:
-        print(f"Pushed the signature to {name}@{artifact.digest}")
+        form = form_of_digest.get(artifact.digest)
+        what = referrer_name("dm-verity", form) if form else referrer_name("notary")
+        print_line(f"Pushed {name}@{artifact.digest}: {what} of {signed.manifest.digest}")
     for artifact in signed.removed:
-        print(f"Removed the former signature {name}@{artifact.digest}")
+        print_line(f"Removed {name}@{artifact.digest}: former {referrer_name('dm-verity')}")
+
+
+def _what(signed: SignedImage, signers: Mapping[str, str]) -> str:
+    """The manifest and so many layers, and by whom."""
+    reused = sum(layer.reused is not None for layer in signed.layers)
+    count = len(signed.layers)
+    layers = f"{count} layer{'s' * (count > 1)}" + (f" ({reused} reused)" if reused else "")
+    parts = {"layers": layers if count else "", "manifest": "the manifest" if signed.notary else ""}
+    named = {what: text for what, text in parts.items() if text}
+    if not named:
+        return "it has no layers, and its manifest was not to be signed"
+    by = {signers[what] for what in named}
+    if len(by) == 1:
+        return f"{' and '.join(named.values())} by {by.pop()}"
+    return " and ".join(f"{text} by {signers[what]}" for what, text in named.items())

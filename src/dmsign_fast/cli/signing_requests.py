@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from dmsign_fast.cli.options import section
 from dmsign_fast.cli.output import print_line
 
 if TYPE_CHECKING:
@@ -27,13 +28,13 @@ __all__ = [
 
 def add_signing_request_options(parser: argparse.ArgumentParser) -> None:
     """What there is of the key here, and where to write what it is to sign."""
-    add = parser.add_argument_group("key").add_argument
+    add = section(parser, "key").add_argument
     add(
         "--cert",
         type=Path,
         required=True,
         metavar="FILE",
-        help="its certificate first, and the chain to the root, PEM",
+        help="the certificate of the key, which signs elsewhere, and its chain to the root (PEM)",
     )
     add(
         "-o",
@@ -41,14 +42,17 @@ def add_signing_request_options(parser: argparse.ArgumentParser) -> None:
         type=Path,
         required=True,
         metavar="DIR",
-        help="for what is to be signed: new, or empty",
+        help="write what is to be signed into this directory, which is new or empty",
     )
 
 
 def add_directory(parser: argparse.ArgumentParser) -> None:
     """The positional DIR."""
     parser.add_argument(
-        "directory", metavar="DIR", type=Path, help="that prepare wrote, now with signatures"
+        "directory",
+        metavar="DIR",
+        type=Path,
+        help="the directory that prepare wrote, now with signatures",
     )
 
 

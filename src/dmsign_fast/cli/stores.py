@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from dmsign_fast.cli.options import section
 from dmsign_fast.errors import ParameterError, StorageError
 
 if TYPE_CHECKING:
@@ -34,57 +35,81 @@ def add_image_options(parser: argparse.ArgumentParser, *, one: bool = False) -> 
     parser.add_argument(
         "reference",
         metavar="REF",
-        help="REGISTRY/REPOSITORY:TAG or @DIGEST; with --oci-layout PATH:TAG or @DIGEST",
+        help="the image: REGISTRY/REPOSITORY:TAG or @DIGEST; with --oci-layout PATH:TAG or @DIGEST",
     )
     group = add_store_options(parser)
     which = group.add_mutually_exclusive_group().add_argument
-    which("--platform", metavar="OS/ARCH[/VARIANT]", help="take this manifest of an index")
+    which(
+        "--platform",
+        metavar="OS/ARCH[/VARIANT]",
+        help="of an index, take the manifest for this platform",
+    )
     if one:
         parser.set_defaults(recursive=False)
     else:
-        which("--recursive", action="store_true", help="take an index and all its manifests")
+        which(
+            "--recursive",
+            action="store_true",
+            help="take an index, a list of manifests, and all its manifests",
+        )
 
 
 def add_store_options(
     parser: argparse.ArgumentParser, *, authfile: bool = True
 ) -> argparse._ArgumentGroup:
     """How to reach the image; the group has more room for what it is."""
-    group = parser.add_argument_group("image")
-    group.add_argument("--oci-layout", action="store_true", help="REF is in an OCI image layout")
+    group = section(parser, "image")
+    group.add_argument(
+        "--oci-layout",
+        action="store_true",
+        help="look for REF in an OCI image layout, a directory or tar",
+    )
     registry = add_registry_options(parser)
     if authfile:
         registry.add_argument(
             "--authfile",
             type=Path,
             metavar="FILE",
-            help="where the login is; default: $REGISTRY_AUTH_FILE, docker's and podman's files",
+            help="take the login from this file; default: $REGISTRY_AUTH_FILE, or the files of "
+            "docker and podman",
         )
     return group
 
 
 def add_registry_options(parser: argparse.ArgumentParser) -> argparse._ArgumentGroup:
     """How to reach a registry, and who logs in; the group has more room."""
-    reach = parser.add_argument_group("registry")
+    reach = section(parser, "registry")
     registry = reach.add_argument
     scheme = reach.add_mutually_exclusive_group().add_argument
     scheme(
         "--plain-http",
         action="store_true",
         default=None,
-        help="HTTP, without any login but on the loopback; the default there",
+        help="speak HTTP, and send no login, but on the loopback, where HTTP is the default",
     )
     scheme(
         "--tls",
         dest="plain_http",
         action="store_false",
         default=None,
-        help="HTTPS on the loopback too; so does --ca-file or --client-cert",
+        help="speak HTTPS on the loopback too, as with --ca-file or --client-cert",
     )
-    registry("--ca-file", type=Path, metavar="FILE", help="CAs that the registry may have, PEM")
-    registry("--client-cert", type=Path, metavar="FILE", help="for mutual TLS, PEM")
-    registry("--client-key", type=Path, metavar="FILE", help="key of --client-cert")
-    registry("--username", help="default: the login in docker's or podman's files")
-    registry("--password-stdin", action="store_true", help="read the password from stdin")
+    registry("--ca-file", type=Path, metavar="FILE", help="trust these CAs for the registry (PEM)")
+    registry(
+        "--client-cert",
+        type=Path,
+        metavar="FILE",
+        help="show this certificate, for mutual TLS (PEM)",
+    )
+    registry("--client-key", type=Path, metavar="FILE", help="the private key of --client-cert")
+    registry(
+        "--username", help="log in as this user; default: the login that docker or podman keeps"
+    )
+    registry(
+        "--password-stdin",
+        action="store_true",
+        help="read the password of --username from standard input",
+    )
     return reach
 
 

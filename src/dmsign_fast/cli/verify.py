@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING
 
 from dmsign_fast.cli.keys import add_plugin_options
 from dmsign_fast.cli.layer.options import add_layer_options, conversion, recipe
-from dmsign_fast.cli.options import add_user_metadata, by_name
+from dmsign_fast.cli.options import add_user_metadata, by_name, section
 from dmsign_fast.cli.output import print_json, print_line, work
 from dmsign_fast.cli.stores import add_image_options, open_image, repository_of
+from dmsign_fast.cli.verdicts import print_verdict
 from dmsign_fast.cli.verity.options import whole_number
 from dmsign_fast.errors import ParameterError, VerificationError
 from dmsign_fast.pipeline.forms import FORMS
@@ -22,12 +23,14 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from dmsign_fast.pipeline.nodes import Node
-    from dmsign_fast.pipeline.verify_image import ImageVerdict, ReferrerVerdict, VerifyOptions
+    from dmsign_fast.pipeline.verify_image import ImageVerdict, VerifyOptions
     from dmsign_fast.trust.verdict import Trust
 
 __all__ = [
+    "ABOUT",
     "EXAMPLES",
     "HELP",
+    "MOST_USED",
     "add_arguments",
     "add_trust_options",
     "add_verification_options",
@@ -36,9 +39,16 @@ __all__ = [
     "verify_options",
 ]
 
-_MOST_REFUSED = 20
-
 HELP = "verify the signatures of an image's layers and manifest"
+ABOUT = """\
+The layers must have signatures of their root hashes, which the kernel checks too (a dm-verity
+artifact), and the manifest a signature as notation makes it (a Notary signature), all by signers
+who are trusted. What else refers to the image does no harm; --verbose shows it.
+"""
+MOST_USED = (
+    *("--trust", "--oci-layout", "--scope", "--platform", "--recursive", "--deep", "--for"),
+    *("--require-bound", "--no-dm-verity", "--user-metadata"),
+)
 EXAMPLES = """\
 examples:
   dmsign-fast verify registry.example/app:1.0                    by notation's trust policy
@@ -53,58 +63,82 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of the command."""
     add_image_options(parser)
     add_trust_options(parser)
-    what = parser.add_argument_group("verification").add_argument
+    what = section(parser, "verification").add_argument
     add_verification_options(what)
     what(
         "--for",
         dest="node",
         choices=[node.name for node in NODES],
-        help="say whether such a node would take the image",
+        help="say whether such a node would take the image, and fail if not",
     )
-    what("--deep", action="store_true", help="make the root hashes again from the layers")
-    what("--jobs", type=whole_number, default=2, metavar="N", help="layers at a time; default: 2")
+    what("--deep", action="store_true", help="read the layers, and make their root hashes again")
+    what(
+        "--jobs",
+        type=whole_number,
+        default=2,
+        metavar="N",
+        help="read N layers at a time; default: 2",
+    )
     add_layer_options(parser)
 
 
 def add_trust_options(parser: argparse.ArgumentParser) -> None:
     """Whom to believe."""
-    trust = parser.add_argument_group("trust").add_argument
+    trust = section(parser, "trust").add_argument
     trust(
         "--trust",
         type=Path,
         action="append",
         default=[],
         metavar="FILE",
-        help="certificates to trust, PEM; default: notation's trust policy and trust store",
+        help="trust these certificates (PEM); may be repeated; default: notation's trust policy",
     )
-    trust("--timestamp-root-cert", type=Path, metavar="FILE", help="with --trust: of timestamps")
-    trust("--scope", help="of the trust policy, where REF is in a layout: such as local/app")
-    trust("--revocation", action="store_true", help="fetch CRLs and OCSP answers")
-    add_plugin_options(trust, "verification plugins that signatures name", 60.0)
+    trust(
+        "--timestamp-root-cert",
+        type=Path,
+        metavar="FILE",
+        help="trust this root for timestamps (PEM)",
+    )
+    trust(
+        "--scope",
+        help="with --oci-layout: the repository by whose trust policy to verify, such as local/app",
+    )
+    trust(
+        "--revocation", action="store_true", help="ask whether certificates are revoked (CRL, OCSP)"
+    )
+    add_plugin_options(trust, "verification plugins that a signature names", 60.0)
 
 
 def add_verification_options(what: Callable[..., object]) -> None:
     """What an image needs."""
-    add_user_metadata(what, "that must be among what was signed")
-    what("--no-dm-verity", action="store_true", help="the layers need no signatures")
+    add_user_metadata(what, "this must have been signed with the manifest")
+    what(
+        "--no-dm-verity",
+        action="store_true",
+        help="verify the Notary signature of the manifest alone",
+    )
     what(
         "--artifact",
         action="append",
         choices=[form.name for form in FORMS],
-        help="form in which the layers must be signed, may be repeated; default: any",
+        help="form in which the layers must be signed; may be repeated; default: any",
     )
-    what("--no-manifest-signature", action="store_true", help="the manifest needs none")
+    what(
+        "--no-manifest-signature",
+        action="store_true",
+        help="verify the signatures of the layers alone",
+    )
     what(
         "--require-bound",
         action="store_true",
-        help="a signature of the manifest must bind the root hashes of the layers",
+        help="the Notary signature must say which root hash each layer has, as that of sign does",
     )
     what(
         "--max-signatures",
         type=whole_number,
         default=MAX_SIGNATURES,
         metavar="N",
-        help=f"referrers of a manifest to judge; default: {MAX_SIGNATURES}",
+        help=f"judge so many referrers of a manifest; default: {MAX_SIGNATURES}",
     )
 
 
@@ -158,44 +192,9 @@ def verify_options(args: argparse.Namespace) -> VerifyOptions:
     )
 
 
-def _print_referrer(one: ReferrerVerdict) -> None:
-    print_line(f"  {one.kind} {one.digest}: {'accepted' if one.accepted else 'refused'}")
-    if one.form:
-        print_line(f"    form: {one.form}")
-    if one.problem:
-        print_line(f"    {one.problem}")
-    if one.signature:
-        for finding in one.signature.findings:
-            print_line(f"    {finding.validation}: {finding.outcome}: {finding.evidence}")
-    for layer in one.layers:
-        deep = {True: ", made again", False: ", not that of the layer", None: ""}
-        by = f" signed by {layer.signature.signer.subject}" if layer.signature else ""
-        print_line(f"    {layer.root_hash} of {layer.layer}{by}{deep[layer.recomputed]}")
-
-
 def _json(verdict: ImageVerdict) -> dict[str, object]:
     known = {"verified": verdict.verified, "missing": verdict.missing, "bound": verdict.bound}
     return known | dataclasses.asdict(verdict)
-
-
-def _print_image(name: str, verdict: ImageVerdict) -> None:
-    if verdict.skipped and not verdict.missing:
-        print_line(f"Not verified, since the trust policy skips it: {name}@{verdict.manifest}")
-    elif verdict.verified:
-        print_line(f"Successfully verified signature for {name}@{verdict.manifest}")
-    else:
-        print_line(f"Not verified: {name}@{verdict.manifest}")
-    refused = 0
-    for one in verdict.referrers:
-        refused += not one.accepted
-        if one.accepted or refused <= _MOST_REFUSED:  # strangers may push any number
-            _print_referrer(one)
-    if refused > _MOST_REFUSED:
-        print_line(f"  and {refused - _MOST_REFUSED} more that are refused")
-    for problem in verdict.passed_over:
-        print_line(f"  passed over: {problem}")
-    if verdict.unjudged:
-        print_line(f"  and {verdict.unjudged} more, not looked at: see --max-signatures")
 
 
 def _node(args: argparse.Namespace) -> Node | None:
@@ -236,7 +235,7 @@ def run(args: argparse.Namespace) -> int:
         args.printed = True
     else:
         for verdict in verdicts:
-            _print_image(name, verdict)
+            print_verdict(name, verdict, verbose=args.verbose)
         for found in problems:
             _print_node(args.node, found)
     check_passed(verdicts, name)

@@ -61,6 +61,7 @@ def sign_image(
     *,
     progress: Callable[[int], object] = lambda _: None,
     found: Callable[[int], object] = lambda _: None,
+    stage: Callable[[str], object] = lambda _: None,
 ) -> list[SignedImage]:
     """Sign what a tag or digest names, once it is resolved to a digest.
 
@@ -74,6 +75,8 @@ def sign_image(
         options: what and how.
         progress: called with the bytes of layers read since its last call.
         found: called with the bytes of layers to read, once they are known.
+        stage: called with the name of each stage as it begins: ``hash`` (layers are fetched and
+            hashed), ``sign`` and ``push``.
 
     Raises:
         ParameterError: an index without a choice in it, or nothing to sign.
@@ -81,8 +84,11 @@ def sign_image(
         SigningError: the key cannot sign, or its signature does not hold.
         FormatError, StorageError, RegistryError: as hash_layer and Store have them.
     """
+    stage("hash")
     plans = plan_image(store, reference, signer, options, progress=progress, found=found)
+    stage("sign")
     made = [sign_planned(store, plan, signer, options) for plan in plans]
+    stage("push")
     return push_signed(store, made)
 
 

@@ -43,7 +43,7 @@ def test_every_command_goes_on_and_says_so(kind, make_home, leaf, tmp_path):
         media_type, raw = repository.manifests[repository.tags[tag]]
         repository.tags[tag] = sha256(with_odd(raw))
         repository.manifests[repository.tags[tag]] = (media_type, with_odd(raw))
-    for command, options in (("list", ()), ("inspect", ()), ("verify", ("--trust", root))):
+    for command, options in (("list", ()), ("inspect", ()), ("verify", ("--trust", root, "-v"))):
         text = cli(command, *name(home), *options)
         assert text.exit_code == 0, text.err
         assert text.out.count("passed over: ") == len(UNREADABLE)

@@ -9,7 +9,7 @@ import termios
 
 import pytest
 from container_images import push_attestation, push_image, push_index, tars
-from helpers import DMSIGN, cli, write
+from helpers import DMSIGN, Done, cli, write
 from pki import DAY, make_intermediate, make_leaf, make_root, pem
 from real_registries import REAL_REGISTRIES
 from sign_commands import DM_VERITY, NOTARY, OSGUARD, assert_fails, judge, listed, name, only, types
@@ -149,22 +149,38 @@ def test_text(home, key):
     place, digest = home.arguments[-1], image.descriptor.digest
     done = cli("sign", *name(home), *key)
     notary, dm_verity = (only(home, image, kind).digest for kind in (NOTARY, DM_VERITY))
-    *roots, signed, first, second = done.out.splitlines()
-    assert [line.split("  ")[1] for line in roots] == [layer.digest for layer in image.layers]
-    assert all(len(bytes.fromhex(line.split("  ")[0])) == 32 for line in roots)
-    assert signed == f"Successfully signed {place}@{digest}"
-    assert first == f"Pushed the signature to {place}@{dm_verity}"
-    assert second == f"Pushed the signature to {place}@{notary}"
-    note, *stages, summary = done.err.splitlines()
+    signed, first, second = done.out.splitlines()
+    by = "3 layers and the manifest by CN=Test Signer"
+    assert signed == f"Successfully signed {place}@{digest}: {by}"
+    assert first == f"Pushed {place}@{dm_verity}: dm-verity artifact (form notation) of {digest}"
+    assert second == f"Pushed {place}@{notary}: Notary signature of {digest}"
+    note, summary = done.err.splitlines()
     assert note == (f"{place}:v1 names a tag, which may move: its digest is what is signed")
-    assert [line.partition(": ")[0] for line in stages] == ["hash", "sign", "push"]
-    assert summary.startswith(f"signed layers of {sum(one.size for one in image.layers)} bytes in")
+    size = sum(one.size for one in image.layers)
+    pattern = r"signed layers of \d+ bytes in [\d.]+ s: hash [\d.]+ s, sign [\d.]+ s, push [\d.]+ s"
+    assert re.fullmatch(pattern, summary)
+    assert summary.startswith(f"signed layers of {size} bytes")
     again = cli("sign", *name(home, digest), *key)
-    assert again.out.splitlines() == [*roots, f"Already signed {place}@{digest}"]
+    assert again.out == f"Already signed {place}@{digest}: {by}\n"
     assert "names a tag" not in again.err
-    assert cli("sign", *name(home), *key, "--quiet").err == ""
+    assert cli("sign", *name(home), *key, "--quiet") == Done(0, "", "")
     for one in (done, again):
         assert "\r" not in one.out + one.err  # no bar where nobody looks on
+
+
+def test_verbose_prints_the_root_hashes_too(home, key):
+    image = push_image(home.store, "v1")
+    *roots, _, _, _ = cli("sign", *name(home), *key, "--verbose").out.splitlines()
+    assert [line.split("  ")[1] for line in roots] == [layer.digest for layer in image.layers]
+    assert all(len(bytes.fromhex(line.split("  ")[0])) == 32 for line in roots)
+
+
+def test_stages_add_up(home, key):
+    """Also where layers are read at the same time."""
+    push_image(home.store, "v1")
+    found = json.loads(cli("sign", *name(home), *key, "--jobs", "3", "--output", "json").out)
+    assert found["stages"].keys() == {"hash", "sign", "push"}
+    assert sum(found["stages"].values()) == pytest.approx(found["seconds"], abs=1e-3)
 
 
 @pytest.mark.parametrize("kind", ["layout", "api"])
@@ -173,7 +189,9 @@ def test_json(kind, make_home, key, leaf):
     image = push_image(home.store, "v1")
     done = cli("sign", *name(home), *key, "--output", "json", "--recipe", "osguard@1.8.6")
     found = json.loads(done.out)
-    assert found.keys() == {"reference", "images", "recipe", "signer", "bytes", "seconds"}
+    assert found.keys() == {
+        *("reference", "images", "recipe", "signer", "bytes", "seconds", "stages")
+    }
     assert found["reference"] == name(home)[-1]
     assert found["recipe"]["name"] == "osguard"
     assert found["recipe"]["mkfs-version"] == "1.8.6"
@@ -222,7 +240,7 @@ def test_json(kind, make_home, key, leaf):
 def test_the_root_hashes_are_those_of_layer_roothash(home, key, tmp_path):
     image = push_image(home.store, "v1")
     options = ("--recipe", "containerd@1.8.6", "--salt", "abcd", "--data-block-size", "512")
-    signed = cli("sign", *name(home), *key, *options, "--threads", "1", "--memory", "1M")
+    signed = cli("sign", *name(home), *key, *options, "--threads", "1", "--memory", "1M", "-v")
     assert signed.exit_code == 0, signed.err
     for line, layer in zip(signed.out.splitlines(), image.layers, strict=False):
         path = home.store.path / "blobs" / layer.digest.replace(":", "/")
@@ -236,9 +254,10 @@ def test_what_is_reused(home, key, leaf, tmp_path):
     first = json.loads(cli(*sign, "--output", "json").out)["images"][0]
     push_image(home.store, "v2")
     again = ("sign", *name(home, "v2"), *key)
-    done = cli(*again, "--reuse")
+    done = cli(*again, "--reuse", "--verbose")
     assert done.exit_code == 0, done.err
-    one, two, three, *_ = done.out.splitlines()
+    one, two, three, signed, *_ = done.out.splitlines()
+    assert ": 3 layers (2 reused) and the manifest by " in signed
     for line in (one, two):
         assert line.endswith(f"  reused from {first['dm_verity_artifact']}")
     assert "reused" not in three
@@ -250,7 +269,7 @@ def test_what_is_reused(home, key, leaf, tmp_path):
     assert found["bytes"] == 0
     assert_fails(cli(*again, "--reuse-cert", key[3]), 2, "goes with --reuse")
     other = make_leaf(make_root("Former Root"), "Former").write(tmp_path / "former")
-    done = cli(*sign, "--reuse", "--reuse-cert", other.leaf, "--force")
+    done = cli(*sign, "--reuse", "--reuse-cert", other.leaf, "--force", "--verbose")
     assert done.out.count("  reused from ") == 2
 
 

@@ -8,6 +8,7 @@ import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from dmsign_fast.cli.options import section
 from dmsign_fast.cli.verity.options import salt, whole_number
 from dmsign_fast.errors import ParameterError
 
@@ -37,7 +38,11 @@ def add_layer_options(parser: argparse.ArgumentParser, *, several: bool = False)
     default = RECIPES[0]
     names = ", ".join(row.name for row in RECIPES)
     rules = [rule.value for rule in UuidRule]
-    what = parser.add_argument_group("recipe: what decides the root hash").add_argument
+    what = section(
+        parser,
+        "recipe",
+        "How the node makes an EROFS image of a layer and its hash tree: it decides the root hash.",
+    ).add_argument
     repeated: dict[str, Any] = (
         {"action": "append", "default": []} if several else {"default": default.name}
     )
@@ -45,47 +50,71 @@ def add_layer_options(parser: argparse.ArgumentParser, *, several: bool = False)
         "--recipe",
         **repeated,
         metavar="NAME[@MKFS_VERSION]",
-        help=f"one of {names}; the version is that of mkfs.erofs on the node; default: "
+        help=f"what the node runs: {names}; with the version of its mkfs.erofs; default: "
         f"{default.name}@{default.mkfs_version}" + ("; may be repeated" if several else ""),
     )
     what(
         "--layout",
         choices=[layout.value for layout in ImageLayout],
-        help="all files converted, or the tar indexed",
+        help="full: all files are converted; tar-index: the tar stays, behind its metadata; "
+        "default: that of the recipe",
     )
-    what("--uuid", metavar="|".join(["UUID", *rules]), help="of the image")
-    what("--data-block-size", type=whole_number, metavar="BYTES", help="of the hash tree")
-    what("--hash-block-size", type=whole_number, metavar="BYTES", help="of the hash tree")
-    what("-s", "--salt", type=salt, metavar="HEX", help="of the hash tree; - for none")
-    how = parser.add_argument_group("conversion").add_argument
+    what(
+        "--uuid",
+        metavar="|".join(["UUID", *rules]),
+        help="UUID of the image, or what it is made of; default: that of the recipe",
+    )
+    tree = "of the hash tree; default: that of the recipe"
+    what("--data-block-size", type=whole_number, metavar="BYTES", help=f"data block size {tree}")
+    what("--hash-block-size", type=whole_number, metavar="BYTES", help=f"hash block size {tree}")
+    what("-s", "--salt", type=salt, metavar="HEX", help=f"salt {tree}; - for none")
+    how = section(parser, "conversion").add_argument
     how(
         "--converter",
         choices=CONVERTERS,
         default=CONVERTERS[0],
-        help="ours (default), the program mkfs.erofs, or both, which must agree",
+        help="convert by our own code (native, the default), by the program mkfs.erofs, or by "
+        "both, which must agree",
     )
-    how("--mkfs-erofs", type=Path, metavar="PATH", help="the program; default: that of PATH")
-    how("--mkfs-options", type=shlex.split, default=[], metavar="OPTIONS", help="further ones")
+    how(
+        "--mkfs-erofs",
+        type=Path,
+        metavar="PATH",
+        help="the program mkfs.erofs; default: that of $PATH",
+    )
+    how(
+        "--mkfs-options",
+        type=shlex.split,
+        default=[],
+        metavar="OPTIONS",
+        help="give mkfs.erofs these options too",
+    )
     how(
         "--allow-lossy",
         action="store_true",
-        help="do as mkfs.erofs where it silently loses something, instead of failing",
+        help="lose what mkfs.erofs silently loses of such a layer, instead of failing",
     )
     how(
         "--max-layer-size",
         type=_size,
         default=MAX_LAYER_SIZE,
         metavar="SIZE",
-        help=f"of a layer, stored and uncompressed; default: {MAX_LAYER_SIZE >> 30}G",
+        help="refuse layers that are larger, stored or uncompressed; default: "
+        f"{MAX_LAYER_SIZE >> 30}G",
     )
     how(
         "--memory",
         type=_size,
         default=1 << 30,
         metavar="SIZE",
-        help="for digests; more go to temporary files; default: 1G",
+        help="keep so many digests in memory, and more in temporary files; default: 1G",
     )
-    how("--threads", type=whole_number, metavar="N", help="of each layer; default: every core")
+    how(
+        "--threads",
+        type=whole_number,
+        metavar="N",
+        help="hash each layer by N threads; default: one for each core",
+    )
 
 
 def recipe(args: argparse.Namespace) -> Recipe:

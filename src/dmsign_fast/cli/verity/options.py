@@ -56,53 +56,116 @@ def whole_number(text: str) -> int:
 
 def add_data(parser: argparse.ArgumentParser) -> None:
     """The positional DATA."""
-    parser.add_argument("data", metavar="DATA", type=Path, help="file or device; - for stdin")
+    parser.add_argument(
+        "data", metavar="DATA", type=Path, help="the data: a file or device; - for standard input"
+    )
 
 
 def add_layout_options(parser: argparse.ArgumentParser) -> None:
     """What describes a hash tree and where it stands."""
     add = parser.add_argument
-    add("--hash", dest="algorithm", default="sha256", metavar="NAME", help="default: sha256")
-    add("--format", type=whole_number, default=1, metavar="TYPE", help="1 normal, 0 Chrome OS")
-    add("--data-block-size", type=whole_number, default=4096, metavar="BYTES", help="default: 4096")
-    add("--hash-block-size", type=whole_number, default=4096, metavar="BYTES", help="default: 4096")
-    add("--data-blocks", type=whole_number, default=0, metavar="N", help="default: all of DATA")
-    add("--hash-offset", type=whole_number, default=0, metavar="BYTES", help="default: 0")
-    add("-s", "--salt", type=salt, metavar="HEX", help="- for none; default: 32 random bytes")
-    add("--no-superblock", action="store_true", help="neither write nor read a superblock")
-    add("--root-hash-file", type=Path, metavar="FILE", help="file of the root hash, hex text")
+    add(
+        "--hash",
+        dest="algorithm",
+        default="sha256",
+        metavar="NAME",
+        help="hash algorithm; default: sha256",
+    )
+    add(
+        "--format",
+        type=whole_number,
+        default=1,
+        metavar="TYPE",
+        help="format of the hash tree: 1 (default), or 0 for the old one of Chrome OS",
+    )
+    add(
+        "--data-block-size",
+        type=whole_number,
+        default=4096,
+        metavar="BYTES",
+        help="size of a block of DATA; default: 4096",
+    )
+    add(
+        "--hash-block-size",
+        type=whole_number,
+        default=4096,
+        metavar="BYTES",
+        help="size of a block of the hash area, which is the tree of digests; default: 4096",
+    )
+    add(
+        "--data-blocks",
+        type=whole_number,
+        default=0,
+        metavar="N",
+        help="take so many blocks of DATA; default: all",
+    )
+    add(
+        "--hash-offset",
+        type=whole_number,
+        default=0,
+        metavar="BYTES",
+        help="where in HASH the superblock and the hash area begin; default: 0",
+    )
+    add(
+        "-s",
+        "--salt",
+        type=salt,
+        metavar="HEX",
+        help="salt of the digests; - for none; default: 32 random bytes",
+    )
+    add(
+        "--no-superblock",
+        action="store_true",
+        help="the hash area has no superblock, which describes it",
+    )
+    add(
+        "--root-hash-file",
+        type=Path,
+        metavar="FILE",
+        help="the file with the root hash, as hex text",
+    )
 
 
 def add_tree_options(parser: argparse.ArgumentParser) -> None:
     """The same of a tree that is to be computed."""
     add_layout_options(parser)
-    parser.add_argument("--threads", type=whole_number, metavar="N", help="default: every core")
+    parser.add_argument(
+        "--threads",
+        type=whole_number,
+        metavar="N",
+        help="hash by N threads; default: one for each core",
+    )
 
 
 def add_format_options(parser: argparse.ArgumentParser) -> None:
     """What describes a hash tree that is to be written."""
     add_tree_options(parser)
-    parser.add_argument("--uuid", help="of the superblock; default: random")
+    parser.add_argument("--uuid", help="UUID of the superblock; default: random")
     add_fec_options(parser)
 
 
 def add_fec_options(parser: argparse.ArgumentParser) -> None:
     """Where parity for error correction is, or goes."""
     add = parser.add_argument
-    add("--fec-device", type=Path, metavar="FILE", help="error correction: a file or device")
+    add(
+        "--fec-device",
+        type=Path,
+        metavar="FILE",
+        help="the file or device of the parity, for error correction (FEC)",
+    )
     add(
         "--fec-offset",
         type=whole_number,
         default=0,
         metavar="BYTES",
-        help="where in --fec-device; default: 0",
+        help="where in --fec-device the parity begins; default: 0",
     )
     add(
         "--fec-roots",
         type=whole_number,
         default=2,
         metavar="N",
-        help="parity bytes in 255, 2 to 24; default: 2",
+        help="how many of 255 bytes are parity, 2 to 24; default: 2",
     )
 
 
