@@ -76,11 +76,11 @@ def others_of(args: argparse.Namespace) -> dict[By, tuple[x509.Certificate, ...]
     return {by: chain_of(path) for by, path in paths.items() if path}
 
 
-def print_signers(signing_request: SigningRequest, end: str = " ") -> None:
-    """By whom the signatures are, as the directory says; ``end`` stands behind each title."""
+def print_signers(signing_request: SigningRequest) -> None:
+    """By whom the signatures are, as the directory says."""
     for name, subject in signing_request.signers.items():
         title = f"{name.replace('_', ' ').capitalize()}:"
-        print(f"{title:<16}" if end == "\t" else title, end=end)
+        print(f"{title:<16}", end="\t")
         print_line(subject)
 
 

@@ -45,5 +45,5 @@ def run(args: argparse.Namespace) -> int:
         print_json({"signature_file": str(paths.signature)} | signing_request.signers)
     else:
         print(f"Signature file: \t{paths.signature}")
-        print_signers(signing_request, "\t")
+        print_signers(signing_request)
     return 0
