@@ -44,9 +44,9 @@ if TYPE_CHECKING:
     from dmsign_fast.pipeline.verify_image import ReferrerVerdict, VerifyOptions
     from dmsign_fast.verity.tree import HashTree
 
-__all__ = ["Exported", "ExportedLayer", "SignedLayers", "export_layers", "find_layers"]
+__all__ = ["LISTING", "Exported", "ExportedLayer", "SignedLayers", "export_layers", "find_layers"]
 
-_LISTING = "layers.json"
+LISTING = "layers.json"
 _EROFS = "application/vnd.erofs.layer"
 
 
@@ -300,7 +300,7 @@ def export_layers(
             raise
         exported = Exported(directory, target, image, tuple(layers))
         if target.listing:
-            _write(fresh / _LISTING, json.dumps(exported.json, indent=2).encode() + b"\n")
+            _write(fresh / LISTING, json.dumps(exported.json, indent=2).encode() + b"\n")
     return exported
 
 

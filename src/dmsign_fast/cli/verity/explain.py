@@ -12,15 +12,18 @@ from dmsign_fast.cli.verity.explained import (
     explained_json,
     merged,
     places_json,
+    print_layer,
     print_places,
     write_page,
 )
 from dmsign_fast.cli.verity.hash_tree_file import HashTreeFile, add_hash_file, hash_tree_file
 from dmsign_fast.cli.verity.options import whole_number
-from dmsign_fast.errors import FormatError, ParameterError
+from dmsign_fast.cli.verity.whose import add_whose, whose
+from dmsign_fast.errors import FormatError, ParameterError, VerificationError
 
 if TYPE_CHECKING:
     from dmsign_fast.pipeline.explain import Explained
+    from dmsign_fast.pipeline.whose import Whose
 
 __all__ = ["EXAMPLES", "HELP", "add_arguments", "run"]
 
@@ -31,6 +34,7 @@ examples:
   dmsign-fast verity explain image.erofs @5054464 20-29    a byte, and ten blocks
   dmsign-fast verity explain image.erofs 1234 --html report.html
   dmsign-fast verity explain image.erofs                   all of it
+  dmsign-fast verity explain image.erofs 7 --image registry.example/app:1.0    whose layer it is
 what verity verify finds to be bad: dmsign-fast verity verify ... --explain
 """
 _TARGET = re.compile(r"(@?)(\d{1,18})(?:-(\d{1,18}))?")
@@ -67,6 +71,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--data-block-size", type=whole_number, metavar="BYTES", help="default: the hash tree's")
     add("--html", type=Path, metavar="FILE", help="write a page with a map of the device too")
     add_hash_file(parser)
+    add_whose(parser)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -75,6 +80,7 @@ def run(args: argparse.Namespace) -> int:
     from dmsign_fast.verity.source import open_source
 
     tree = hash_tree_file(args)
+    layer = whose(args, tree)
     with open_source(args.image) as source:
         size = source.seekable_size("explaining")
         if tree:
@@ -84,7 +90,7 @@ def run(args: argparse.Namespace) -> int:
         ranges = merged(asked, size)
         explained = explain(source, size, ranges)
         if args.html:
-            write_page(args.html, args.image, source, explained, ranges, tree=tree)
+            write_page(args.html, args.image, source, explained, ranges, tree=tree, layer=layer)
     names = [one.text for one in args.targets] or ["all"]
     if args.output == "json":
         found: list[dict[str, Any]] = [
@@ -96,17 +102,23 @@ def run(args: argparse.Namespace) -> int:
             }
             for name, (offset, length) in zip(names, asked, strict=True)
         ]
-        print_json({"image": str(args.image)} | explained_json(explained) | {"ranges": found})
-        return _status(explained)
+        known = {"image": str(args.image)} | explained_json(explained, layer)
+        print_json(known | {"ranges": found})
+        return _status(args, explained, layer)
+    print_layer(layer)
+    if args.images and not layer:
+        print_line(f"no layer of {', '.join(args.images)} has this root hash")
     for name, (offset, length) in zip(names, asked, strict=True):
         print_line(f"{name}: bytes {offset}-{offset + length - 1} of {args.image}")
         print_places(explained, explained.cut(offset, length))
-    return _status(explained)
+    return _status(args, explained, layer)
 
 
-def _status(explained: Explained) -> int:
-    """That of FormatError where the image cannot be read; what it says is printed already."""
-    return FormatError.exit_code if explained.problem else 0
+def _status(args: argparse.Namespace, explained: Explained, layer: Whose | None) -> int:
+    """That of an error where there is no answer; what there is to say is printed already."""
+    if explained.problem:
+        return FormatError.exit_code
+    return VerificationError.exit_code if args.images and not layer else 0
 
 
 def _block_size(args: argparse.Namespace, tree: HashTreeFile | None) -> int | None:

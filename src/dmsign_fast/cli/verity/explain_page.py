@@ -62,6 +62,7 @@ function make(name, text, parent, style) {
 }
 byId("about").textContent = `${data.size} bytes, ` +
   (data.problem || `EROFS, ${data.layout}`) + `; ${data.verdict}`;
+if (data.whose) byId("about").after(make("p", data.whose));
 const names = { data: "data of files", metadata: "metadata and tar headers",
   "": "hole or padding", bad: data.marked };
 for (const [style, name] of Object.entries(names)) {

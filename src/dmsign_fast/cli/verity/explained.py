@@ -15,9 +15,18 @@ if TYPE_CHECKING:
     from dmsign_fast.erofs.places import Place
     from dmsign_fast.erofs.reader import Kind
     from dmsign_fast.pipeline.explain import Explained
+    from dmsign_fast.pipeline.whose import Whose
     from dmsign_fast.verity.source import Source
 
-__all__ = ["bad_ranges", "explained_json", "merged", "places_json", "print_places", "write_page"]
+__all__ = [
+    "bad_ranges",
+    "explained_json",
+    "merged",
+    "places_json",
+    "print_layer",
+    "print_places",
+    "write_page",
+]
 
 _MOST = 1000  # lines of text, and rows of a page; JSON has all
 _PATHS = 100
@@ -39,12 +48,23 @@ def places_json(places: Iterable[Place]) -> list[dict[str, Any]]:
     ]
 
 
-def explained_json(explained: Explained) -> dict[str, Any]:
-    """What is known of the image as a whole."""
+def explained_json(explained: Explained, layer: Whose | None) -> dict[str, Any]:
+    """What is known of the image as a whole, and whose layer it is."""
     layout = None
     if explained.block_size:
         layout = "tar-index" if explained.tar else "full"
-    return {"size": explained.size, "layout": layout, "problem": explained.problem}
+    return {
+        "size": explained.size,
+        "layout": layout,
+        "problem": explained.problem,
+        "layer": layer.json if layer else None,
+    }
+
+
+def print_layer(layer: Whose | None) -> None:
+    """A line that says whose layer it is, if that is known."""
+    if layer:
+        print_line(str(layer))
 
 
 def print_places(explained: Explained, places: Sequence[Place]) -> None:
@@ -92,6 +112,7 @@ def write_page(
     tree: HashTreeFile | None = None,
     root_hash: bytes | None = None,
     verdict: str | None = None,
+    layer: Whose | None = None,
 ) -> None:
     """Write the page of an explanation; with ``verdict`` the ranges are what is bad.
 
@@ -108,7 +129,8 @@ def write_page(
         for cell in range(offset // step, (offset + size - 1) // step + 1)
         if verdict or size < explained.size
     }
-    data = explained_json(explained) | {
+    data = explained_json(explained, layer) | {
+        "whose": str(layer) if layer else None,
         "step": step,
         "cells": _cells(source, explained, step, marked),
         "marked": "bad" if verdict else "asked for",

@@ -110,14 +110,17 @@ def _explain(args: argparse.Namespace, root_hash: bytes, report: Verified) -> di
         bad_ranges,
         explained_json,
         places_json,
+        print_layer,
         print_places,
         write_page,
     )
     from dmsign_fast.cli.verity.hash_tree_file import tree_of_options
     from dmsign_fast.pipeline.explain import explain
+    from dmsign_fast.pipeline.whose import listed_whose
     from dmsign_fast.verity.source import open_source
 
     tree = tree_of_options(args, report.data_blocks)
+    layer = listed_whose(args.data, root_hash.hex())
     with open_source(args.data) as source:
         size = min(source.seekable_size("explaining"), tree.data_size)
         ranges = bad_ranges(report.bad, size)
@@ -132,10 +135,13 @@ def _explain(args: argparse.Namespace, root_hash: bytes, report: Verified) -> di
                 tree=tree,
                 root_hash=root_hash,
                 verdict=_verdict(report),
+                layer=layer,
             )
     if args.output != "json" and report.bad:
+        print_layer(layer)
         print_places(explained, explained.places)
-    return {"explained": explained_json(explained) | {"places": places_json(explained.places)}}
+    places = {"places": places_json(explained.places)}
+    return {"explained": explained_json(explained, layer) | places}
 
 
 def run(args: argparse.Namespace) -> int:
