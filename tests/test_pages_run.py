@@ -14,7 +14,7 @@ import pytest
 from container_images import GZIP
 from helpers import DMSIGN, program
 from images import push_image
-from pages import COMMANDS, with_values
+from pages import BLOCKS, COMMANDS, with_values
 from pki import make_intermediate, make_leaf, make_root
 from registry_server import RegistryServer
 
@@ -176,6 +176,8 @@ def values(place, server):
         "REF": f"{server.host}/app:1.0",
         "ROOT_HASH": root_hash,
         "registry.example": server.host,
+        "sha256:...": f"sha256:{root_hash}",
+        "localhost:5000/app/web": f"{server.host}/app",
         "sha256:99ce...": Descriptor.of((place / "layer.tar.gz").read_bytes(), GZIP).digest,
         "3c26a919...": root_hash,
     }
@@ -185,6 +187,48 @@ PRINTED = {  # and what stands for it in the lines behind
     r"^Root hash:\s+([0-9a-f]{64})$": ("ROOT_HASH", "5c83..."),
     r"^Hash offset:\s+(\d+)$": ("884736",),
 }
+
+
+BEFORE = """
+from pathlib import Path
+from dmsign_fast import *
+recipe = Recipe.parse("containerd")
+signer = open_signer("file:key.pem", KeyOptions(certificates=Path("chain.pem")))
+options, trust = SignOptions(recipe=recipe), trust_files(load_trust_anchors(Path("root.pem")))
+verify_options = VerifyOptions(recipe=recipe, trust=trust)
+"""
+NEEDED = {  # by the Python of a page, besides that: what its text speaks of
+    "docs/export.md": """
+store = Registry(HOST + "/app")
+""",
+    "docs/fleet.md": """
+references, recipes = [HOST + "/app:1.1", HOST + "/web:2.1"], [recipe]
+""",
+    "docs/node.md": """
+certificates = signer.certificate_chain
+signature = Path("image.roothash.p7s").read_bytes()
+root_hash = bytes.fromhex(Path("image.roothash").read_text())
+""",
+}
+PYTHON = [one for one in BLOCKS if one.language == "python" and one.page != "docs/python.md"]
+
+
+@pytest.mark.parametrize("block", PYTHON, ids=lambda block: f"{block.page}:{block.line}")
+def test_the_python_of_a_page_runs(place, block):
+    directory, server = place
+    server.requests.clear()
+    code = with_values(block.text, values(directory, server))
+    script = f"HOST = {server.host!r}{BEFORE}{NEEDED.get(block.page, '')}{code}"
+    (directory / "page.py").write_text(script)
+    done = shell(directory, f"{sys.executable} page.py")
+    assert done.returncode == 0, done.stderr
+    if "sign_fleet(" in code:  # which raises nothing for an image that fails
+        assert {"/v2/app/", "/v2/web/"} <= {path[:8] for path in server.paths("PUT")}
+
+
+def test_no_page_has_python_that_is_not_run():
+    assert {block.page for block in PYTHON} >= NEEDED.keys()
+    assert [b for b in BLOCKS if b.language == "" and re.match("(from|import) ", b.text)] == []
 
 
 PAGES = sorted({command.page for command in RUN})
