@@ -332,6 +332,20 @@ def test_another_recipe_replaces_too(home, leaf):
     assert types_of(home, image)["application/vnd.oci.mt.pkcs7"] == 1
 
 
+def test_other_root_hashes_are_what_nodes_refuse(home, leaf):
+    push_image(home.store, "v1", tars(2))
+    old = {"recipe": replace(INDEX, mkfs_version="1.8.6")}
+    first = sign_all_forms(home, leaf, forms=("acl", "osguard"), **old)
+    again = {"forms": ("acl", "osguard"), "force": True, "replace": True}
+    same = sign_all_forms(home, leaf, **again, **old, signing_time=NOW + DAY / 24)
+    assert same.warnings == ()
+    other = sign_all_forms(home, leaf, **again, signing_time=NOW + DAY / 12)
+    (warning,) = other.warnings  # the nodes of the other form take what is newest
+    assert f"{same.artifacts['acl'].digest} had other root hashes for 2 of the layers" in warning
+    assert first.layers[0].digest in warning
+    assert "nodes of the form acl that have these layers refuse the image" in warning
+
+
 def test_a_registry_that_deletes_nothing(make_home, leaf):
     home = make_home("api")
     image = push_image(home.store, "v1", tars(1))

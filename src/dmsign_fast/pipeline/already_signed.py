@@ -24,7 +24,7 @@ from dmsign_fast.pipeline.strangers import MAX_SIGNATURES, Judgement
 from dmsign_fast.signing.certificates import has_key
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from cryptography import x509
 
@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from dmsign_fast.pipeline.plan import Plan, SignOptions
     from dmsign_fast.signing.signer import Signer
 
-__all__ = ["find_former", "find_layers", "find_notary"]
+__all__ = ["find_former", "find_layers", "find_notary", "other_roots"]
 
 
 def find_layers(
@@ -100,6 +100,24 @@ def find_former(
         return all(_is_by_key(one, leaf) for one in signatures)
 
     return [one for one in known if _find(store, plan.manifest, [one], by_key)]
+
+
+def other_roots(
+    store: Store, plan: Plan, form: Form, former: Iterable[Descriptor]
+) -> Iterator[str]:
+    """What nodes of a form will make of it that former referrers have other root hashes."""
+    now = dict(plan.roots)
+    for described in former if form.keeps else ():
+        manifest = store.fetch_manifest(described)
+        assert isinstance(manifest, Manifest)  # noqa: S101 - by find_former
+        found = read_dm_verity(store, manifest, list(now))
+        if changed := [one.layer for one in found if one.root_hash != now[one.layer]]:
+            yield (
+                f"{described.digest} had other root hashes for {len(changed)} of the layers, such "
+                f"as {changed[0]}: nodes of the form {form.name} that have these layers refuse the "
+                "image until their snapshots are removed; the former --recipe and version of "
+                "mkfs.erofs keep the root hashes"
+            )
 
 
 def _is_by_key(one: LayerSignature, leaf: x509.Certificate) -> bool:

@@ -85,6 +85,7 @@ class Form:
         several: what a node does with several artifacts of this form.
         once: a layer that an image has twice has its blobs once; otherwise twice.
         others: a node passes over blobs of other media types; otherwise they are an error.
+        keeps: a node that has a layer refuses images with another root hash for it.
     """
 
     name: str
@@ -95,6 +96,7 @@ class Form:
     several: Several = Several.UNKNOWN
     once: bool = False
     others: bool = False
+    keeps: bool = False
 
     @property
     def signature(self) -> BlobKind:
@@ -189,6 +191,7 @@ FORMS = (
         several=Several.REFUSED,
         once=True,
         others=True,
+        keeps=True,
         blobs=(
             BlobKind(part=Part.METADATA, media_type=f"{_ACL}.metadata.v1", annotations=_ACL_LAYER),
             BlobKind(

@@ -176,7 +176,7 @@ class SignedImage:
         notary: the manifest's signature; None if none was asked for.
         added: the artifacts that were not there before.
         removed: the artifacts that the new ones replace.
-        warnings: what a node will make of several artifacts of a form.
+        warnings: what a node will make of several artifacts of a form, or of other root hashes.
         seconds: what the stages took.
     """
 

@@ -13,7 +13,12 @@ from dmsign_fast.envelope.pkcs7 import check_signers, sign_root_hash
 from dmsign_fast.envelope.trust import TrustAnchors
 from dmsign_fast.errors import FormatError, ParameterError, VerificationError
 from dmsign_fast.oci.manifest import Manifest
-from dmsign_fast.pipeline.already_signed import find_former, find_layers, find_notary
+from dmsign_fast.pipeline.already_signed import (
+    find_former,
+    find_layers,
+    find_notary,
+    other_roots,
+)
 from dmsign_fast.pipeline.artifact import (
     Artifact,
     LayerSignature,
@@ -285,12 +290,16 @@ def sign_planned(
     }
     added = tuple(artifact.manifest.descriptor for artifact in artifacts)
     removed: list[Descriptor] = []
+    warnings: list[str] = []
     if options.replace:
         listed = known or signatures_of(store, subject)
         for form in forms:
             former = find_former(store, plan, listed, form, signer.certificate_chain[0])
             removed += [one for one in former if one.digest != dm_verity[form.name].digest]
-    signed = SignedImage(subject, layers, dm_verity, notary, added, seconds, tuple(removed))
+            warnings += other_roots(store, plan, form, former)
+    signed = SignedImage(
+        subject, layers, dm_verity, notary, added, seconds, tuple(removed), tuple(warnings)
+    )
     return signed, artifacts
 
 
@@ -315,7 +324,7 @@ def push_signed(
     return [
         replace(
             signed,
-            warnings=_warnings(store, signed),
+            warnings=(*signed.warnings, *_warnings(store, signed)),
             seconds={**signed.seconds, "push": seconds},
         )
         for signed, _ in made
