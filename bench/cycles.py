@@ -105,9 +105,8 @@ def cycles(implementation: str, block_size: int, data: Path) -> Cycles:
     """Measure one implementation on the beginning of a file."""
     from dmsign_fast import _core
 
-    _core.select_implementation(implementation)
-    block_hash = _core.BlockHash(1, _SALT, block_size)
-    _core.select_implementation(None)
+    with _core.SHA256.using(implementation):
+        block_hash = _core.BlockHash(1, _SALT, block_size)
     size = min(64 * MIB, data.stat().st_size) // block_size * block_size
     fd = os.open(data, os.O_RDONLY)
     hertz = core_hertz()
@@ -138,7 +137,7 @@ def _hash_pieces() -> None:
     args = parser.parse_args()
     from dmsign_fast import _core
 
-    _core.select_implementation(args.implementation)
+    _core.SHA256.select(args.implementation)
     block_hash = _core.BlockHash(1, _SALT, args.block_size)
     with open("/dev/urandom", "rb") as file:  # noqa: PTH123
         piece = _aligned_piece(file.fileno())

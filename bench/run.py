@@ -136,14 +136,13 @@ def _images(args: argparse.Namespace, results: Results, tmpfs: Path) -> None:
 
 
 def _fec(args: argparse.Namespace, results: Results, scratch: Path, tmpfs: Path) -> None:
-    from dmsign_fast._core_fec import fec_implementations
+    from dmsign_fast._core_fec import FEC
 
-    usable = [name for name, supported in fec_implementations().items() if supported]
     data = random_file(scratch / "fec-data", min(args.size, LARGEST))
     cache(data)
     # the first is chosen on this machine; veritysetup is too slow to be timed for all of them
     threads, rounds = results.settings["threads"], min(args.rounds, 3)
-    for row in compare_fec(data, usable[:1], threads, rounds, tmpfs):
+    for row in compare_fec(data, FEC.usable[:1], threads, rounds, tmpfs):
         results.fec.append(row)
         _say(f"fec {row.roots} roots x{row.threads}: {row.ours:.2f} against {row.theirs:.3f} GB/s")
     data.unlink()
@@ -153,7 +152,7 @@ def _fec(args: argparse.Namespace, results: Results, scratch: Path, tmpfs: Path)
 def _implementations(wanted: list[str] | None) -> list[str]:
     from dmsign_fast import _core
 
-    usable = [name for name, supported in _core.implementations().items() if supported]
+    usable = _core.SHA256.usable
     if unusable := set(wanted or ()) - set(usable):
         message = f"{', '.join(unusable)}: not one of {', '.join(usable)}"
         raise SystemExit(message)

@@ -30,7 +30,7 @@ _SALT = bytes(range(32))
 _BLOCKS = pytest.mark.parametrize("block_size", [4096, 512])
 _IMPLS = pytest.mark.parametrize(
     "implementation",
-    [name for name, supported in _core.implementations().items() if supported],
+    _core.SHA256.usable,
     indirect=True,
 )
 _THREADS = pytest.mark.parametrize("threads", thread_counts(len(os.sched_getaffinity(0))))
@@ -58,9 +58,8 @@ def hash_path(tmp_path: Path) -> Iterator[Path]:
 
 @pytest.fixture
 def implementation(request: Any) -> Iterator[str]:
-    _core.select_implementation(request.param)
-    yield request.param
-    _core.select_implementation(os.environ.get("DMSIGN_IMPL"))
+    with _core.SHA256.using(request.param):
+        yield request.param
 
 
 @pytest.fixture

@@ -18,18 +18,12 @@ settings.load_profile("bounded")
 # Shells let what they start in the background ignore SIGINT, and what that starts inherits it.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
-RUNS_HERE = [name for name, supported in _core.implementations().items() if supported]
 
-
-@pytest.fixture(params=[None, *RUNS_HERE], ids=lambda name: name or "default")
+@pytest.fixture(params=[None, *_core.SHA256.usable], ids=lambda name: name or "default")
 def implementation(request):
     """Each SHA-256 implementation of this processor in turn, and the choice among them."""
-    before = _core.implementation()
-    _core.select_implementation(request.param)
-    yield request.param
-    _core.select_implementation(None)
-    if _core.implementation() != before:
-        _core.select_implementation(before)
+    with _core.SHA256.using(request.param):
+        yield request.param
 
 
 def pytest_configure(config):

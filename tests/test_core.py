@@ -1,10 +1,11 @@
 """The C core against hashlib, for every implementation that this processor runs."""
 
 import hashlib
+import sys
 
 import numpy as np
 import pytest
-from helpers import dmsign, noise, write
+from helpers import dmsign, noise, run, write
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -113,17 +114,17 @@ def test_refuses_a_partial_block():
 
 
 def test_an_unknown_implementation_is_an_error_and_changes_nothing():
-    before = _core.implementation()
+    before = _core.SHA256.chosen
     with pytest.raises(ParameterError, match=r"'sha257' is unknown.*portable"):
-        _core.select_implementation("sha257")
-    assert _core.implementation() == before
+        _core.SHA256.select("sha257")
+    assert _core.SHA256.chosen == before
 
 
-@pytest.mark.parametrize("name", [name for name, runs in _core.implementations().items() if runs])
+@pytest.mark.parametrize("name", _core.SHA256.usable)
 def test_the_environment_chooses_the_implementation(name):
     done = dmsign("--version", "--verbose", environment={"DMSIGN_IMPL": name})
     assert (done.exit_code, done.field("SHA-256")) == (0, name)
-    for known in _core.implementations():
+    for known in _core.SHA256:
         assert done.field(f"  {known}") in ("runs here", "needs another processor")
 
 
@@ -134,5 +135,19 @@ def test_an_unknown_implementation_in_the_environment_is_a_usage_error(tmp_path)
         assert done.exit_code == 2
         assert len(done.err.splitlines()) == 1
         assert "'bogus' is unknown" in done.err
-        assert all(name in done.err for name, runs in _core.implementations().items() if runs)
+        assert all(name in done.err for name in _core.SHA256.usable)
         assert "Root hash" not in done.out
+
+
+@pytest.mark.parametrize("lib", ["object()", "SimpleNamespace(DMSIGN_DECLARATIONS=1)"])
+def test_a_core_that_was_built_for_other_python_files_is_one_clear_line(lib):
+    script = (
+        "import sys\nfrom types import ModuleType, SimpleNamespace\n"
+        "core = sys.modules['dmsign_fast._dmsign'] = ModuleType('dmsign_fast._dmsign')\n"
+        f"core.ffi, core.lib = None, {lib}\n"
+        "from dmsign_fast.cli import main\nsys.exit(main(['verity', 'format', 'data']))"
+    )
+    done = run(sys.executable, "-c", script)
+    assert done.exit_code == 70
+    assert len(done.err.splitlines()) == 1
+    assert "of another version than the Python files: run pip install -e ." in done.err

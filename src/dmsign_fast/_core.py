@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import errno
 import os
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Any
 
 from dmsign_fast._dmsign import ffi, lib
-from dmsign_fast.errors import FormatError, ParameterError, StorageError
+from dmsign_fast.errors import DmsignError, FormatError, ParameterError, StorageError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -22,22 +22,29 @@ if TYPE_CHECKING:
 __all__ = [
     "DIGEST_SIZE",
     "MAX_THREADS",
+    "SHA256",
     "BlockHash",
+    "Implementations",
     "LayerBuilder",
     "Sha256Stream",
     "Tree",
-    "implementation",
-    "implementations",
     "mkfs_groups",
-    "select_implementation",
     "streams_in_step",
     "text",
     "thread_count",
     "update_in_step",
 ]
 
+# csrc/build_core.py computes it from the declarations that a core was built with.
+_DECLARATIONS = 0xEF0DE09A
 DIGEST_SIZE = 32
 MAX_THREADS = 256
+
+if getattr(lib, "DMSIGN_DECLARATIONS", 0) != _DECLARATIONS:
+    raise DmsignError(
+        "the C core is of another version than the Python files: run pip install -e . (it has "
+        f"the declarations {getattr(lib, 'DMSIGN_DECLARATIONS', 0):#x} and not {_DECLARATIONS:#x})"
+    )
 
 
 def thread_count(threads: int | None) -> int:
@@ -51,38 +58,76 @@ def thread_count(threads: int | None) -> int:
     return threads or min(len(os.sched_getaffinity(0)), MAX_THREADS)
 
 
-def implementations() -> dict[str, bool]:
-    """The SHA-256 implementations of this build, best first, and whether they run here."""
-    names: dict[str, bool] = {}
-    while (name := lib.dmsign_impl_name(len(names))) != ffi.NULL:
-        names[text(name)] = bool(lib.dmsign_impl_supported(len(names)))
-    return names
-
-
-def implementation() -> str:
-    """The one that objects made from now on use."""
-    return text(lib.dmsign_impl())
-
-
-def select_implementation(name: str | None) -> None:
-    """Choose an implementation by name, or the best that this processor has.
-
-    Raises:
-        ParameterError: there is none of that name, or this processor cannot run it.
-    """
-    result = lib.dmsign_impl_select(ffi.NULL if name is None else name.encode())
-    if result:
-        usable = ", ".join(known for known, supported in implementations().items() if supported)
-        why = "is unknown" if result == -errno.EINVAL else "needs another processor"
-        raise ParameterError(
-            f"SHA-256 implementation {name!r} {why}: set DMSIGN_IMPL to one of {usable}"
-        )
-
-
 def text(name: Any) -> str:
     """A string of the C core."""
     found = ffi.string(name)
     return found.decode() if isinstance(found, bytes) else str(found)
+
+
+class Implementations:
+    """The implementations of some arithmetic in this build, best first, of which one is chosen."""
+
+    def __init__(self, what: str, functions: str, variable: str) -> None:
+        """Choose by an environment variable, or else the best.
+
+        Args:
+            what: they implement.
+            functions: what their names in csrc/dmsign.h begin with.
+            variable: of the environment.
+
+        Raises:
+            ParameterError: as select().
+        """
+        self._what, self._variable = what, variable
+        self._chosen, self._name, self._supported, self._select = (
+            getattr(lib, functions + end) for end in ("", "_name", "_supported", "_select")
+        )
+        self._wanted: str | None = None
+        self.select(os.environ.get(variable) or None)
+
+    def __iter__(self) -> Iterator[str]:
+        index = 0
+        while (name := self._name(index)) != ffi.NULL:
+            yield text(name)
+            index += 1
+
+    @property
+    def usable(self) -> list[str]:
+        """Those that this processor runs."""
+        return [name for index, name in enumerate(self) if self._supported(index)]
+
+    @property
+    def chosen(self) -> str:
+        """The one that objects made from now on use."""
+        return text(self._chosen())
+
+    def select(self, name: str | None) -> None:
+        """Choose by name, or the best that this processor has.
+
+        Raises:
+            ParameterError: there is none of that name, or this processor cannot run it.
+        """
+        result = self._select(ffi.NULL if name is None else name.encode())
+        if result:
+            why = "is unknown" if result == -errno.EINVAL else "needs another processor"
+            raise ParameterError(
+                f"{self._what} implementation {name!r} {why}: set {self._variable} to one of "
+                f"{', '.join(self.usable)}"
+            )
+        self._wanted = name
+
+    @contextmanager
+    def using(self, name: str | None) -> Iterator[None]:
+        """Choose for a while."""
+        before = self._wanted
+        self.select(name)
+        try:
+            yield
+        finally:
+            self.select(before)
+
+
+SHA256 = Implementations("SHA-256", "dmsign_impl", "DMSIGN_IMPL")
 
 
 def _check(result: int, failed_at: int | None = None) -> None:
@@ -372,6 +417,3 @@ class LayerBuilder:
         numbers = [ffi.new("uint64_t *") for _ in range(3)]
         lib.dmsign_layer_about(self._layer, *numbers)
         return numbers[0][0], numbers[1][0], numbers[2][0]
-
-
-select_implementation(os.environ.get("DMSIGN_IMPL") or None)

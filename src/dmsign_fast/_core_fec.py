@@ -7,7 +7,7 @@ import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from dmsign_fast._core import DIGEST_SIZE, BlockHash, text
+from dmsign_fast._core import DIGEST_SIZE, BlockHash, Implementations
 from dmsign_fast._dmsign import ffi, lib
 from dmsign_fast.errors import ParameterError, StorageError
 
@@ -16,14 +16,12 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 __all__ = [
+    "FEC",
     "MAX_ROOTS",
     "MIN_ROOTS",
     "SYMBOLS",
     "FecCode",
     "FecPart",
-    "fec_implementation",
-    "fec_implementations",
-    "select_fec_implementation",
 ]
 
 SYMBOLS = 255
@@ -31,32 +29,7 @@ MIN_ROOTS = 2
 MAX_ROOTS = 24
 
 
-def fec_implementations() -> dict[str, bool]:
-    """The implementations of this build, best first, and whether they run here."""
-    names: dict[str, bool] = {}
-    while (name := lib.dmsign_fec_impl_name(len(names))) != ffi.NULL:
-        names[text(name)] = bool(lib.dmsign_fec_impl_supported(len(names)))
-    return names
-
-
-def fec_implementation() -> str:
-    """The one that codes made from now on use."""
-    return text(lib.dmsign_fec_impl())
-
-
-def select_fec_implementation(name: str | None) -> None:
-    """Choose an implementation by name, or the best that this processor has.
-
-    Raises:
-        ParameterError: there is none of that name, or this processor cannot run it.
-    """
-    result = lib.dmsign_fec_impl_select(ffi.NULL if name is None else name.encode())
-    if result:
-        usable = ", ".join(known for known, supported in fec_implementations().items() if supported)
-        why = "is unknown" if result == -errno.EINVAL else "needs another processor"
-        raise ParameterError(
-            f"FEC implementation {name!r} {why}: set DMSIGN_FEC_IMPL to one of {usable}"
-        )
+FEC = Implementations("FEC", "dmsign_fec_impl", "DMSIGN_FEC_IMPL")
 
 
 @dataclass(frozen=True)
@@ -194,6 +167,3 @@ class FecCode:
                 where = part.offset + at - part.start
                 raise StorageError(f"cannot read {part.path} at byte {where}: {why}")
         raise OSError(-result, os.strerror(-result))
-
-
-select_fec_implementation(os.environ.get("DMSIGN_FEC_IMPL") or None)

@@ -11,10 +11,6 @@ from dmsign_fast.benchmark import programs
 from dmsign_fast.errors import ProgramError, VerificationError
 
 
-def usable(implementations):
-    return [name for name, supported in implementations.items() if supported]
-
-
 @pytest.fixture(scope="module")
 def quick(tmp_path_factory):
     """One run: what it printed, and its plot."""
@@ -37,12 +33,12 @@ def test_every_part_has_its_rows(quick):
     assert len(rows) == len(report["rows"])
     assert all(row["speed"] > 0 for row in rows.values())
     every = _core.thread_count(None)
-    for name in usable(_core.implementations()):
+    for name in _core.SHA256.usable:
         for block_size in (512, 4096):
             assert ("sha256", name, "memory", block_size, 1) in rows
-    best = usable(_core.implementations())[0]
+    best = _core.SHA256.usable[0]
     assert ("sha256", best, "file", 4096, every) in rows
-    fec = usable(_core_fec.fec_implementations())[0]
+    fec = _core_fec.FEC.usable[0]
     for roots in (2, 24):
         assert ("fec", fec, "file", roots, every) in rows
     for name in ("gzip", "zstd"):
@@ -54,8 +50,8 @@ def test_every_part_has_its_rows(quick):
 
 def test_the_choice_of_implementations_is_as_it_was(quick):
     assert quick
-    assert _core.implementation() == usable(_core.implementations())[0]
-    assert _core_fec.fec_implementation() == usable(_core_fec.fec_implementations())[0]
+    assert _core.SHA256.chosen == _core.SHA256.usable[0]
+    assert _core_fec.FEC.chosen == _core_fec.FEC.usable[0]
 
 
 def test_the_plot_is_of_the_same_rows(quick):

@@ -7,27 +7,20 @@ from helpers import cli, noise, veritysetup, write
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dmsign_fast._core_fec import (
-    fec_implementation,
-    fec_implementations,
-    select_fec_implementation,
-)
+from dmsign_fast._core_fec import FEC
 
 UUID = "3f3d53fd-0038-4c72-a5f0-0d4802e76b45"
-RUNS_HERE = [name for name, supported in fec_implementations().items() if supported]
 
 
 def ours(*arguments):
     return cli("verity", *arguments)
 
 
-@pytest.fixture(params=RUNS_HERE)
+@pytest.fixture(params=FEC.usable)
 def implementation(request):
     """Each implementation of this processor in turn."""
-    before = fec_implementation()
-    select_fec_implementation(request.param)
-    yield request.param
-    select_fec_implementation(before)
+    with FEC.using(request.param):
+        yield request.param
 
 
 def formatted(run, directory, data, options, *, fec="fec", existing=None, fec_file=None):

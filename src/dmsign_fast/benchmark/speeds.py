@@ -13,13 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dmsign_fast import _core
-from dmsign_fast._core_fec import (
-    FecCode,
-    FecPart,
-    fec_implementation,
-    fec_implementations,
-    select_fec_implementation,
-)
+from dmsign_fast._core_fec import FEC, FecCode, FecPart
 from dmsign_fast.benchmark.programs import against_veritysetup
 from dmsign_fast.erofs.compression import Compression, decompress
 from dmsign_fast.outputs import storage_errors
@@ -112,27 +106,17 @@ def sha256_from_file(
 
 
 def _block_hash(implementation: str, block_size: int) -> _core.BlockHash:
-    before = _core.implementation()
-    _core.select_implementation(implementation)
-    try:
+    with _core.SHA256.using(implementation):
         return _core.BlockHash(1, _SALT, block_size)
-    finally:
-        _core.select_implementation(None)
-        if _core.implementation() != before:
-            _core.select_implementation(before)
 
 
 def _fec(implementation: str, roots: int, threads: int, path: Path, seconds: float) -> Speed:
-    before = fec_implementation()
     with path.open("rb") as file:
         size = os.fstat(file.fileno()).st_size
         rows = 255 - roots
         row = -(-size // (rows * 4096)) * 4096
-        select_fec_implementation(implementation)
-        try:
+        with FEC.using(implementation):
             code = FecCode(roots, row, [FecPart(file.fileno(), path, 0, 0, size)])
-        finally:
-            select_fec_implementation(before)
         took = best_seconds(lambda: code.encode(0, row, bytearray(row * roots), threads), seconds)
     return Speed("fec", implementation, "file", roots, threads, size / took)
 
@@ -167,10 +151,6 @@ def _decompression(seconds: float) -> Iterator[Speed]:
         yield Speed("decompress", compression.value, "memory", 0, 1, len(layer) / took)
 
 
-def _usable(implementations: dict[str, bool]) -> list[str]:
-    return [name for name, supported in implementations.items() if supported]
-
-
 def _thread_counts() -> list[int]:
     every = _core.thread_count(None)
     return sorted({1 << bit for bit in range(every.bit_length())} | {every})
@@ -189,7 +169,7 @@ def measure(*, quick: bool, directory: Path) -> Iterator[Speed]:
         VerificationError: veritysetup makes another root hash.
     """
     seconds, size = (0.04, 64 * _MIB) if quick else (0.5, 1024 * _MIB)
-    usable, threads = _usable(_core.implementations()), _thread_counts()
+    usable, threads = _core.SHA256.usable, _thread_counts()
     with contextlib.ExitStack() as stack:
         with storage_errors("write", directory):
             scratch = stack.enter_context(
@@ -203,8 +183,7 @@ def measure(*, quick: bool, directory: Path) -> Iterator[Speed]:
             for block_size in BLOCK_SIZES:
                 for count in threads:
                     yield sha256_from_file(name, block_size, count, path, seconds)
-        arithmetic = _usable(fec_implementations())
-        for name in arithmetic[:1] if quick else arithmetic:
+        for name in FEC.usable[:1] if quick else FEC.usable:
             for roots in ROOTS:
                 for count in threads:
                     yield _fec(name, roots, count, path, seconds)

@@ -49,9 +49,10 @@ def _details() -> dict[str, Any]:
 
     from dmsign_fast import _core
 
+    usable = _core.SHA256.usable
     return {
-        "sha256": _core.implementation(),
-        "implementations": _core.implementations(),
+        "sha256": _core.SHA256.chosen,
+        "implementations": {name: name in usable for name in _core.SHA256},
         "threads": _core.thread_count(None),
         "python": platform.python_version(),
         "machine": platform.machine(),

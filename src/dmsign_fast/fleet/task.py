@@ -172,7 +172,7 @@ def worker_facts(places: tuple[str, ...] = (), access: Access | None = None) -> 
     return {
         "host": worker_name(),
         "version": __version__,
-        "implementation": _core.implementation(),
+        "implementation": _core.SHA256.chosen,
         "threads": _core.thread_count(None),
         "vector": hasher.finalize().root_hash.hex(),
         "unreached": unreached,
