@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * avx2.c: 32 products at once: of the lower and the upper four bits, each from a table of 16.
+ * avx2.c: 32 products at once.
  */
 #if defined(__x86_64__)
 
@@ -9,82 +9,31 @@
 #include "impl.h"
 
 #define TARGET __attribute__((target("avx2")))
-#define INLINE TARGET static inline __attribute__((always_inline))
-
-#define GROUP 4
 #define ACROSS 2
 
-INLINE __m256i table(const uint8_t *bytes)
+typedef uint8_t vec __attribute__((vector_size(32)));
+
+TARGET static inline vec load(const uint8_t *bytes)
 {
-    return _mm256_broadcastsi128_si256(_mm_loadu_si128((const __m128i *)bytes));
+    return (vec)_mm256_loadu_si256((const __m256i *)bytes);
 }
 
-/* `count` sums stay in registers while all rows pass by. */
-INLINE void add_group(const struct fec_field *field, struct fec_rows sums, const unsigned count,
-                      struct fec_rows data, unsigned rows, fec_factors factors, unsigned first,
-                      size_t width)
+TARGET static inline void store(uint8_t *bytes, vec x)
 {
-    const __m256i mask = _mm256_set1_epi8(15);
-
-    for (size_t at = 0; at < width; at += ACROSS * sizeof(__m256i)) {
-        __m256i sum[GROUP][ACROSS], low[ACROSS], high[ACROSS];
-
-#pragma GCC unroll 4
-        for (unsigned k = 0; k < count; k++)
-#pragma GCC unroll 2
-            for (unsigned a = 0; a < ACROSS; a++)
-                sum[k][a] = _mm256_loadu_si256(
-                    (const __m256i *)(sums.bytes + k * sums.stride + at + 32 * a));
-        for (unsigned i = 0; i < rows; i++) {
-#pragma GCC unroll 2
-            for (unsigned a = 0; a < ACROSS; a++) {
-                const __m256i x = _mm256_loadu_si256(
-                    (const __m256i *)(data.bytes + i * data.stride + at + 32 * a));
-
-                low[a] = _mm256_and_si256(x, mask);
-                high[a] = _mm256_and_si256(_mm256_srli_epi64(x, 4), mask);
-            }
-#pragma GCC unroll 4
-            for (unsigned k = 0; k < count; k++) {
-                const uint8_t *nibbles = field->nibbles[factors[i][first + k]];
-                const __m256i lows = table(nibbles), highs = table(nibbles + 16);
-
-#pragma GCC unroll 2
-                for (unsigned a = 0; a < ACROSS; a++)
-                    sum[k][a] = _mm256_xor_si256(
-                        sum[k][a], _mm256_xor_si256(_mm256_shuffle_epi8(lows, low[a]),
-                                                    _mm256_shuffle_epi8(highs, high[a])));
-            }
-        }
-#pragma GCC unroll 4
-        for (unsigned k = 0; k < count; k++)
-#pragma GCC unroll 2
-            for (unsigned a = 0; a < ACROSS; a++)
-                _mm256_storeu_si256((__m256i *)(sums.bytes + k * sums.stride + at + 32 * a),
-                                    sum[k][a]);
-    }
+    _mm256_storeu_si256((__m256i *)bytes, (__m256i)x);
 }
 
-TARGET static void add(const struct fec_field *field, struct fec_rows sums, unsigned count,
-                       struct fec_rows data, unsigned rows, fec_factors factors, size_t width)
+TARGET static inline vec table(const uint8_t *bytes)
 {
-    for (unsigned first = 0, taken; first < count; first += taken) {
-        const unsigned left = count - first;
-        const struct fec_rows to = {sums.bytes + first * sums.stride, sums.stride};
-
-        taken = left >= 4 ? 4 : left >= 2 ? 2 : 1;
-        switch (taken) {
-        case 4:
-            add_group(field, to, 4, data, rows, factors, first, width);
-            break;
-        case 2:
-            add_group(field, to, 2, data, rows, factors, first, width);
-            break;
-        default:
-            add_group(field, to, 1, data, rows, factors, first, width);
-        }
-    }
+    return (vec)_mm256_broadcastsi128_si256(_mm_loadu_si128((const __m128i *)bytes));
 }
+
+TARGET static inline vec look_up(vec table, vec indices)
+{
+    return (vec)_mm256_shuffle_epi8((__m256i)table, (__m256i)indices);
+}
+
+#include "nibbles.h"
 
 static int supported(void)
 {

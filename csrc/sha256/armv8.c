@@ -30,6 +30,18 @@ TARGET static inline uint32x4_t load_be(const uint8_t *p)
     return vreinterpretq_u32_u8(vrev32q_u8(vld1q_u8(p)));
 }
 
+TARGET static inline void load_state(struct stream *s, const uint32_t *state)
+{
+    s->abcd = vld1q_u32(state);
+    s->efgh = vld1q_u32(state + 4);
+}
+
+TARGET static inline void add_state(struct stream *s, const struct stream *before)
+{
+    s->abcd = vaddq_u32(s->abcd, before->abcd);
+    s->efgh = vaddq_u32(s->efgh, before->efgh);
+}
+
 /* Four rounds; from the fifth four on, W is extended first. */
 TARGET static inline __attribute__((always_inline)) void rounds(struct stream *s, unsigned four)
 {
@@ -49,36 +61,7 @@ TARGET static inline void store_digest(const struct stream *s, uint8_t *digest)
     vst1q_u8(digest + 16, vrev32q_u8(vreinterpretq_u8_u32(s->efgh)));
 }
 
-TARGET static void hash(const uint32_t *start, const size_t *counts,
-                        const struct sha256_message *messages)
-{
-    struct stream a = {.abcd = vld1q_u32(start), .efgh = vld1q_u32(start + 4)}, b = a;
-
-    for (unsigned part = 0; part < SHA256_PARTS; part++) {
-        const uint8_t *pa = messages[0].parts[part], *pb = messages[1].parts[part];
-
-        for (size_t left = counts[part]; left--; pa += SHA256_BLOCK, pb += SHA256_BLOCK) {
-            const struct stream a0 = a, b0 = b;
-
-#pragma GCC unroll 4
-            for (unsigned i = 0; i < 4; i++) {
-                a.w[i] = load_be(pa + 16 * i);
-                b.w[i] = load_be(pb + 16 * i);
-            }
-#pragma GCC unroll 16
-            for (unsigned four = 0; four < 16; four++) {
-                rounds(&a, four);
-                rounds(&b, four);
-            }
-            a.abcd = vaddq_u32(a.abcd, a0.abcd);
-            a.efgh = vaddq_u32(a.efgh, a0.efgh);
-            b.abcd = vaddq_u32(b.abcd, b0.abcd);
-            b.efgh = vaddq_u32(b.efgh, b0.efgh);
-        }
-    }
-    store_digest(&a, messages[0].digest);
-    store_digest(&b, messages[1].digest);
-}
+#include "in_step.h"
 
 static int supported(void)
 {
@@ -93,7 +76,7 @@ const struct sha256_impl sha256_armv8 = {
     .name = "armv8",
     .lanes = 2,
     .supported = supported,
-    .hash = hash,
+    .hash = hash_two,
 };
 
 #endif

@@ -53,4 +53,21 @@ TARGET static inline void load_state(struct stream *s, const uint32_t *state)
     s->cdgh = _mm_blend_epi16(efgh, cdab, 0xf0);
 }
 
+TARGET static inline void add_state(struct stream *s, const struct stream *before)
+{
+    s->abef = _mm_add_epi32(s->abef, before->abef);
+    s->cdgh = _mm_add_epi32(s->cdgh, before->cdgh);
+}
+
+TARGET static inline void store_digest(const struct stream *s, uint8_t *digest)
+{
+    const __m128i feba = _mm_shuffle_epi32(s->abef, 0x1b);
+    const __m128i dchg = _mm_shuffle_epi32(s->cdgh, 0xb1);
+
+    _mm_storeu_si128((__m128i *)digest, bswap32(_mm_blend_epi16(feba, dchg, 0xf0)));
+    _mm_storeu_si128((__m128i *)(digest + 16), bswap32(_mm_alignr_epi8(dchg, feba, 8)));
+}
+
+#include "in_step.h"
+
 #endif

@@ -19,34 +19,16 @@ TARGET static inline void store_state(const struct stream *s, uint32_t *state)
     _mm_storeu_si128((__m128i *)(state + 4), _mm_alignr_epi8(dchg, feba, 8));
 }
 
-TARGET static inline __attribute__((always_inline)) void
-add_to(uint32_t *const *states, const uint8_t **data, size_t blocks, const unsigned count)
+INLINE void add_to(uint32_t *const *states, const uint8_t **data, size_t blocks,
+                   const unsigned count)
 {
-    struct stream s[SHA256_STREAMS], before[SHA256_STREAMS];
+    struct stream s[SHA256_STREAMS];
 
 #pragma GCC unroll 4
     for (unsigned i = 0; i < count; i++)
         load_state(&s[i], states[i]);
-    while (blocks--) {
-#pragma GCC unroll 4
-        for (unsigned i = 0; i < count; i++) {
-            before[i] = s[i];
-#pragma GCC unroll 4
-            for (unsigned four = 0; four < 4; four++)
-                s[i].w[four] = load_be(data[i] + 16 * four);
-            data[i] += SHA256_BLOCK;
-        }
-#pragma GCC unroll 16
-        for (unsigned four = 0; four < 16; four++)
-#pragma GCC unroll 4
-            for (unsigned i = 0; i < count; i++)
-                rounds(&s[i], four);
-#pragma GCC unroll 4
-        for (unsigned i = 0; i < count; i++) {
-            s[i].abef = _mm_add_epi32(s[i].abef, before[i].abef);
-            s[i].cdgh = _mm_add_epi32(s[i].cdgh, before[i].cdgh);
-        }
-    }
+    while (blocks--)
+        step(s, data, count);
 #pragma GCC unroll 4
     for (unsigned i = 0; i < count; i++)
         store_state(&s[i], states[i]);
