@@ -3,7 +3,7 @@
 import sys
 from pathlib import Path
 
-from cli.test_command_line import COMMANDS
+from cli.test_command_line import COMMANDS, shown
 from helpers import run
 
 MAKE = Path(__file__).parents[1] / "docs/man_pages.py"
@@ -16,6 +16,6 @@ def test_every_command_has_a_page_with_its_options_and_examples(tmp_path):
         text = (tmp_path / f"dmsign-fast-{name.replace(' ', '-')}.1").read_text()
         title = f"dmsign-fast-{name.replace(' ', '-')}"
         assert text.startswith(f".TH {title.upper()} ".replace("-", "\\-"))
-        for option in set(parser._option_string_actions) - {"--help", "-h"}:
+        for option in shown(parser) - {"--help", "-h"}:
             assert option.replace("-", "\\-") in text
         assert ".SH EXAMPLES\n.nf\n  dmsign\\-fast" in text.replace("  sudo ", "  ")

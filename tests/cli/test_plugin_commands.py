@@ -189,7 +189,9 @@ def test_reuse_needs_the_certificate(home, install, tmp_path):
     push_image(home.store, "v1", tars(1))
     ok("sign", *name(home), *KEY)
     fails(cli("sign", *name(home), *KEY, "--reuse"), 2, "give --cert")
-    assert "  reused from sha256:" in ok("sign", *name(home), *KEY, "--reuse", "--cert", chain).out
+    assert (
+        ": 1 layer (1 reused) and " in ok("sign", *name(home), *KEY, "--reuse", "--cert", chain).out
+    )
 
 
 def test_a_name_and_what_is_given_beside_it(home, install, notation, tmp_path):

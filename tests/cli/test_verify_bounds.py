@@ -47,7 +47,7 @@ def test_text_does_not_grow_with_strangers(signed, root):
     store, made = signed
     for number in range(25):
         attach_notary(store, made.manifest, entity=STRANGER, user_metadata={"number": str(number)})
-    done = run(store, root)
+    done = run(store, root, "--verbose")
     assert (done.exit_code, done.out.count(": refused")) == (0, 20)
     assert "and 5 more that are refused" in done.out
     done = run(store, root, "--max-signatures", "1")
@@ -73,7 +73,7 @@ def test_what_a_verification_plugin_is_told(tmp_path, monkeypatch):
     place = ("--oci-layout", f"{layout.path}:v1", "--no-dm-verity", "--plugin-config", "a=b")
     key = ("--key", "plugin:test?id=x", "--recipe", "containerd")
     assert cli("sign", *place, *key).exit_code == 0
-    done = cli("verify", *place, "--scope", SCOPE, "--plugin-timeout", "30")
+    done = cli("verify", *place, "--scope", SCOPE, "--plugin-timeout", "30", "--verbose")
     assert done.exit_code == 0, done.err
     assert "the plugin test says: well known" in done.out
     (asked,) = requests(home, "verify-signature")

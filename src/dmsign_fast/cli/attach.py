@@ -33,12 +33,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of the command."""
     add_directory(parser)
     parser.add_argument(
-        "reference", metavar="REF", nargs="?", help="where the image is; default: where it was"
+        "reference",
+        metavar="REF",
+        nargs="?",
+        help="the image, where it is elsewhere now; default: where it was",
     )
     parser.add_argument(
         "--no-manifest-signature",
         action="store_true",
-        help="prepare was told so; otherwise a record without such a signature is refused",
+        help="accept that the directory has no signature of the manifest, as prepare was told",
     )
     add_store_options(parser)
     add_timestamp_options(parser)

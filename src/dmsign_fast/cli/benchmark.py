@@ -26,12 +26,14 @@ _SHM = Path("/dev/shm")  # noqa: S108 - a tmpfs, in a new directory
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of the command."""
     add = parser.add_argument
-    add("--quick", action="store_true", help="a smaller file and shorter measurements")
-    add("--plot", type=Path, metavar="FILE", help="bars too, as .png or .svg")
+    add("--quick", action="store_true", help="measure with a smaller file, and for a shorter time")
+    add("--plot", type=Path, metavar="FILE", help="draw the results as bars too, in a .png or .svg")
     add(
         "--directory",
         type=Path,
-        help="for a file of 1 GiB, or 64 MiB with --quick; default: /dev/shm, or where you are",
+        metavar="DIR",
+        help="make the file of 1 GiB (with --quick 64 MiB) here; default: /dev/shm, or where "
+        "you are",
     )
 
 

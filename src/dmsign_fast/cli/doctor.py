@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 __all__ = ["EXAMPLES", "HELP", "add_arguments", "run"]
 
-HELP = "whether this node enforces signatures, or why Linux refuses one"
+HELP = "say whether this node enforces signatures, or why Linux refuses a signature"
 EXAMPLES = """\
 examples:
   sudo dmsign-fast doctor --cert signer.pem --probe-seal
@@ -32,7 +32,7 @@ examples:
 an image, by what this node's containerd reads and this node's kernel trusts:
   sudo dmsign-fast doctor --for-image registry.example/app:1.0 --trust root.pem
 off line, on any machine, what Linux says to a signature that it has these certificates for:
-  dmsign-fast doctor --signature image.roothash.p7s --cert signer.pem --root-hash ROOT_HASH
+  dmsign-fast doctor --signature image.roothash.p7s --trust signer.pem --root-hash ROOT_HASH
 exit status:
   0    the node enforces; Linux accepts the signature
   1    it does not; Linux refuses it
@@ -44,19 +44,26 @@ _STATUS = {"ok": 0, "accepted": 0, "problem": 1, "refused": 1, "unknown": 4}
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of the command."""
     add = parser.add_argument
-    add("--root", type=Path, default=Path("/"), metavar="DIR", help="of the node; default: /")
+    add(
+        "--root",
+        type=Path,
+        default=Path("/"),
+        metavar="DIR",
+        help="where the node's files are; default: /",
+    )
     add(
         "--cert",
         type=Path,
         action="append",
         default=[],
         metavar="FILE",
-        help="certificates that are, or should be, in the keyrings; PEM or DER; may be repeated",
+        help="the signer's certificates, which should be in the kernel's keyrings (PEM or DER); "
+        "may be repeated",
     )
     add(
         "--probe-seal",
         action="store_true",
-        help="ask Linux whether .dm-verity is sealed, by a restriction of it that always fails",
+        help="ask Linux whether its keyring .dm-verity is sealed, by a change that always fails",
     )
     add(
         "--for-image",
@@ -66,9 +73,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="REF",
         help="say whether this node would take the image; may be repeated",
     )
-    add("--signature", type=Path, metavar="FILE", help="explain what Linux says to this one")
-    add("--root-hash", type=hex_bytes, metavar="HEX", help="what the signature is to be over")
-    add("--root-hash-file", type=Path, metavar="FILE", help="default: --signature without .p7s")
+    add(
+        "--signature",
+        type=Path,
+        metavar="FILE",
+        help="say what Linux with the certificates of --trust or --cert says to this signature",
+    )
+    add("--root-hash", type=hex_bytes, metavar="HEX", help="the root hash that is signed, as hex")
+    add(
+        "--root-hash-file",
+        type=Path,
+        metavar="FILE",
+        help="the file with the root hash; default: --signature without .p7s",
+    )
     add_images_options(parser)
 
 
@@ -76,7 +93,9 @@ def run(args: argparse.Namespace) -> int:
     """Run the command; its exit status."""
     from dmsign_fast.signing.certificates import load_certificates
 
-    certificates = [one for path in args.cert for one in load_certificates(path)]
+    # whom to trust for images is not what the keyrings need to hold
+    paths = [*args.cert, *(args.trust if args.signature else ())]
+    certificates = [one for path in paths for one in load_certificates(path)]
     if args.signature:
         if args.references:
             raise ParameterError("--for-image is about this node, and --signature about a file")

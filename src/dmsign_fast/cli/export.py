@@ -32,13 +32,15 @@ _MOUNT_POINT = Path("/mnt")
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of the command."""
     add_export_options(parser)
-    parser.add_argument("directory", metavar="DIR", type=Path, help="to make; it must not exist")
+    parser.add_argument(
+        "directory", metavar="DIR", type=Path, help="the directory to make, which must not exist"
+    )
     parser.add_argument(
         "--for",
         dest="target",
         choices=[target.name for target in TARGETS],
         default=TARGETS[0].name,
-        help=f"what takes the files; default: {TARGETS[0].name}",
+        help=f"export for this program; default: {TARGETS[0].name}",
     )
 
 

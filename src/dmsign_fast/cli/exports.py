@@ -31,8 +31,18 @@ def add_export_options(parser: argparse.ArgumentParser) -> None:
     add_trust_options(parser)
     what = parser.add_argument_group("verification").add_argument
     add_verification_options(what)
-    what("--no-verify", action="store_true", help="believe whatever signatures there are")
-    what("--jobs", type=whole_number, default=2, metavar="N", help="layers at a time; default: 2")
+    what(
+        "--no-verify",
+        action="store_true",
+        help="take the layers by whatever signatures there are, without a look at them",
+    )
+    what(
+        "--jobs",
+        type=whole_number,
+        default=2,
+        metavar="N",
+        help="read N layers at a time; default: 2",
+    )
     add_layer_options(parser)
     parser.set_defaults(deep=False)  # layers are converted, so that root hashes are made anyway
 

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 __all__ = ["EXAMPLES", "HELP", "add_arguments", "run"]
 
-HELP = "show the signatures of an image: envelopes, certificates, recipe and root hashes"
+HELP = "show what the signatures of an image say, believed or not"
 EXAMPLES = """\
 examples:
   dmsign-fast inspect registry.example/app:1.0

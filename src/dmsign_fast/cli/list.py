@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 __all__ = ["EXAMPLES", "HELP", "add_arguments", "run"]
 
-HELP = "list the artifacts that refer to an image"
+HELP = "list the artifacts that refer to an image, such as signatures"
 EXAMPLES = """\
 examples:
   dmsign-fast list registry.example/app:1.0

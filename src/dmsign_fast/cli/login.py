@@ -31,13 +31,13 @@ then, where it is not docker's file:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of the command."""
-    parser.add_argument("registry", metavar="REGISTRY", help="HOST or HOST:PORT")
+    parser.add_argument("registry", metavar="REGISTRY", help="the registry: HOST or HOST:PORT")
     add_registry_options(parser)
     parser.add_argument(
         "--authfile",
         type=Path,
         metavar="FILE",
-        help="where to keep it; default: $REGISTRY_AUTH_FILE, or docker's config.json",
+        help="keep the login in this file; default: $REGISTRY_AUTH_FILE, or docker's config.json",
     )
 
 

@@ -22,12 +22,13 @@ examples:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of the command."""
-    parser.add_argument("registry", metavar="REGISTRY", help="HOST or HOST:PORT")
+    parser.add_argument("registry", metavar="REGISTRY", help="the registry: HOST or HOST:PORT")
     parser.add_argument(
         "--authfile",
         type=Path,
         metavar="FILE",
-        help="this file alone; default: $REGISTRY_AUTH_FILE, or all that are looked at",
+        help="remove it from this file alone; default: $REGISTRY_AUTH_FILE, or all files that "
+        "are read",
     )
 
 

@@ -38,13 +38,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of the command."""
     add_export_options(parser)
     add = parser.add_argument
-    add("directory", metavar="DIR", type=Path, help="mount point")
+    add("directory", metavar="DIR", type=Path, help="the mount point")
     add(
         "--cache",
         type=Path,
         default=_CACHE,
         metavar="PATH",
-        help=f"directory that keeps what is exported; default: {_CACHE}",
+        help=f"keep the exported files below this directory; default: {_CACHE}",
     )
     add("--dry-run", action="store_true", help="print the command lines, and run nothing")
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import argparse
 import math
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from dmsign_fast import __version__
 from dmsign_fast.errors import ParameterError
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "AGENT",
+    "add_trust",
     "add_user_metadata",
     "by_name",
     "name_and_value",
@@ -70,6 +72,13 @@ def positive_seconds(text: str) -> float:
         message = f"{text!r} is not a number of seconds"
         raise argparse.ArgumentTypeError(message)
     return seconds
+
+
+def add_trust(add: Callable[..., object], about: str) -> None:
+    """Add ``--trust``, certificates to trust, which also has the name ``--cert`` from before."""
+    known: dict[str, Any] = {"type": Path, "action": "append", "metavar": "FILE"}
+    add("--trust", default=[], help=f"{about}; may be repeated", **known)
+    add("--cert", dest="trust", default=argparse.SUPPRESS, help=argparse.SUPPRESS, **known)
 
 
 def add_user_metadata(add: Callable[..., object], about: str) -> None:

@@ -109,7 +109,8 @@ def run(args: argparse.Namespace) -> int:
             print_signed(name, one, signers, verbose=args.verbose)
     print_warnings(args, signed)
     stages = ", ".join(f"{name} {value:.2f} s" for name, value in done.stages.items())
-    note(args, f"signed layers of {done}: {stages}")
+    size = f"layers of {done}" if done.bytes else f"in {done.seconds:.2f} s"
+    note(args, f"signed {size}: {stages}")
     return 0
 
 

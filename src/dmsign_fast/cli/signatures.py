@@ -145,7 +145,7 @@ def print_warnings(args: argparse.Namespace, signed: Iterable[SignedImage]) -> N
 def add_timestamp_options(parser: argparse.ArgumentParser) -> None:
     """Who says when a signature was made."""
     add = section(parser, "timestamp").add_argument
-    add("--timestamp-url", metavar="URL", help="ask this RFC 3161 authority when it was signed")
+    add("--timestamp-url", metavar="URL", help="let this RFC 3161 authority vouch for the time")
     add("--timestamp-root-cert", type=Path, metavar="FILE", help="the root of that authority (PEM)")
 
 

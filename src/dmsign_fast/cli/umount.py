@@ -21,7 +21,7 @@ examples:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of the command."""
-    parser.add_argument("directory", metavar="DIR", type=Path, help="mount point")
+    parser.add_argument("directory", metavar="DIR", type=Path, help="the mount point")
 
 
 def run(args: argparse.Namespace) -> int:

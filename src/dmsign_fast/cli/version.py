@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 __all__ = ["EXAMPLES", "HELP", "add_arguments", "run"]
 
-HELP = "print the version; with --verbose what runs here, and which SHA-256"
+HELP = "print the version, and with --verbose which code for SHA-256 runs here"
 EXAMPLES = """\
 examples:
   dmsign-fast version --verbose

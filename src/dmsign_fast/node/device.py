@@ -38,7 +38,7 @@ _REFUSALS = {
     "EBADMSG": "the signature is malformed",
     "ENOPKG": "the kernel lacks an algorithm of the signature",
 }
-_DOCTOR = "run dmsign-fast doctor with --cert as root, and doctor --signature with --cert"
+_DOCTOR = "run dmsign-fast doctor with --cert as root, and doctor --signature with --trust"
 
 
 @dataclass(frozen=True)

@@ -54,7 +54,9 @@ def new_digest(algorithm: str) -> hashlib._Hash:
         digest = None
     if digest is None or not digest.digest_size:
         raise ParameterError(
-            f"hash algorithm {algorithm!r} is not supported: use sha256, or sha512, sha1 ..."
+            f"hash algorithm {algorithm!r} is not supported: Python's hashlib, which hashes all "
+            "but sha256, does not have it; use sha256, sha512, sha1, sha3-256 or blake2b-512, or "
+            "else veritysetup itself"
         )
     return digest
 

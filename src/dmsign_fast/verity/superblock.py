@@ -93,6 +93,8 @@ class Superblock(NamedTuple):
                 salt=salt[:salt_size],
             )
             params.hash_area(data_blocks)
-        except (ParameterError, UnicodeDecodeError) as error:
-            raise FormatError(f"{where} is corrupt: {error}") from error
+        except UnicodeDecodeError as error:
+            raise FormatError(f"{where} is corrupt: its hash algorithm has no name") from error
+        except ParameterError as error:
+            raise FormatError(f"{where} cannot be used: {error}") from error
         return cls(params=params, data_blocks=data_blocks, uuid=uuid.UUID(bytes=uuid_bytes))

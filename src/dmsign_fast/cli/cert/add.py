@@ -29,7 +29,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="FILE",
         nargs="+",
         type=Path,
-        help="CA or self-signed certificates, PEM or DER; for tsa, roots",
+        help="certificates of CAs or self-signed ones (PEM or DER); of type tsa, roots alone",
     )
 
 

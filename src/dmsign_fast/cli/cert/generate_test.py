@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
+import argparse
 import shlex
-from typing import TYPE_CHECKING
 
 from dmsign_fast.cli.output import print_json, print_line
-
-if TYPE_CHECKING:
-    import argparse
 
 __all__ = ["EXAMPLES", "HELP", "add_arguments", "run"]
 
@@ -16,7 +13,7 @@ HELP = "make a key for tests, with a certificate and a root that is trusted here
 EXAMPLES = """\
 examples:
   dmsign-fast cert generate-test --default example.com
-  dmsign-fast cert generate-test --key-type EC-384 --days 7 --trust tests example.com
+  dmsign-fast cert generate-test --key-type EC-384 --days 7 --store tests example.com
   dmsign-fast cert generate-test --key-type ML-DSA-65 next-kernels
 """
 
@@ -24,19 +21,29 @@ examples:
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of the command."""
     add = parser.add_argument
-    add("name", metavar="NAME", help="of the key, and the common name of its certificate")
+    add("name", metavar="NAME", help="name of the key, and common name of its certificate")
     kind = parser.add_mutually_exclusive_group().add_argument
     kind(
         "--key-type",
         "--key-spec",
         default="RSA-2048",
         metavar="KIND",
-        help="RSA-2048 (default), RSA-3072, ... EC-256, ... ML-DSA-44, ML-DSA-65, ML-DSA-87",
+        help="kind of the key: RSA-2048 (default), -3072, -4096, EC-256, -384, -521, ML-DSA-44, "
+        "-65, -87",
     )
-    kind("-b", "--bits", help="of an RSA key, as in notation")
-    add("--days", type=int, default=1, help="until the certificates expire; default: 1")
+    kind("-b", "--bits", help="size of an RSA key, as in notation")
+    add(
+        "--days",
+        type=int,
+        default=1,
+        metavar="N",
+        help="let the certificates expire after N days; default: 1",
+    )
     add("--default", action="store_true", help="sign with this key when none is named")
-    add("--trust", metavar="STORE", help="store of type ca for the root; default: NAME")
+    add(
+        "-s", "--store", metavar="STORE", help="trust store for the root, of type ca; default: NAME"
+    )
+    add("--trust", dest="store", help=argparse.SUPPRESS)  # what it was called
 
 
 def run(args: argparse.Namespace) -> int:
@@ -49,7 +56,7 @@ def run(args: argparse.Namespace) -> int:
         config_directory(),
         args.name,
         KeySpec.parse(f"RSA-{args.bits}" if args.bits else args.key_type),
-        store=args.trust,
+        store=args.store,
         default=args.default,
         days=args.days,
     )

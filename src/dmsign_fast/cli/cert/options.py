@@ -17,6 +17,6 @@ def add_store_options(parser: argparse.ArgumentParser, *, required: bool = True)
         *("-t", "--type"),
         metavar="TYPE",
         required=required,
-        help="of the trust store: ca, signingAuthority or tsa",
+        help="type of the trust store: ca for signers, tsa for timestamps, or signingAuthority",
     )
     add("-s", "--store", metavar="NAME", required=required, help="name of the trust store")

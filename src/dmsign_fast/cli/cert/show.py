@@ -23,7 +23,7 @@ _RULE = 80 * "-"
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of the command."""
     add_store_options(parser)
-    parser.add_argument("file", metavar="FILE", help="its name in the store")
+    parser.add_argument("file", metavar="FILE", help="name of the file in the trust store")
 
 
 def run(args: argparse.Namespace) -> int:

@@ -6,6 +6,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from dmsign_fast.cli.options import add_trust
 from dmsign_fast.cli.output import print_json, print_line
 from dmsign_fast.errors import ParameterError
 
@@ -18,10 +19,10 @@ HELP = "check a policy of IPE, and say what it allows"
 EXAMPLES = """\
 examples:
   dmsign-fast ipe check only-signed.ipe --root-hash 1c2d...
-  dmsign-fast ipe check only-signed.ipe.p7b --cert signer.pem --output json
+  dmsign-fast ipe check only-signed.ipe.p7b --trust root.pem --output json
 exit status:
-  0    it is a policy, and its signature is good if --cert is given
-  1    the signature is not by one of these keys
+  0    it is a policy, and its signature is good if --trust is given
+  1    the signature is not by a key that is trusted
   3    Linux refuses it, or it cannot be meant
 """
 
@@ -29,22 +30,15 @@ exit status:
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of the command."""
     add = parser.add_argument
-    add("policy", metavar="FILE", type=Path, help="text, or signed (.p7b)")
+    add("policy", metavar="FILE", type=Path, help="the policy: text, or signed (.p7b)")
     add(
         "--root-hash",
         action="append",
         default=[],
         metavar="HEX|ALG:HEX",
-        help="say what may be done with files of this device; may be repeated",
+        help="say what the policy allows for the device of this root hash; may be repeated",
     )
-    add(
-        "--cert",
-        type=Path,
-        action="append",
-        default=[],
-        metavar="FILE",
-        help="whose signature is to be on it: certificates in .platform or built in; PEM or DER",
-    )
+    add_trust(add, "trust these certificates for its signature, as the kernel does (PEM or DER)")
 
 
 def _sources(root_hashes: list[str]) -> dict[str, Source]:
@@ -77,10 +71,12 @@ def run(args: argparse.Namespace) -> int:
     signer = None
     # DER of a SEQUENCE; the text of a policy begins with a letter or a comment
     signed = data.startswith(b"\x30")
-    if args.cert:
+    if args.trust:
         if not signed:
-            raise ParameterError(f"{args.policy} is not signed: --cert is for the signer of a .p7b")
-        verified = verify_content(data, load_trust_anchors(*args.cert))
+            raise ParameterError(
+                f"{args.policy} is not signed: --trust is for the signature of a .p7b"
+            )
+        verified = verify_content(data, load_trust_anchors(*args.trust))
         text, signer = verified.content, verified.signer.subject
     else:
         text = content_of(data) if signed else data

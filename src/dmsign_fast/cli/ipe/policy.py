@@ -26,28 +26,34 @@ then:
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of the command."""
     add = parser.add_argument
-    add("references", metavar="REF", nargs="*", help="with --root-hashes: images, signed")
-    add("--name", required=True, help="of the policy")
-    add("--version", required=True, metavar="A.B.C", help="a higher one replaces a lower one")
+    add("references", metavar="REF", nargs="*", help="signed images, with --root-hashes")
+    add("--name", required=True, help="name of the policy")
+    add(
+        "--version",
+        required=True,
+        metavar="A.B.C",
+        help="version of the policy, which replaces those of lower versions",
+    )
     add(
         "--root-hashes",
         action="store_true",
-        help="only the layers of the images REF; default: all that a trusted key signs",
+        help="allow the layers of the images REF alone; default: allow all that a trusted key "
+        "signed",
     )
     add(
         "--revoke",
         action="append",
         default=[],
         metavar="REF|HASH",
-        help="not this root hash, nor any layer of this image; may be repeated",
+        help="deny this root hash, or all layers of this image; may be repeated",
     )
-    add("--initramfs", action="store_true", help="also what the initramfs holds")
+    add("--initramfs", action="store_true", help="allow what the initramfs holds too")
     add(
         "--strict",
         action="store_true",
-        help="the same for kernel modules, firmware, kexec and certificates",
+        help="demand the same of kernel modules, firmware, kexec and certificates",
     )
-    add("--out", type=Path, metavar="FILE", help="default: standard output")
+    add("--out", type=Path, metavar="FILE", help="write the policy to this file; default: print it")
     add_images_options(parser)
 
 

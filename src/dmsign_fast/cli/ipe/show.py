@@ -30,9 +30,25 @@ examples:
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of the command."""
     add = parser.add_argument
-    add("references", metavar="REF", nargs="*", help="images, signed, whose layers are named")
-    add("--log", type=Path, metavar="FILE", help="kernel's or auditd's log; default: dmesg")
-    add("--last", type=whole_number, default=10, metavar="N", help="denials; default: 10")
+    add(
+        "references",
+        metavar="REF",
+        nargs="*",
+        help="signed images, to name their layers where a layer was denied",
+    )
+    add(
+        "--log",
+        type=Path,
+        metavar="FILE",
+        help="read denials from this log of the kernel or auditd; default: dmesg",
+    )
+    add(
+        "--last",
+        type=whole_number,
+        default=10,
+        metavar="N",
+        help="show the last N denials; default: 10",
+    )
     add_images_options(parser)
 
 

@@ -22,8 +22,10 @@ then, as root, where the kernel trusts that key (built in, or in .platform: firm
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of the command."""
-    parser.add_argument("policy", metavar="POLICY", type=Path, help="text of a policy")
-    parser.add_argument("--out", type=Path, metavar="FILE", help="default: POLICY.p7b")
+    parser.add_argument("policy", metavar="POLICY", type=Path, help="the text of a policy")
+    parser.add_argument(
+        "--out", type=Path, metavar="FILE", help="write the signed policy here; default: POLICY.p7b"
+    )
     add_key_options(parser)
     add_signature_options(parser)
 

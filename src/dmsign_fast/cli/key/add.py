@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 __all__ = ["EXAMPLES", "HELP", "add_arguments", "run"]
 
-HELP = "add a key to the list, one in a file or of a plugin"
+HELP = "add a key to the list: of a file, or of a plugin"
 EXAMPLES = """\
 examples:
   dmsign-fast key add release --key key.pem --cert chain.pem --default
@@ -29,23 +29,37 @@ examples:
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of the command."""
     add = parser.add_argument
-    add("name", metavar="NAME", help="of the key from now on")
+    add("name", metavar="NAME", help="name the key so")
     add("--default", action="store_true", help="sign with this key when none is named")
     local = parser.add_argument_group("a key in a file").add_argument
-    local("--key", type=Path, metavar="FILE", help="private key; it stays where it is")
-    local("--cert", type=Path, metavar="FILE", help="its certificate and the chain to the root")
-    local("--passphrase-file", type=Path, help="of an encrypted key: first line")
-    local("--passphrase-env", metavar="NAME", help="the environment variable that holds it")
+    local("--key", type=Path, metavar="FILE", help="the private key, which stays where it is")
+    local(
+        "--cert",
+        type=Path,
+        metavar="FILE",
+        help="the certificate of --key, and its chain to the root (PEM)",
+    )
+    local(
+        "--passphrase-file",
+        type=Path,
+        metavar="FILE",
+        help="read the passphrase of the key from the first line",
+    )
+    local(
+        "--passphrase-env",
+        metavar="NAME",
+        help="take the passphrase from this environment variable",
+    )
     plugin = parser.add_argument_group("a key of a plugin").add_argument
-    plugin("--plugin", metavar="PLUGIN", help="name of the plugin")
-    plugin("--id", help="of the key, as the plugin knows it")
+    plugin("--plugin", metavar="PLUGIN", help="the name of the plugin")
+    plugin("--id", help="the key, as the plugin calls it")
     plugin(
         "--plugin-config",
         type=name_and_value,
         action="append",
         default=[],
         metavar="NAME=VALUE",
-        help="passed to the plugin as it is",
+        help="tell this to the plugin; may be repeated",
     )
 
 

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 __all__ = ["EXAMPLES", "HELP", "add_arguments", "run"]
 
-HELP = "sign with a key when none is named"
+HELP = "make a key the default, which signs when no key is named"
 EXAMPLES = """\
 examples:
   dmsign-fast key default release
@@ -20,7 +20,7 @@ examples:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of the command."""
-    parser.add_argument("name", metavar="NAME", help="of the key")
+    parser.add_argument("name", metavar="NAME", help="name of the key")
 
 
 def run(args: argparse.Namespace) -> int:

@@ -23,7 +23,7 @@ examples:
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of the command."""
     add = parser.add_argument
-    add("names", metavar="NAME", nargs="+", help="of a key")
+    add("names", metavar="NAME", nargs="+", help="name of a key")
     add("-y", "--yes", action="store_true", help="do not ask")
 
 

@@ -36,18 +36,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     from dmsign_fast.pipeline.convert import VERITY_MODES
 
     add = parser.add_argument
-    add("layer", metavar="LAYER", type=Path, help="file; - for stdin")
-    add("-o", "--out", type=Path, required=True, metavar="OUT", help="the image")
+    add("layer", metavar="LAYER", type=Path, help="the layer: a file; - for standard input")
+    add("-o", "--out", type=Path, required=True, metavar="OUT", help="write the image to OUT")
     add(
         "--verity",
         choices=VERITY_MODES,
         default=VERITY_MODES[0],
-        help="where superblock and hash area go: behind the image, with OUT.dmverity (default); "
-        "to OUT.verity, with OUT.roothash; nowhere",
+        help="where the hash area goes: append (default) behind the image, with OUT.dmverity; "
+        "separate to OUT.verity, with OUT.roothash; none",
     )
-    add("--digest", help="that LAYER must have, sha256:...")
-    add("--diff-id", help="the same, of the uncompressed layer")
-    add("--media-type", help="of LAYER; default: what it looks like")
+    add("--digest", metavar="DIGEST", help="refuse LAYER unless it has this digest, sha256:...")
+    add("--diff-id", metavar="DIGEST", help="refuse LAYER unless its tar has this digest")
+    add("--media-type", help="media type of LAYER; default: what it looks like")
     add_layer_options(parser)
 
 

@@ -21,7 +21,7 @@ from dmsign_fast.errors import VerificationError
 
 __all__ = ["EXAMPLES", "HELP", "add_arguments", "run"]
 
-HELP = "which recipe, version of mkfs.erofs and UUID give a root hash of a layer"
+HELP = "say which recipe, version of mkfs.erofs and UUID give a root hash of a layer"
 EXAMPLES = """\
 examples:
   dmsign-fast layer identify layer.tar.gz 5366dcd1...
@@ -33,11 +33,15 @@ examples:
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of the command."""
     add = parser.add_argument
-    add("layer", metavar="LAYER", help="as of layer roothash")
-    add("root_hashes", metavar="ROOT_HASH", type=hex_bytes, nargs="+", help="hex")
-    add("--digest", help="that LAYER must have, sha256:...")
-    add("--diff-id", help="the same, of the uncompressed layer")
-    add("--media-type", help="of LAYER; default: what it looks like")
+    add(
+        "layer",
+        metavar="LAYER",
+        help="a file, - for standard input, or a layer in a registry or layout, as of roothash",
+    )
+    add("root_hashes", metavar="ROOT_HASH", type=hex_bytes, nargs="+", help="a root hash, as hex")
+    add("--digest", metavar="DIGEST", help="refuse LAYER unless it has this digest, sha256:...")
+    add("--diff-id", metavar="DIGEST", help="refuse LAYER unless its tar has this digest")
+    add("--media-type", help="media type of LAYER; default: what it looks like")
     add_layer_options(parser)
     add_store_options(parser)
 

@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
 __all__ = ["EXAMPLES", "HELP", "add_arguments", "run"]
 
-HELP = "root hashes of the EROFS images that a node makes of layers"
+HELP = "compute the root hashes of layers, as a node's kernel will be told them"
 EXAMPLES = """\
 examples:
   dmsign-fast layer roothash layer.tar.gz
@@ -53,18 +53,31 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "layers",
         metavar="LAYER",
         nargs="+",
-        help="file; - for stdin; REGISTRY/REPOSITORY@DIGEST, or with --oci-layout PATH@DIGEST, of "
-        "the layer",
+        help="a file, - for standard input, or a layer in a registry, "
+        "REGISTRY/REPOSITORY@DIGEST, or with --oci-layout in a layout, PATH@DIGEST",
     )
     add(
         "--digest",
         action="append",
         default=[],
-        help="that LAYER must have, sha256:...; once for each LAYER, in their order",
+        metavar="DIGEST",
+        help="refuse LAYER unless it has this digest, sha256:...; once for each LAYER, in order",
     )
-    add("--diff-id", action="append", default=[], help="the same, of the uncompressed layer")
-    add("--media-type", help="of every LAYER; default: what it looks like")
-    add("--jobs", type=whole_number, default=2, metavar="N", help="layers at a time; default: 2")
+    add(
+        "--diff-id",
+        action="append",
+        default=[],
+        metavar="DIGEST",
+        help="refuse LAYER unless its tar has this digest; once for each LAYER, in order",
+    )
+    add("--media-type", help="media type of every LAYER; default: what it looks like")
+    add(
+        "--jobs",
+        type=whole_number,
+        default=2,
+        metavar="N",
+        help="read N layers at a time; default: 2",
+    )
     add_layer_options(parser)
     add_store_options(parser)
 

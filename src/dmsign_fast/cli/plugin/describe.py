@@ -24,9 +24,9 @@ examples:
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of the command."""
     add = parser.add_argument
-    add("name", metavar="NAME")
-    add("--id", help="of a key, as the plugin knows it")
-    add_plugin_options(add)
+    add("name", metavar="NAME", help="name of the plugin")
+    add("--id", help="show this key too, as the plugin calls it")
+    add_plugin_options(add, "the plugin")
 
 
 def run(args: argparse.Namespace) -> int:

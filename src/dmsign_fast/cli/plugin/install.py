@@ -33,9 +33,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="FILE|DIRECTORY",
         type=Path,
         nargs="?",
-        help="an executable notation-NAME, or a directory, tar.gz or zip that has one",
+        help="an executable notation-NAME, or a directory, tar.gz or zip that holds it; "
+        "default: this program",
     )
-    add("--force", action="store_true", help="also where this or a higher version is installed")
+    add(
+        "--force",
+        action="store_true",
+        help="install also where this or a higher version is installed",
+    )
 
 
 def _ourselves(directory: Path) -> Path:

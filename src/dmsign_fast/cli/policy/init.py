@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 __all__ = ["EXAMPLES", "HELP", "add_arguments", "run"]
 
-HELP = "make a trust policy"
+HELP = "make a trust policy of one statement"
 EXAMPLES = """\
 examples:
   dmsign-fast policy init --name acme --trust-store ca:acme \\
@@ -24,29 +24,34 @@ examples:
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of the command."""
     add = parser.add_argument
-    add("-n", "--name", required=True, help="of the statement")
+    add("-n", "--name", required=True, help="name of the statement")
     add(
         "--trust-store",
         action="append",
         required=True,
         metavar="TYPE:STORE",
-        help="whose certificates are trusted, such as ca:acme; may be repeated",
+        help="trust the certificates of this trust store, such as ca:acme; may be repeated",
     )
     add(
         "--trusted-identity",
         action="append",
         required=True,
         metavar="IDENTITY",
-        help="who may sign, such as 'x509.subject: C=US, ST=WA, O=acme', or '*' for anyone whom "
-        "the trust stores vouch for; may be repeated",
+        help="let this identity sign, such as 'x509.subject: C=US, ST=WA, O=acme', or '*' for "
+        "anyone whom the trust stores vouch for; may be repeated",
     )
     add(
         "--scope",
         action="append",
         metavar="REPOSITORY",
-        help="what it is for, such as registry.example/app; may be repeated; default: '*', all",
+        help="apply it to this repository, such as registry.example/app; may be repeated; "
+        "default: '*', all",
     )
-    add("--level", default="strict", help="strict (default), permissive or audit")
+    add(
+        "--level",
+        default="strict",
+        help="how strictly to verify: strict (default), permissive or audit",
+    )
     add_force(parser)
 
 

@@ -27,7 +27,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_directory(parser)
     add_data(parser)
     add = parser.add_argument
-    add("--root-hash-file", type=Path, metavar="FILE", help="default: DATA.roothash")
+    add(
+        "--root-hash-file",
+        type=Path,
+        metavar="FILE",
+        help="the file with the root hash; default: DATA.roothash",
+    )
     add_names(parser)
     add_verity_sig(parser)
     parser.set_defaults(hash=None)

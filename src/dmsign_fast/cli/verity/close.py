@@ -8,7 +8,7 @@ from dmsign_fast.cli.output import print_json
 
 __all__ = ["EXAMPLES", "HELP", "add_arguments", "run"]
 
-HELP = "close a device by veritysetup"
+HELP = "close a device, by veritysetup"
 EXAMPLES = """\
 examples:
   sudo dmsign-fast verity close layer0
@@ -19,8 +19,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of the command."""
     parser.add_argument("name", metavar="NAME", help="name of the device in /dev/mapper")
     add = parser.add_mutually_exclusive_group().add_argument
-    add("--deferred", action="store_true", help="when its last user closes it")
-    add("--cancel-deferred", action="store_true", help="not any more when its last user closes it")
+    add("--deferred", action="store_true", help="close the device when its last user is gone")
+    add("--cancel-deferred", action="store_true", help="undo --deferred: do not close the device")
 
 
 def run(args: argparse.Namespace) -> int:

@@ -11,7 +11,7 @@ from dmsign_fast.cli.verity.options import whole_number
 
 __all__ = ["EXAMPLES", "HELP", "add_arguments", "run"]
 
-HELP = "print the superblock"
+HELP = "print the superblock, which describes a hash area"
 EXAMPLES = """\
 examples:
   dmsign-fast verity dump image.verity
@@ -21,8 +21,14 @@ examples:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of the command."""
-    parser.add_argument("hash", metavar="HASH", type=Path)
-    parser.add_argument("--hash-offset", type=whole_number, default=0, metavar="BYTES")
+    parser.add_argument("hash", metavar="HASH", type=Path, help="the hash area: a file or device")
+    parser.add_argument(
+        "--hash-offset",
+        type=whole_number,
+        default=0,
+        metavar="BYTES",
+        help="where in HASH the superblock is; default: 0",
+    )
 
 
 def run(args: argparse.Namespace) -> int:

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 __all__ = ["EXAMPLES", "HELP", "add_arguments", "run"]
 
-HELP = "what stands in blocks of an EROFS image: which file, or which metadata"
+HELP = "say what stands in blocks of an EROFS image: which file, or which metadata"
 EXAMPLES = """\
 examples:
   dmsign-fast verity explain image.erofs 1234              block 1234 of the device
@@ -60,16 +60,21 @@ def _target(text: str) -> _Target:
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of the command."""
     add = parser.add_argument
-    add("image", metavar="IMAGE", type=Path, help="file or device")
+    add("image", metavar="IMAGE", type=Path, help="the EROFS image: a file or device")
     add(
         "targets",
         metavar="BLOCK|@OFFSET",
         type=_target,
         nargs="*",
-        help="blocks of the device, or bytes of it; A-B for several; default: all",
+        help="blocks of the image, or bytes behind @; A-B for several; default: all of it",
     )
-    add("--data-block-size", type=whole_number, metavar="BYTES", help="default: the hash tree's")
-    add("--html", type=Path, metavar="FILE", help="write a page with a map of the device too")
+    add(
+        "--data-block-size",
+        type=whole_number,
+        metavar="BYTES",
+        help="size of a block; default: that of the hash tree",
+    )
+    add("--html", type=Path, metavar="FILE", help="write a page with a map of the image too")
     add_hash_file(parser)
     add_whose(parser)
 

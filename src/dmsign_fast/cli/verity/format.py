@@ -16,7 +16,7 @@ from dmsign_fast.cli.verity.options import (
 
 __all__ = ["EXAMPLES", "HELP", "add_arguments", "run"]
 
-HELP = "hash data and write the hash area"
+HELP = "hash data, write the hash area and print the root hash"
 EXAMPLES = """\
 examples:
   dmsign-fast verity format image.erofs image.verity
@@ -31,7 +31,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of the command."""
     add_data(parser)
     parser.add_argument(
-        "hash", metavar="HASH", type=Path, nargs="?", help="file or device; DATA with --hash-offset"
+        "hash",
+        metavar="HASH",
+        type=Path,
+        nargs="?",
+        help="write the hash area to this file or device, or into DATA with --hash-offset; "
+        "default: print the root hash alone",
     )
     add_format_options(parser)
 

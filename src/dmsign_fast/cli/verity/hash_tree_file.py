@@ -39,12 +39,17 @@ class HashTreeFile(NamedTuple):
 def add_hash_file(parser: argparse.ArgumentParser) -> None:
     """The options; a tree needs its superblock."""
     add = parser.add_argument
-    add("--hash-file", type=Path, metavar="FILE", help="of the tree; default: IMAGE.verity")
+    add(
+        "--hash-file",
+        type=Path,
+        metavar="FILE",
+        help="the file with the hash tree; default: IMAGE.verity",
+    )
     add(
         "--hash-offset",
         type=whole_number,
         metavar="BYTES",
-        help="of the superblock, in IMAGE unless --hash-file is given; default: 0",
+        help="where the superblock is, in IMAGE unless --hash-file is given; default: 0",
     )
 
 

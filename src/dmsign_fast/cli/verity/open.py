@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 __all__ = ["EXAMPLES", "HELP", "add_arguments", "run"]
 
-HELP = "open a signed device by veritysetup"
+HELP = "open a signed device, by veritysetup: the kernel checks the signature"
 EXAMPLES = """\
 examples:
   sudo dmsign-fast verity open image.erofs layer0       with what verity sign wrote beside it
@@ -37,18 +37,27 @@ then:
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of the command."""
     add = parser.add_argument
-    add("data", metavar="DATA", type=Path, help="file or device")
-    add("name", metavar="NAME", help="of the device below /dev/mapper")
-    add("hash", metavar="HASH", type=Path, nargs="?", help="default: DATA.verity (without .raw)")
+    add("data", metavar="DATA", type=Path, help="the data: a file or device")
+    add("name", metavar="NAME", help="name the device so, below /dev/mapper")
+    add("hash", metavar="HASH", type=Path, nargs="?", help="the hash area; default: DATA.verity")
     add(
         "root_hash",
         metavar="ROOT_HASH",
         type=hex_bytes,
         nargs="?",
-        help="default: in DATA.roothash",
+        help="the root hash, as hex; default: that in DATA.roothash",
     )
-    add("--root-hash-signature", type=Path, metavar="FILE", help="default: DATA.roothash.p7s")
-    add("--unsigned", action="store_true", help="without a signature, if the kernel allows that")
+    add(
+        "--root-hash-signature",
+        type=Path,
+        metavar="FILE",
+        help="the signature; default: DATA.roothash.p7s",
+    )
+    add(
+        "--unsigned",
+        action="store_true",
+        help="open without a signature, if the kernel allows that",
+    )
     add("--dry-run", action="store_true", help="print the command line, and run nothing")
     _add_flags(parser)
     add_layout_options(parser)

@@ -8,6 +8,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from dmsign_fast.cli.options import section
 from dmsign_fast.errors import ParameterError
 from dmsign_fast.outputs import storage_errors
 
@@ -63,7 +64,7 @@ def add_data(parser: argparse.ArgumentParser) -> None:
 
 def add_layout_options(parser: argparse.ArgumentParser) -> None:
     """What describes a hash tree and where it stands."""
-    add = parser.add_argument
+    add = section(parser, "hash tree").add_argument
     add(
         "--hash",
         dest="algorithm",
@@ -129,7 +130,7 @@ def add_layout_options(parser: argparse.ArgumentParser) -> None:
 def add_tree_options(parser: argparse.ArgumentParser) -> None:
     """The same of a tree that is to be computed."""
     add_layout_options(parser)
-    parser.add_argument(
+    section(parser, "hash tree").add_argument(
         "--threads",
         type=whole_number,
         metavar="N",
@@ -140,13 +141,15 @@ def add_tree_options(parser: argparse.ArgumentParser) -> None:
 def add_format_options(parser: argparse.ArgumentParser) -> None:
     """What describes a hash tree that is to be written."""
     add_tree_options(parser)
-    parser.add_argument("--uuid", help="UUID of the superblock; default: random")
+    section(parser, "hash tree").add_argument(
+        "--uuid", help="UUID of the superblock; default: random"
+    )
     add_fec_options(parser)
 
 
 def add_fec_options(parser: argparse.ArgumentParser) -> None:
     """Where parity for error correction is, or goes."""
-    add = parser.add_argument
+    add = section(parser, "error correction").add_argument
     add(
         "--fec-device",
         type=Path,

@@ -25,9 +25,11 @@ then, where the image is not:
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of the command."""
     add = parser.add_argument
-    add("image", metavar="IMAGE", type=Path, help="file or device")
-    add("what", metavar="PATH|BLOCK", help="of a file in the image, from /; or a block's number")
-    add("-o", "--out", type=Path, required=True, metavar="FILE", help="the proof")
+    add("image", metavar="IMAGE", type=Path, help="the EROFS image: a file or device")
+    add("what", metavar="PATH|BLOCK", help="a file in the image, from /, or the number of a block")
+    add(
+        "-o", "--out", type=Path, required=True, metavar="FILE", help="write the proof to this file"
+    )
     add_hash_file(parser)
 
 

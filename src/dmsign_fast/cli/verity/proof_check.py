@@ -24,7 +24,7 @@ EXAMPLES = """\
 examples:
   dmsign-fast verity proof-check env.proof --root-hash ROOT_HASH
   dmsign-fast verity proof-check env.proof --root-hash-file image.roothash \\
-      --signature image.roothash.p7s --cert root-ca.pem --file /usr/bin/env
+      --signature image.roothash.p7s --trust root.pem --file /usr/bin/env
 """
 
 
@@ -32,10 +32,20 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of the command."""
     add = parser.add_argument
     add("proof", metavar="FILE", type=Path, help="the proof")
-    add("--root-hash", type=hex_bytes, metavar="HEX", help="that it must agree with")
-    add("--root-hash-file", type=Path, metavar="FILE", help="file of the root hash, hex text")
-    add("--file", type=Path, metavar="FILE", help="must have the contents that are proven")
-    add("--path", metavar="PATH", help="that must be the proven one")
+    add("--root-hash", type=hex_bytes, metavar="HEX", help="the root hash that it must agree with")
+    add(
+        "--root-hash-file",
+        type=Path,
+        metavar="FILE",
+        help="the file with the root hash, as hex text",
+    )
+    add(
+        "--file",
+        type=Path,
+        metavar="FILE",
+        help="compare this file with the contents that are proven",
+    )
+    add("--path", metavar="PATH", help="refuse a proof of another path than this")
     add_signature_options(parser)
 
 

@@ -56,16 +56,22 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of the command."""
     add_data(parser)
     add = parser.add_argument
-    add("hash", metavar="HASH", type=Path)
-    add("root_hash", metavar="ROOT_HASH", type=hex_bytes, nargs="?")
+    add("hash", metavar="HASH", type=Path, help="the hash area: a file or device")
+    add(
+        "root_hash",
+        metavar="ROOT_HASH",
+        type=hex_bytes,
+        nargs="?",
+        help="the root hash, as hex; default: that of --root-hash-file",
+    )
     add(
         "--output",
         action=_Output,
         default="text",
         metavar="FILE|text|json",
-        help="FILE: a new file, DATA repaired; text or json (may be given besides): what to print",
+        help="write the repaired DATA to a new FILE; given as text or json, besides: what to print",
     )
-    add("--hash-output", type=Path, metavar="FILE", help="a new file, HASH repaired")
+    add("--hash-output", type=Path, metavar="FILE", help="write the repaired HASH to a new file")
     add("--in-place", action="store_true", help="repair DATA and HASH themselves")
     add_tree_options(parser)
     add_fec_options(parser)

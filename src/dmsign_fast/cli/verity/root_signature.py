@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from dmsign_fast.cli.options import add_trust, section
 from dmsign_fast.errors import DmsignError, ParameterError, VerificationError
 
 if TYPE_CHECKING:
@@ -15,19 +16,14 @@ __all__ = ["RootSignature", "add_signature_options", "check_signature"]
 
 def add_signature_options(parser: argparse.ArgumentParser) -> None:
     """What to verify, and by whom."""
-    parser.add_argument("--signature", type=Path, help="verify this signature of the root hash")
-    parser.add_argument(
-        "--cert",
-        type=Path,
-        action="append",
-        default=[],
-        help="trust anchors for --signature, PEM; may be repeated",
-    )
-    parser.add_argument(
+    add = section(parser, "signature of the root hash").add_argument
+    add("--signature", type=Path, metavar="FILE", help="verify this signature, a PKCS#7")
+    add_trust(add, "trust these certificates for --signature (PEM)")
+    add(
         "--kernel-view",
         action="store_true",
-        help="judge the signature as Linux does and no more: whatever the validity of the "
-        "certificates, what they are for, and the digest",
+        help="judge the signature as Linux does and no more: any digest counts, and "
+        "certificates that have expired or are for something else",
     )
 
 
@@ -46,11 +42,11 @@ def check_signature(args: argparse.Namespace, root_hash: bytes) -> RootSignature
         ParameterError: the options do not fit together.
         StorageError, FormatError: a certificate cannot be read.
     """
-    if bool(args.signature) != bool(args.cert):
-        raise ParameterError("--signature and --cert (trust anchors) go together")
+    if bool(args.signature) != bool(args.trust):
+        raise ParameterError("--signature and --trust, certificates to trust, go together")
     if not args.signature:
         if args.kernel_view:
-            raise ParameterError("--kernel-view is of a signature: give --signature and --cert")
+            raise ParameterError("--kernel-view is of a signature: give --signature and --trust")
         return None
     from dataclasses import asdict
 
@@ -59,7 +55,7 @@ def check_signature(args: argparse.Namespace, root_hash: bytes) -> RootSignature
     from dmsign_fast.envelope.trust import load_trust_anchors
     from dmsign_fast.signing.certificates import read_file
 
-    anchors = load_trust_anchors(*args.cert)
+    anchors = load_trust_anchors(*args.trust)
     signature = read_file(args.signature)
     try:
         if args.kernel_view:

@@ -33,7 +33,7 @@ __all__ = [
     "take_recipe",
 ]
 
-HELP = "hash data and sign the root hash"
+HELP = "hash data, write the hash area, and sign the root hash for the kernel"
 EXAMPLES = """\
 examples:
   dmsign-fast verity sign image.erofs --key key.pem --cert chain.pem
@@ -49,13 +49,17 @@ def add_signed_file(parser: argparse.ArgumentParser) -> None:
     """The data, its hash tree, and where all goes."""
     add_data(parser)
     parser.add_argument(
-        "hash", metavar="HASH", type=Path, nargs="?", help="default: DATA.verity (without .raw)"
+        "hash",
+        metavar="HASH",
+        type=Path,
+        nargs="?",
+        help="write the hash area here; default: DATA.verity (without .raw)",
     )
     add_names(parser)
     parser.add_argument(
         "--recipe",
         metavar="NAME",
-        help="salt and block sizes of a recipe of layers, for the root hash that the node computes",
+        help="take the salt and block sizes of this recipe of layers, as the node does",
     )
     add_format_options(parser)
     parser.set_defaults(data_block_size=None, hash_block_size=None)
@@ -66,12 +70,18 @@ def add_names(parser: argparse.ArgumentParser) -> None:
     from dmsign_fast.pipeline.files import PARTITIONS
 
     add = parser.add_argument
-    add("--signature", type=Path, help="default: DATA.roothash.p7s (without .raw)")
+    add(
+        "--signature",
+        type=Path,
+        metavar="FILE",
+        help="the signature; default: DATA.roothash.p7s (without .raw)",
+    )
     add(
         "--partition",
         choices=PARTITIONS,
         default=PARTITIONS[0],
-        help="that systemd is to mount DATA as; usr: DATA.usrhash, DATA.usrhash.p7s",
+        help="name the files as systemd looks for them: root for /, usr for /usr (DATA.usrhash); "
+        "default: root",
     )
     parser.set_defaults(verity_sig_json=False)
 
@@ -81,7 +91,7 @@ def add_verity_sig(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--verity-sig-json",
         action="store_true",
-        help="also write DATA.verity-sig.json, what a verity signature partition holds",
+        help="also write DATA.verity-sig.json, what systemd reads in a verity signature partition",
     )
 
 

@@ -31,12 +31,12 @@ if TYPE_CHECKING:
 
 __all__ = ["EXAMPLES", "HELP", "add_arguments", "run"]
 
-HELP = "verify data and hash area in full"
+HELP = "verify all data by its hash area and root hash, and the signature of the root hash"
 EXAMPLES = """\
 examples:
   dmsign-fast verity verify image.erofs image.verity ROOT_HASH
   dmsign-fast verity verify image.erofs image.verity --root-hash-file image.roothash \\
-      --signature image.roothash.p7s --cert root-ca.pem
+      --signature image.roothash.p7s --trust root.pem
   dmsign-fast verity verify image.erofs image.verity ROOT_HASH --fec-device image.fec
   dmsign-fast verity verify image.erofs image.verity ROOT_HASH --explain --html report.html
 """
@@ -45,15 +45,23 @@ examples:
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of the command."""
     add_data(parser)
-    parser.add_argument("hash", metavar="HASH", type=Path)
-    parser.add_argument("root_hash", metavar="ROOT_HASH", type=hex_bytes, nargs="?")
+    parser.add_argument("hash", metavar="HASH", type=Path, help="the hash area: a file or device")
+    parser.add_argument(
+        "root_hash",
+        metavar="ROOT_HASH",
+        type=hex_bytes,
+        nargs="?",
+        help="the root hash, as hex; default: that of --root-hash-file",
+    )
     add_signature_options(parser)
     parser.add_argument(
         "--explain",
         action="store_true",
-        help="of an EROFS image: say which file or metadata each bad block is",
+        help="say which file or metadata of an EROFS image each bad block is",
     )
-    parser.add_argument("--html", type=Path, metavar="FILE", help="write that as a page too")
+    parser.add_argument(
+        "--html", type=Path, metavar="FILE", help="write what --explain says as a page too"
+    )
     add_tree_options(parser)
     add_fec_options(parser)
 
