@@ -52,25 +52,25 @@ CERTIFICATES = [
         "is not critical",
         make_leaf(ROOT, "usage", usage=None, extensions=(NOT_CRITICAL,)),
     ),
-    case("usage-lacks", "lacks digital_signature", make_leaf(ROOT, "lacks", usage=("crl_sign",))),
+    case("usage-lacks", "lacks digitalSignature", make_leaf(ROOT, "lacks", usage=("crl_sign",))),
     case(
         "usage-encipherment",
-        "includes key_encipherment",
+        "includes keyEncipherment",
         make_leaf(ROOT, "more", usage=("digital_signature", "key_encipherment")),
     ),
     *(
         case(
             f"usage-extended-{name}",
-            f"includes {one._name}",
+            f"includes {written}",
             make_leaf(ROOT, name, extensions=(eku(Eku.CODE_SIGNING, one),)),
         )
-        for name, one in (
-            ("server", Eku.SERVER_AUTH),
-            ("client", Eku.CLIENT_AUTH),
-            ("email", Eku.EMAIL_PROTECTION),
-            ("timestamps", Eku.TIME_STAMPING),
-            ("ocsp", Eku.OCSP_SIGNING),
-            ("any", Eku.ANY_EXTENDED_KEY_USAGE),
+        for name, written, one in (
+            ("server", "serverAuth", Eku.SERVER_AUTH),
+            ("client", "clientAuth", Eku.CLIENT_AUTH),
+            ("email", "emailProtection", Eku.EMAIL_PROTECTION),
+            ("timestamps", "timeStamping", Eku.TIME_STAMPING),
+            ("ocsp", "OCSPSigning", Eku.OCSP_SIGNING),
+            ("any", "anyExtendedKeyUsage", Eku.ANY_EXTENDED_KEY_USAGE),
         )
     ),
     case(

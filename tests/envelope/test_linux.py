@@ -72,7 +72,10 @@ def test_each_cause_of_enokey_is_told_from_the_others(image, identities):
     assert "there is no signature" in str(linux_verdict(None, bytes(32), [other]))
     assert "there is no signature" in str(linux_verdict(b"", bytes(32), [other]))
     chain = image("chain-root")
-    assert "CN=Trusted Root is self-signed and not trusted" in says(chain, [other])
+    assert (
+        "by CN=Below Root under CN=Trusted Root, not trusted; you trust CN=Trusted Namer"
+        in says(chain, [other])
+    )
     assert "does not hold the signer's certificate" in says(bare, [other])
     assert f"{signer.serial_number:x}" in says(bare, [other])
     assert "not sealed" in says(bare, ())

@@ -123,7 +123,7 @@ def test_without_options_nothing_more_is_written(media_type):
         (Entity(LEAF.key, LEAF.certificate, LEAF.above[:1]), "not a self-signed root"),
         (Entity(LEAF.key, LEAF.certificate), "not a self-signed root"),
         (make_expired_leaf(LEAF_ROOT := make_root()), "expired on"),
-        (make_leaf(LEAF_ROOT, "no", usage=("crl_sign",)), "lacks digital_signature"),
+        (make_leaf(LEAF_ROOT, "no", usage=("crl_sign",)), "lacks digitalSignature"),
         (make_root("ca", usage=("digital_signature", "key_cert_sign")), "is a CA"),
     ],
     ids=["intermediate-last", "leaf-alone", "expired", "usage", "ca"],

@@ -191,7 +191,9 @@ def test_an_expired_certificate_is_refused_wherever_it_is(root_hash):
 
 
 def test_wrong_key_root_hash_or_trust(signature, alone, leaf, root_hash):
-    with pytest.raises(VerificationError, match="self-signed and not trusted"):
+    with pytest.raises(
+        VerificationError, match="signed by CN=Test Signer, not trusted; you trust CN=Test Root"
+    ):
         verify(signature, root_hash, leaf.root)
     with pytest.raises(VerificationError, match="not over this root hash"):
         verify(signature, root_hash[::-1], alone.certificate)
@@ -202,7 +204,7 @@ def test_wrong_key_root_hash_or_trust(signature, alone, leaf, root_hash):
     twin = make_leaf(key_name="twin", serial=alone.certificate.serial_number)
     with pytest.raises(VerificationError, match="not over this root hash, or not by the key"):
         verify(bare, root_hash, twin.certificate)
-    with pytest.raises(VerificationError, match="not trusted, another with its name"):
+    with pytest.raises(VerificationError, match="you trust CN=Test Signer, another with its name"):
         verify(signature, root_hash, twin.certificate)
 
 

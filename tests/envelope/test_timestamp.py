@@ -119,7 +119,9 @@ def test_another_signature_or_root_is_refused(token):
     with pytest.raises(VerificationError, match="over another signature"):
         verify_timestamp(token, SIGNATURE + b".", ROOTS)
     nobody = TrustAnchors((make_root("Nobody").certificate,))
-    with pytest.raises(VerificationError, match="no path to a trust anchor"):
+    with pytest.raises(
+        VerificationError, match="who is not trusted; you trust CN=Nobody: no certificate leads"
+    ):
         verify_timestamp(token, SIGNATURE, nobody)
     intermediate = TrustAnchors((ISSUER.certificate,))
     with pytest.raises(VerificationError, match="not a self-signed root"):

@@ -181,7 +181,7 @@ def test_certificates_for_something_else_are_not_trusted(both, layout):
         trustStores=["signingAuthority:s"],
     )
     assert not verdict.accepted
-    assert "trusted for notary.x509: no certificate" in verdict.refusal()
+    assert "you trust no certificate for notary.x509" in verdict.refusal()
 
 
 TSA = make_tsa()

@@ -26,6 +26,7 @@ from dmsign_fast.signing.certificates import (
     issued,
     issuer_problem,
     name_of,
+    usage_name,
     validity_problem,
 )
 from dmsign_fast.signing.scheme import certificate_key_spec, key_form_problem
@@ -142,7 +143,10 @@ def _leaf_problems(leaf: x509.Certificate, purpose: Purpose) -> Iterator[str]:
     if usage is not None:
         for other in _OTHER_USAGES:
             if getattr(usage.value, other):
-                yield f"the key usage of {name_of(leaf)} includes {other}"
+                yield (
+                    f"the key usage of {name_of(leaf)} includes {usage_name(other)}, which a "
+                    "signer must not have: use a certificate without it"
+                )
     yield from _extended_usage_problems(leaf, purpose)
 
 
@@ -151,7 +155,10 @@ def _extended_usage_problems(leaf: x509.Certificate, purpose: Purpose) -> Iterat
     usages = set(extended.value) if extended is not None else set()
     if purpose is Purpose.CODE_SIGNING:
         for wrong in usages & _NOT_FOR_CODE:
-            yield f"the extended key usage of {name_of(leaf)} includes {wrong._name}"
+            yield (
+                f"the extended key usage of {name_of(leaf)} includes {usage_name(wrong)}, which a "
+                "signer of code must not have: use a certificate for code signing alone"
+            )
     elif extended is None or not extended.critical or usages != {Usage.TIME_STAMPING}:
         yield f"the extended key usage of {name_of(leaf)} is not timeStamping alone, and critical"
 
@@ -183,9 +190,9 @@ def _issuer_problems(issuer: x509.Certificate, below: int, purpose: Purpose) -> 
 def _usage_problems(certificate: x509.Certificate, needed: str, purpose: Purpose) -> Iterator[str]:
     usage = extension(certificate, x509.KeyUsage)
     if usage is None:
-        yield f"{name_of(certificate)} has no key usage; it needs {needed}"
+        yield f"{name_of(certificate)} has no key usage; it needs {usage_name(needed)}"
         return
     if purpose is Purpose.CODE_SIGNING and not usage.critical:
         yield f"the key usage of {name_of(certificate)} is not critical"
     if not getattr(usage.value, needed):
-        yield f"the key usage of {name_of(certificate)} lacks {needed}"
+        yield f"the key usage of {name_of(certificate)} lacks {usage_name(needed)}"

@@ -323,12 +323,7 @@ class _Judge:
                 seen.update({one.encoding: True for one in chain[: number + 1]})
                 return
             if certificate.is_self_signed:
-                raise RefusedError(
-                    "ENOKEY",
-                    f"the certificate {certificate.name} is self-signed and not trusted"
-                    + keyring.others(certificate),
-                    _ENROL,
-                )
+                raise RefusedError("ENOKEY", keyring.why_other(chain[0], certificate), _ENROL)
             below = certificate.signature
         if chain:
             top = chain[-1]
@@ -420,20 +415,13 @@ class _Judge:
     def _why_unknown(
         self, signer: LinuxSigner, chain: Sequence[LinuxCertificate], keyring: Keyring
     ) -> str:
-        more = keyring.unfit
         if not chain:
             return (
-                "the signature does not hold the signer's certificate, serial "
-                f"{_hex(signer.serial)}, and no trust anchor is that certificate{more}: give "
-                "that certificate as a trust anchor"
+                f"signed by the certificate with the serial number {_hex(signer.serial)}, not "
+                f"trusted; {keyring.trusts}, and the signature does not hold the signer's "
+                "certificate: give that certificate as a trust anchor"
             )
-        top = chain[-1]
-        if top.authority is None and top.authority_key is None:
-            return (
-                f"the certificate {top.name} is not trusted, and it names no issuer by key "
-                f"identifier: Linux looks for its issuer in no other way{more}"
-            )
-        return f"neither {top.name} nor its issuer is trusted{more}"
+        return keyring.why_other(chain[0], chain[-1])
 
 
 def _hex(serial: bytes) -> str:

@@ -18,10 +18,11 @@ from dmsign_fast.envelope.linux_asn1 import Asn1Error
 from dmsign_fast.envelope.linux_certificates import LinuxCertificate
 from dmsign_fast.envelope.linux_keys import RefusedError, UnknownError, verify
 from dmsign_fast.envelope.linux_message import SIGN_ANEW
-from dmsign_fast.signing.certificates import name_in
+from dmsign_fast.signing.certificates import issuer_in, name_in
 
 __all__ = ["Keyring", "climb"]
 
+_MOST_NAMES = 3  # in a message
 
 # trusted certificates are the same for every signature
 _load = functools.lru_cache(512)(linux_certificates.parse)
@@ -30,7 +31,7 @@ _load = functools.lru_cache(512)(linux_certificates.parse)
 class Keyring:
     """The certificates in the keyrings that Linux can load.
 
-    ``unfit`` says which it cannot load, or that there are none, for the end of a sentence.
+    ``trusts`` says which they are, and which it cannot load, for a part of a sentence.
     """
 
     def __init__(self, trusted: Sequence[x509.Certificate | bytes]) -> None:
@@ -42,11 +43,13 @@ class Keyring:
                 self._loaded.append(_load(der))
             except (RefusedError, UnknownError, Asn1Error):
                 unfit.append(name_in(der))
-        self.unfit = f"; Linux cannot load the certificate {', '.join(unfit)}" if unfit else ""
-        if not trusted:
-            self.unfit = (
-                "; no certificate is trusted: the keyring is empty, or .dm-verity not sealed"
-            )
+        names = list(dict.fromkeys(one.name for one in self._loaded))
+        more = f" and {len(names) - _MOST_NAMES} more" if len(names) > _MOST_NAMES else ""
+        self.trusts = f"you trust {', '.join(names[:_MOST_NAMES]) or 'no certificate'}{more}"
+        if unfit:
+            self.trusts += f"; Linux cannot load the certificate {', '.join(unfit)}"
+        elif not trusted:
+            self.trusts += ": the keyring is empty, or .dm-verity not sealed"
 
     def find(
         self, identifier: bytes | None, key_identifier: bytes | None
@@ -80,10 +83,20 @@ class Keyring:
         named = self._named(identifier, key_identifier)
         return bool(named) and not self.find(identifier, key_identifier)
 
-    def others(self, certificate: LinuxCertificate) -> str:
-        """Say that another has its name and serial number, if so."""
-        named = self._named(certificate.identifier, None)
-        return ", another with its name and serial number is" if named else ""
+    def why_other(self, signer: LinuxCertificate, top: LinuxCertificate) -> str:
+        """Say who signed, up to which certificate Linux climbed in vain, and what is trusted."""
+        signed = f"signed by {signer.name}"
+        if top.is_self_signed:
+            under = f" under {top.name}, not trusted" if top is not signer else ", not trusted"
+            named = self._named(top.identifier, None)
+            other = ", another with its name and serial number" if named else ""
+            return f"{signed}{under}; {self.trusts}{other}"
+        if top.authority is None and top.authority_key is None:
+            return (
+                f"{signed}, not trusted; {self.trusts}; {top.name} names no issuer by key "
+                "identifier, and Linux looks for its issuer in no other way"
+            )
+        return f"{signed}, issued by {issuer_in(top.encoding)}, neither trusted; {self.trusts}"
 
 
 def climb(

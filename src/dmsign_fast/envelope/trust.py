@@ -10,6 +10,7 @@ gives the certificates of the kernel's own path.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
@@ -25,6 +26,7 @@ from dmsign_fast.signing.certificates import (
     leaf_problem,
     load_certificates,
     name_of,
+    names_of,
     one_line,
     validity_problem,
 )
@@ -33,6 +35,7 @@ from dmsign_fast.signing.scheme import ML_DSA
 __all__ = ["TrustAnchors", "build_path", "load_trust_anchors", "signature_problem"]
 
 _MAX_ISSUERS = 8
+_SEARCH = re.compile(r"validation failed: |candidates exhausted: | \(encountered processing <.*")
 
 # Certificate signatures that the kernel knows (x509_note_sig_algo()) and that are not weak.
 _STRONG_SIGNATURES = {
@@ -101,9 +104,10 @@ def build_path(
         )
         return tuple(verifier.verify(leaf, list(others)).chain)
     except (verification.VerificationError, ValueError, UnsupportedAlgorithm) as error:
-        reason = _why((leaf, *others), anchors, at) or str(error).splitlines()[0]
+        reason = _why((leaf, *others), anchors, at) or _words(error, (leaf, *others), anchors)
         raise VerificationError(
-            f"the signer {name_of(leaf)} is not trusted: no path to a trust anchor: {reason}"
+            f"signed by {name_of(leaf)}, who is not trusted; you trust "
+            f"{names_of(anchors.certificates)}: {reason}"
         ) from None
 
 
@@ -119,6 +123,19 @@ _LEAF_POLICY = verification.ExtensionPolicy.permit_all()
 _ISSUER_POLICY = verification.ExtensionPolicy.permit_all().require_present(
     x509.BasicConstraints, verification.Criticality.AGNOSTIC, _refuse_issuer
 )
+
+
+def _words(error: Exception, untrusted: tuple[x509.Certificate, ...], anchors: TrustAnchors) -> str:
+    """What the library says of a path, without its search and its objects."""
+    text = _SEARCH.sub("", str(error).partition("\n")[0])
+    wanted = {one.issuer for one in untrusted}
+    if "max depth" in text and any(one.subject in wanted for one in anchors.certificates):
+        return (
+            "the depth of its chain is more than the path length of a CA allows, or more than "
+            f"{_MAX_ISSUERS} issuers"
+        )
+    in_vain = not text or "exhausted" in text or "max depth" in text
+    return "no certificate leads from it to these" if in_vain else text
 
 
 def _why(

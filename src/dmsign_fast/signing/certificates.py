@@ -29,22 +29,26 @@ __all__ = [
     "go_problem",
     "has_key",
     "issued",
+    "issuer_in",
     "issuer_problem",
     "leaf_problem",
     "load_certificates",
     "moment",
     "name_in",
     "name_of",
+    "names_of",
     "one_line",
     "order_chain",
     "parse_certificate",
     "read_file",
+    "usage_name",
     "usage_problem",
     "validity_problem",
 ]
 
 # A distribution's whole CA bundle is about 250 KiB.
 MAX_FILE_SIZE = 16 << 20
+_MOST_NAMES = 3  # in a message
 
 _PARSE_ERRORS = (
     ValueError,
@@ -54,6 +58,25 @@ _PARSE_ERRORS = (
     x509.InvalidVersion,
     x509.UnsupportedGeneralNameType,
 )
+
+# Usages by the attributes of x509.KeyUsage and by OID: as openssl takes them in a configuration and
+# as it prints them.
+_USAGES = {
+    "digital_signature": ("digitalSignature", "Digital Signature"),
+    "content_commitment": ("nonRepudiation", "Non Repudiation"),
+    "key_encipherment": ("keyEncipherment", "Key Encipherment"),
+    "data_encipherment": ("dataEncipherment", "Data Encipherment"),
+    "key_agreement": ("keyAgreement", "Key Agreement"),
+    "key_cert_sign": ("keyCertSign", "Certificate Sign"),
+    "crl_sign": ("cRLSign", "CRL Sign"),
+    Usage.CODE_SIGNING: ("codeSigning", "Code Signing"),
+    Usage.SERVER_AUTH: ("serverAuth", "TLS Web Server Authentication"),
+    Usage.CLIENT_AUTH: ("clientAuth", "TLS Web Client Authentication"),
+    Usage.EMAIL_PROTECTION: ("emailProtection", "E-mail Protection"),
+    Usage.TIME_STAMPING: ("timeStamping", "Time Stamping"),
+    Usage.OCSP_SIGNING: ("OCSPSigning", "OCSP Signing"),
+    Usage.ANY_EXTENDED_KEY_USAGE: ("anyExtendedKeyUsage", "Any Extended Key Usage"),
+}
 
 # RFC 3986: all of a URI, and the host with its port
 _URI = re.compile(
@@ -142,6 +165,21 @@ def name_in(der: bytes) -> str:
         return f"{der[:24].hex()}..."
 
 
+def issuer_in(der: bytes) -> str:
+    """Return the issuer of a certificate in DER on one line, or "unknown" if it cannot be read."""
+    try:
+        return one_line(x509.load_der_x509_certificate(der).issuer)
+    except _PARSE_ERRORS:
+        return "unknown"
+
+
+def names_of(certificates: Iterable[x509.Certificate]) -> str:
+    """Return the subjects of some, for a message; "no certificate" if there are none."""
+    names = list(dict.fromkeys(map(name_of, certificates)))
+    more = f" and {len(names) - _MOST_NAMES} more" if len(names) > _MOST_NAMES else ""
+    return f"{', '.join(names[:_MOST_NAMES])}{more}" if names else "no certificate"
+
+
 def one_line(name: x509.Name) -> str:
     """Return the name on one printable line (RFC 4514)."""
     text = name.rfc4514_string()
@@ -160,7 +198,10 @@ def moment(at: datetime | None) -> datetime:
 def validity_problem(certificate: x509.Certificate, at: datetime) -> str | None:
     """Say why the certificate is not valid at that time, or None."""
     if at > certificate.not_valid_after_utc:
-        return f"the certificate {name_of(certificate)} expired on {_day(certificate, 'after')}"
+        return (
+            f"the certificate {name_of(certificate)} expired on {_day(certificate, 'after')}; "
+            "sign with one that is valid"
+        )
     if at < certificate.not_valid_before_utc:
         return (
             f"the certificate {name_of(certificate)} is not valid before "
@@ -177,9 +218,19 @@ def leaf_problem(certificate: x509.Certificate, at: datetime) -> str | None:
     if usage is not None and not usage.digital_signature:
         return (
             f"the certificate {name_of(certificate)} is not for signing: "
-            "its key usage lacks digitalSignature"
+            f"its key usage lacks {usage_name('digital_signature')}; have one issued with it"
         )
     return validity_problem(certificate, at)
+
+
+def usage_name(usage: str | x509.ObjectIdentifier) -> str:
+    """Name a usage as ``openssl`` does: an attribute of ``x509.KeyUsage``, or an OID.
+
+    >>> usage_name("key_cert_sign")
+    'keyCertSign (Certificate Sign)'
+    """
+    written, printed = _USAGES[usage]
+    return f"{written} ({printed})"
 
 
 def usage_problem(certificate: x509.Certificate) -> str | None:
@@ -192,7 +243,7 @@ def usage_problem(certificate: x509.Certificate) -> str | None:
         return None
     return (
         f"the certificate {name_of(certificate)} is not for signing code: its extended key usage "
-        "lacks codeSigning"
+        f"lacks {usage_name(Usage.CODE_SIGNING)}; have one issued with it"
     )
 
 
@@ -202,13 +253,13 @@ def issuer_problem(certificate: x509.Certificate) -> str | None:
     if constraints is None or not constraints.ca:
         return (
             f"the certificate {name_of(certificate)} issued another and is not a CA: "
-            "its basicConstraints lack CA:TRUE"
+            "its basicConstraints lack CA:TRUE; have the chain issued by a CA"
         )
     usage = _extension(certificate, x509.KeyUsage)
     if usage is not None and not usage.key_cert_sign:
         return (
             f"the certificate {name_of(certificate)} issued another and its key usage "
-            "lacks keyCertSign"
+            f"lacks {usage_name('key_cert_sign')}; have the chain issued by a CA with it"
         )
     return None
 

@@ -18,7 +18,7 @@ from dmsign_fast.envelope.notary import Envelope
 from dmsign_fast.envelope.timestamp import Timestamp, verify_timestamp
 from dmsign_fast.envelope.trust import TrustAnchors
 from dmsign_fast.errors import FormatError, VerificationError
-from dmsign_fast.signing.certificates import name_of
+from dmsign_fast.signing.certificates import name_of, names_of
 from dmsign_fast.trust.revocation import Checker, Status, sources_of
 
 __all__ = [
@@ -52,11 +52,11 @@ def anchored(envelope: Envelope, trusted: Sequence[x509.Certificate]) -> Result:
     """Find a certificate in the chain that is trusted."""
     chain, anchor = envelope.certificate_chain, _anchor(envelope, trusted)
     if anchor is None:
-        names = ", ".join(dict.fromkeys(name_of(one) for one in trusted)) or "no certificate"
+        under = f" under {name_of(chain[-1])}" if len(chain) > 1 else ""
         return (
             Outcome.FAILED,
-            f"the chain of {name_of(chain[0])} ends in {name_of(chain[-1])} and holds no "
-            f"certificate that is trusted for {envelope.signing_scheme}: {names}",
+            f"signed by {name_of(chain[0])}{under}, not trusted; you trust {names_of(trusted)} for "
+            f"{envelope.signing_scheme}",
         )
     return Outcome.PASSED, f"{name_of(chain[0])} by way of {name_of(chain[anchor])}"
 
