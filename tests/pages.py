@@ -130,6 +130,7 @@ def words_of_synopsis(text: str) -> tuple[list[str], set[str]]:
 
 def with_values(text: str, values: dict[str, str]) -> str:
     """A command line with what stands for its reader's own: names, and digests cut short."""
+    text = re.sub(r"(?<![\w:])[0-9a-f]{4,}(\.\.\.|…)", "ROOT_HASH", text)
     for name, value in values.items():
         text = re.sub(rf"(?<![\w.-]){re.escape(name)}(?![\w])", lambda _, v=value: v, text)
     return text
