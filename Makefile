@@ -16,7 +16,7 @@ WARN := -std=c11 -Wall -Wextra -Werror
 SANITIZE := $(WARN) -g -O1 -fsanitize=address,undefined -fno-sanitize-recover=all
 export PATH := $(PATH):/usr/sbin:/sbin
 
-.PHONY: demo demo-node test bench man check sanitize test-kernel kernel-table \
+.PHONY: demo demo-node test bench man docs check sanitize test-kernel kernel-table \
 	kernel-mldsa cross bochs clean
 
 $(READY): pyproject.toml setup.py csrc/build_core.py $(CORE) $(wildcard csrc/*.h csrc/*/*.h)
@@ -91,6 +91,10 @@ sanitize:
 # Manual pages of every command, for `man -M build/man dmsign-fast-sign`.
 man: $(READY)
 	$(BIN)/python docs/man_pages.py build/man/man1
+
+# The pages and the API, to read in a browser: build/docs/index.html. A warning or dead link fails.
+docs: $(READY)
+	$(BIN)/sphinx-build --quiet --fail-on-warning --keep-going -c docs . build/docs
 
 # Implementations that this processor lacks, under emulators.
 cross:
