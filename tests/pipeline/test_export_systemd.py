@@ -10,7 +10,7 @@ from container_images import push_image, tars
 from helpers import cli, noise, write
 from pki import make_leaf, openssl, pem
 from signed_images import ROOT, sign
-from systemd_programs import systemd
+from systemd_programs import newer_systemd, systemd
 
 from dmsign_fast.oci.layout import Layout
 
@@ -31,12 +31,12 @@ TYPES = {
 }
 
 
-def protections(image, partition="root"):
+def protections(image, partition="root", programs=systemd):
     """How the image's file system is protected, as systemd-dissect sees it."""
     found = set()
     for protection in ("signed", "verity", "unprotected"):
         policy = f"--image-policy={partition}={protection}:=ignore"
-        done = systemd("systemd-dissect", "--validate", policy, image)
+        done = programs("systemd-dissect", "--validate", policy, image)
         if done.exit_code == 0:
             assert done.out == "OK\n"
             found.add(protection)
@@ -65,7 +65,7 @@ def test_systemd_dissect_takes_exported_layers_for_signed(tmp_path):
 class Disk:
     """A disk image by systemd-repart, of data, its hash tree, and a signature."""
 
-    def __init__(self, directory: Path, partition: str, files) -> None:
+    def __init__(self, directory: Path, partition: str, programs, *options: str) -> None:
         directory.mkdir()
         image = write(directory / "image", noise(64 * BLOCK))
         definitions = {
@@ -75,29 +75,42 @@ class Disk:
         }
         for name, text in definitions.items():
             write(directory / f"{name}.conf", f"[Partition]\n{text}\nVerityMatchKey=x\n".encode())
-        self.path = directory / "disk.raw"
-        done = systemd(
-            "systemd-repart",
-            *("--empty=create", "--size=auto", "--offline=yes", "--dry-run=no"),
-            *(f"--definitions={directory}", f"--private-key={files.key}"),
-            *(f"--certificate={files.chain}", self.path),
-        )
+        self.path, self._kinds = directory / "disk.raw", TYPES[partition]
+        self._words = ("--offline=yes", "--dry-run=no", f"--definitions={directory}")
+        self._programs = programs
+        self.repart("--empty=create", "--size=auto", *options)
+
+    def repart(self, *options: str) -> None:
+        """Let systemd-repart make what is missing."""
+        done = self._programs("systemd-repart", *self._words, *options, self.path)
         assert done.exit_code == 0, done.err
-        self._raw = self.path.read_bytes()
-        self.data, self.tree, self.signature = map(self._content, TYPES[partition])
+
+    @property
+    def data(self) -> bytes:
+        return self._content(self._kinds[0])
+
+    @property
+    def tree(self) -> bytes:
+        return self._content(self._kinds[1])
+
+    @property
+    def signature(self) -> bytes:
+        return self._content(self._kinds[2]).rstrip(b"\0")
 
     def _content(self, kind: str) -> bytes:
         # the entries of the partition table: type, UUID, first and last sector
-        entries = [self._raw[at : at + 128] for at in range(2 * SECTOR, 34 * SECTOR, 128)]
+        raw = self.path.read_bytes()
+        entries = [raw[at : at + 128] for at in range(2 * SECTOR, 34 * SECTOR, 128)]
         (entry,) = (one for one in entries if uuid.UUID(bytes_le=one[:16]) == uuid.UUID(kind))
         first, last = struct.unpack_from("<QQ", entry, 32)
-        return self._raw[first * SECTOR : (last + 1) * SECTOR]
+        return raw[first * SECTOR : (last + 1) * SECTOR]
 
     @property
     def salt(self) -> str:
         """Of the tree, by its superblock (cryptsetup, struct verity_sb)."""
-        (size,) = struct.unpack_from("<H", self.tree, 80)
-        return self.tree[88 : 88 + size].hex()
+        tree = self.tree
+        (size,) = struct.unpack_from("<H", tree, 80)
+        return tree[88 : 88 + size].hex()
 
 
 @pytest.fixture
@@ -105,10 +118,8 @@ def files(tmp_path):
     return make_leaf(None, "self-signed", key="RSA-2048").write(tmp_path / "pki")
 
 
-@pytest.mark.parametrize("partition", list(TYPES))
-def test_the_json_is_what_systemd_repart_puts_into_a_partition(partition, files, tmp_path):
-    disk = Disk(tmp_path / "repart", partition, files)
-    place = tmp_path / "ours"
+def signed_by_us(disk, partition, files, place):
+    """What ``verity sign`` writes for the data of a disk; the path of it without a suffix."""
     place.mkdir()
     data = write(place / "disk.raw", disk.data)
     done = cli(
@@ -116,12 +127,34 @@ def test_the_json_is_what_systemd_repart_puts_into_a_partition(partition, files,
         *("--salt", disk.salt, "--partition", partition, "--verity-sig-json"),
     )
     assert done.exit_code == 0, done.err
+    return place / "disk"
+
+
+@pytest.mark.parametrize("partition", list(TYPES))
+def test_the_json_is_what_systemd_repart_puts_into_a_partition(partition, files, tmp_path):
+    key = (f"--private-key={files.key}", f"--certificate={files.chain}")
+    disk = Disk(tmp_path / "repart", partition, systemd, *key)
+    ours = signed_by_us(disk, partition, files, tmp_path / "ours")
     root_hash = f"{partition}hash"
     suffixes = ("raw", "verity", root_hash, f"{root_hash}.p7s", "verity-sig.json")
-    assert {path.name for path in place.iterdir()} == {f"disk.{one}" for one in suffixes}
-    theirs = disk.signature.rstrip(b"\0")
-    assert (place / "disk.verity-sig.json").read_bytes() == theirs
-    assert (place / f"disk.{root_hash}").read_text() == json.loads(theirs)["rootHash"]
+    assert {path.name for path in ours.parent.iterdir()} == {f"disk.{one}" for one in suffixes}
+    theirs = disk.signature
+    assert ours.with_suffix(".verity-sig.json").read_bytes() == theirs
+    assert ours.with_suffix(f".{root_hash}").read_text() == json.loads(theirs)["rootHash"]
+
+
+@pytest.mark.parametrize("partition", list(TYPES))
+def test_systemd_repart_joins_our_signature_to_its_disk(partition, files, tmp_path):
+    """So the key is never where the disk is made: systemd 258 and newer."""
+    kind = f"{partition}-verity-sig"
+    disk = Disk(tmp_path / "repart", partition, newer_systemd, f"--defer-partitions={kind}")
+    assert "signed" not in protections(disk.path, partition, newer_systemd)
+    ours = signed_by_us(disk, partition, files, tmp_path / "ours")
+    root_hash = ours.with_suffix(f".{partition}hash").read_text()
+    message = ours.with_suffix(f".{partition}hash.p7s")
+    disk.repart(f"--join-signature={root_hash}:{message}", f"--certificate={files.chain}")
+    assert disk.signature == ours.with_suffix(".verity-sig.json").read_bytes()
+    assert "signed" in protections(disk.path, partition, newer_systemd)
 
 
 def test_attach_writes_the_json_of_a_signature_from_elsewhere(files, tmp_path):
