@@ -13,13 +13,11 @@ from compare import dmsign_fast
 from inputs import MIB, tool
 from measure import Pairs, Run, in_turn, run, seconds
 
-from dmsign_fast.benchmark.programs import root_hash
+from dmsign_fast.benchmark.programs import format_words, root_hash, verify_words
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-_SALT = "aa" * 32
-_UUID = "7f1a5f4c-2c1e-4a57-9d0b-0f1c2d3e4f50"
 # By roots and threads: how many times as fast as veritysetup it must be.
 FLOORS = {(2, 2): 30.0, (24, 2): 15.0}
 ROOTS = (2, 8, 24)
@@ -64,13 +62,14 @@ class _Files:
         self.data = data
         self.theirs = directory / "hashes", directory / "fec"
         self.ours = directory / "our-hashes", directory / "our-fec"
-        self._options = ["--fec-roots", str(roots), "--salt", _SALT, "--uuid", _UUID]
+        self._roots = str(roots)
 
     def words(self, places: tuple[Path, Path]) -> list[str]:
         for path in places:
             path.unlink(missing_ok=True)
-        hashes, fec = map(str, places)
-        return ["format", str(self.data), hashes, "--fec-device", fec, *self._options]
+        hashes, fec = places
+        words = format_words(self.data, hashes)
+        return [*words, "--fec-device", str(fec), "--fec-roots", self._roots]
 
     def check(self) -> None:
         for theirs, ours in zip(self.theirs, self.ours, strict=True):
@@ -114,13 +113,13 @@ def repair(directory: Path) -> Run:
         for _ in range(1024):
             file.write(os.urandom(MIB))
     verity = [dmsign_fast(), "verity"]
-    made = run([*verity, "format", data, hashes, "--fec-device", fec])
+    made = run([*verity, *format_words(data, hashes), "--fec-device", fec])
     with data.open("r+b") as file:
         file.seek(300 * MIB + 4096 * 7)
         file.write(os.urandom(MIB))
     root = root_hash(made.output)
     done = run([*verity, "repair", data, hashes, root, "--fec-device", fec, "--in-place"])
-    run([*verity, "verify", data, hashes, root])
+    run([*verity, *verify_words(data, hashes, root)])
     for path in (data, hashes, fec):
         path.unlink()
     return done

@@ -7,6 +7,7 @@ import shutil
 import subprocess
 from pathlib import Path
 
+from dmsign_fast.benchmark.programs import find_program
 from dmsign_fast.benchmark.speeds import random_file
 
 __all__ = ["MIB", "cache", "erofs_image", "files", "random_file", "repeated", "sparse_file", "tool"]
@@ -17,7 +18,7 @@ _CLUSTER = 16 * MIB
 
 def tool(name: str, package: str) -> str:
     """The path of a program; SystemExit says how to get it."""
-    path = shutil.which(name, path=f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin")
+    path = find_program(name)
     if not path:
         message = f"{name} is missing: apt-get install {package}"
         raise SystemExit(message)

@@ -6,25 +6,25 @@ import shutil
 import statistics
 import subprocess
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING
 
-from compare import dmsign_fast, root_hash
+from compare import dmsign_fast
 from inputs import MIB, cache, repeated, sparse_file
 from measure import Limit, in_turn, peak, run
 
+from dmsign_fast.benchmark.programs import format_words, root_hash, verify_words
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
 _GIB = 1 << 30
 _SPARE = 10 * _GIB
 _STARTS = 20
 
 
-def _format(data: Path | str, hash_file: Path, block_size: int = 4096) -> list[str]:
-    size = str(block_size)
-    options = ["--data-block-size", size, "--hash-block-size", size]
-    return [dmsign_fast(), "verity", "format", str(data), str(hash_file), *options]
+def _format(data: Path, hash_file: Path, block_size: int = 4096) -> list[str]:
+    return [dmsign_fast(), "verity", *format_words(data, hash_file, block_size)]
 
 
 def _peak(name: str, command: list[str], stdin: int = subprocess.DEVNULL) -> tuple[Limit, str]:
@@ -44,7 +44,9 @@ def peaks(source: Path, size: int, scratch: Path, hash_directory: Path) -> Itera
         ["/bin/sh", "-c", words, "sh", source, str(times)], stdout=subprocess.PIPE
     ) as feeder:
         assert feeder.stdout
-        yield _peak(f"format, {gib} by a pipe", _format("-", hashes), feeder.stdout.fileno())[0]
+        yield _peak(f"format, {gib} by a pipe", _format(Path("-"), hashes), feeder.stdout.fileno())[
+            0
+        ]
     free = shutil.disk_usage(scratch).free
     if free < size + _SPARE:
         note = f"only {free / _GIB:.0f} GiB free in {scratch}"
@@ -56,8 +58,8 @@ def peaks(source: Path, size: int, scratch: Path, hash_directory: Path) -> Itera
             what = f"{gib}, blocks of {block_size}"
             formatted, output = _peak(f"format, {what}", _format(large, hashes, block_size))
             yield formatted
-            command = [dmsign_fast(), "verity", "verify", str(large), str(hashes)]
-            yield _peak(f"verify, {what}", [*command, root_hash(output), "--quiet"])[0]
+            words = verify_words(large, hashes, root_hash(output))
+            yield _peak(f"verify, {what}", [dmsign_fast(), "verity", *words, "--quiet"])[0]
     finally:
         large.unlink()
         hashes.unlink(missing_ok=True)

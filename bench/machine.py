@@ -15,6 +15,8 @@ from typing import Any
 
 from inputs import tool
 
+from dmsign_fast.benchmark.machine import cpuinfo
+
 _FEATURES = ("avx2", "avx512f", "sha_ni", "sha2")
 
 
@@ -24,13 +26,6 @@ def _first_line(*command: str) -> str:
     except OSError:
         return "missing"
     return (done.stdout or done.stderr).partition("\n")[0].strip() or "unknown"
-
-
-def cpuinfo() -> dict[str, str]:
-    """/proc/cpuinfo of the first processor."""
-    text = Path("/proc/cpuinfo").read_text().partition("\n\n")[0]
-    fields = (line.partition(":") for line in text.splitlines())
-    return {name.strip(): value.strip() for name, _, value in fields}
 
 
 def tsc_hertz() -> float | None:

@@ -1,6 +1,7 @@
 """Compare dmsign-fast with veritysetup, mkfs.erofs and the way by hand: Markdown, JSON, a plot.
 
 usage: python bench/run.py [--quick] [--size 2G] [--rounds 5] ...
+Large files: --section compare --impl avx512 --data random --size 16G --block-size 4096 --threads 2
 """
 
 from __future__ import annotations
@@ -32,6 +33,7 @@ _HERE = Path(__file__).resolve().parent
 _CACHE = _HERE.parent / ".cache" / "layers"
 _BLOCK_SIZES = (4096, 512)
 _SECTIONS = ("compare", "baseline", "cycles", "limits", "layers", "images", "fec")
+_DATA = ("random", "EROFS")
 _UNITS = {"M": 20, "G": 30}
 
 
@@ -53,6 +55,10 @@ def _arguments(argv: list[str] | None) -> argparse.Namespace:
     add("--rounds", type=int, help="pairs of runs for each row (5)")
     add("--impl", action="append", help="only this implementation; may be repeated")
     add("--section", action="append", choices=_SECTIONS, help="only this; may be repeated")
+    text = "compare only this; may be repeated"
+    add("--data", action="append", choices=_DATA, help=text)
+    add("--block-size", action="append", type=int, choices=_BLOCK_SIZES, help=text)
+    add("--threads", action="append", type=int, help="of ours; may be repeated")
     files = [f"{name}.{form}" for name in names() for form in FORMS]
     known = ", ".join(names())
     text = f"only these: {known}; may end in .tar, .tar.gz or .tar.zst"
@@ -72,6 +78,8 @@ def _arguments(argv: list[str] | None) -> argparse.Namespace:
     args.jobs = args.jobs or [2]
     args.cache /= "quick" if quick else "whole"
     args.section = args.section or list(_SECTIONS)
+    args.data = args.data or list(_DATA)
+    args.block_size = args.block_size or list(_BLOCK_SIZES)
     return args
 
 
@@ -86,7 +94,7 @@ def _compare(
     for name, path in files.items():
         # the image is there to show that real data is like random data: the best one will do
         chosen = impls if name == "random" else impls[:1]
-        for block_size in _BLOCK_SIZES:
+        for block_size in args.block_size:
             cache(path)
             for row in compare(name, path, block_size, chosen, threads, args.rounds, tmpfs):
                 results.rows.append(row)
@@ -165,7 +173,7 @@ def _measure(args: argparse.Namespace, scratch: Path, tmpfs: Path) -> Results:
         "size": args.size,
         "rounds": args.rounds,
         "implementations": _implementations(args.impl),
-        "threads": thread_counts(machine["cores"]),
+        "threads": args.threads or thread_counts(machine["cores"]),
         "hash_files_in": str(tmpfs.parent),
     }
     results = Results(machine, settings)
@@ -177,22 +185,26 @@ def _measure(args: argparse.Namespace, scratch: Path, tmpfs: Path) -> Results:
         _layers(args, results, tmpfs)
     if "images" in args.section:
         _images(args, results, tmpfs)
-    if not {"cycles", "baseline", "compare"} & set(args.section):
+    if "cycles" in args.section:
+        data = random_file(scratch / "cycles", 64 * MIB)
+        for implementation in settings["implementations"]:
+            for block_size in _BLOCK_SIZES:
+                results.cycles.append(cycles(implementation, block_size, data))
+        data.unlink()
+    if not {"baseline", "compare"} & set(args.section):
         return results
     _say(f"{args.size >> 20} MiB of random data")
     data = random_file(scratch / "random", args.size)
     cache(data)
-    if "cycles" in args.section:
-        for implementation in settings["implementations"]:
-            for block_size in _BLOCK_SIZES:
-                results.cycles.append(cycles(implementation, block_size, data))
     if "baseline" in args.section:
         _say("plain read, OpenSSL")
         results.baselines += baselines(data, args.rounds)
     if "compare" in args.section:
-        _say("an EROFS image of this machine's /usr")
-        image = erofs_image(scratch / "image.erofs", args.image_size)
-        _compare(args, results, {"random": data, "EROFS": image}, tmpfs)
+        files = {"random": data} if "random" in args.data else {}
+        if "EROFS" in args.data:
+            _say("an EROFS image of this machine's /usr")
+            files["EROFS"] = erofs_image(scratch / "image.erofs", args.image_size)
+        _compare(args, results, files, tmpfs)
     return results
 
 

@@ -7,7 +7,6 @@ import re
 import shutil
 import statistics
 import sys
-import time
 from typing import TYPE_CHECKING
 
 from dmsign_fast.errors import ProgramError, VerificationError
@@ -17,23 +16,37 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from pathlib import Path
 
-__all__ = ["against_veritysetup", "root_hash"]
+__all__ = ["against_veritysetup", "find_program", "format_words", "root_hash", "verify_words"]
 
 _SECONDS = 600.0
 _OURS = (sys.executable, "-m", "dmsign_fast", "verity")
 _SALT = "aa" * 32
-_SBIN = "/usr/sbin:/sbin"
+_UUID = "7f1a5f4c-2c1e-4a57-9d0b-0f1c2d3e4f50"
+
+
+def find_program(name: str) -> str | None:
+    """The path of a program, which may be one for administrators."""
+    return shutil.which(name, path=f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin")
+
+
+def format_words(data: Path, hashes: Path, block_size: int = 4096) -> list[str]:
+    """The same work for both programs, with a salt and a UUID: their files are the same too."""
+    size = str(block_size)
+    options = ["--data-block-size", size, "--hash-block-size", size]
+    return ["format", *options, "--salt", _SALT, "--uuid", _UUID, str(data), str(hashes)]
+
+
+def verify_words(data: Path, hashes: Path, root: str) -> list[str]:
+    """For both programs."""
+    return ["verify", str(data), str(hashes), root]
 
 
 def _run(words: Sequence[str]) -> tuple[float, str]:
     """Seconds and what was printed; ProgramError if it fails."""
-    environment = {**os.environ, "PATH": f"{os.environ.get('PATH', '')}:{_SBIN}"}
-    began = time.perf_counter()
-    done = run_program(words, timeout=_SECONDS, environment=environment)
-    took = time.perf_counter() - began
+    done = run_program(words, timeout=_SECONDS, environment=os.environ)
     if done.exit_code:
         raise ProgramError(f"{words[0]}: exit status {done.exit_code}: {done.last_words}")
-    return took, done.out.decode(errors="replace")
+    return done.seconds, done.out.decode(errors="replace")
 
 
 def root_hash(output: str) -> str:
@@ -53,15 +66,12 @@ def against_veritysetup(
         VerificationError: the two disagree on the root hash.
         ProgramError: one of them fails.
     """
-    veritysetup = shutil.which("veritysetup", path=f"{os.environ.get('PATH', '')}:{_SBIN}")
-    size, hashes = data.stat().st_size, str(data.with_name("hashes"))
-    made = ["format", str(data), hashes, "--salt", _SALT]
+    veritysetup = find_program("veritysetup")
+    size, hashes = data.stat().st_size, data.with_name("hashes")
+    made = format_words(data, hashes)
     _, text = _run([*_OURS, *made])
     root = root_hash(text)
-    for command, words in (
-        ("format", made),
-        ("verify", ["verify", str(data), hashes, root]),
-    ):
+    for command, words in (("format", made), ("verify", verify_words(data, hashes, root))):
         for count in threads:
             ours, ratios = [], []
             for _ in range(rounds):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import gzip
+import mmap
 import os
 import sys
 import tempfile
@@ -24,8 +25,10 @@ if TYPE_CHECKING:
 __all__ = [
     "Speed",
     "best_seconds",
+    "block_hash",
     "measure",
     "random_file",
+    "random_piece",
     "sha256_from_file",
     "sha256_from_memory",
 ]
@@ -34,8 +37,7 @@ BLOCK_SIZES = (4096, 512)
 ROOTS = (2, 24)
 _MIB = 1 << 20
 _SALT = b"\xaa" * 32
-_MEMORY = 256 << 10  # in the L2 cache
-_LAYER = 16 * _MIB
+_PIECE = 256 << 10  # stays in the L2 cache
 
 
 @dataclass(frozen=True)
@@ -85,10 +87,17 @@ def random_file(path: Path, size: int) -> Path:
     return path
 
 
+def random_piece() -> memoryview:
+    """A piece as the core reads it: from the beginning of a page."""
+    piece = memoryview(mmap.mmap(-1, _PIECE))
+    piece[:] = os.urandom(_PIECE)
+    return piece
+
+
 def sha256_from_memory(implementation: str, block_size: int, seconds: float) -> Speed:
     """One thread, salted digests of blocks that are in the L2 cache."""
-    hashing = _block_hash(implementation, block_size)
-    data = os.urandom(_MEMORY)
+    hashing = block_hash(implementation, block_size)
+    data = random_piece()
     took = best_seconds(lambda: hashing.hash_blocks(data), seconds)
     return Speed("sha256", implementation, "memory", block_size, 1, len(data) / took)
 
@@ -97,7 +106,7 @@ def sha256_from_file(
     implementation: str, block_size: int, threads: int, path: Path, seconds: float
 ) -> Speed:
     """The same of a file, by several threads; its size is a multiple of the block size."""
-    hashing = _block_hash(implementation, block_size)
+    hashing = block_hash(implementation, block_size)
     with path.open("rb") as file:
         size = os.fstat(file.fileno()).st_size
         count = size // block_size
@@ -105,7 +114,8 @@ def sha256_from_file(
     return Speed("sha256", implementation, "file", block_size, threads, size / took)
 
 
-def _block_hash(implementation: str, block_size: int) -> _core.BlockHash:
+def block_hash(implementation: str, block_size: int) -> _core.BlockHash:
+    """With a salt, by one of the implementations."""
     with _core.SHA256.using(implementation):
         return _core.BlockHash(1, _SALT, block_size)
 
@@ -121,23 +131,22 @@ def _fec(implementation: str, roots: int, threads: int, path: Path, seconds: flo
     return Speed("fec", implementation, "file", roots, threads, size / took)
 
 
-def _layer() -> bytes:
-    """Bytes that compress to about a third, as layers do."""
+def _layer(size: int) -> bytes:
+    """Bytes that compress to about a third, as layers do; a multiple of 16."""
     words = [os.urandom(8).hex().encode() for _ in range(4096)]
-    picks = os.urandom(2 * _LAYER // 16)
-    found = b"".join(
+    picks = os.urandom(size // 8)
+    return b"".join(
         words[int.from_bytes(picks[at : at + 2], "little") % 4096] for at in range(0, len(picks), 2)
     )
-    return found[:_LAYER]
 
 
-def _decompression(seconds: float) -> Iterator[Speed]:
+def _decompression(size: int, seconds: float) -> Iterator[Speed]:
     if sys.version_info >= (3, 14):
         from compression import zstd
     else:
         from backports import zstd
 
-    layer = _layer()
+    layer = _layer(size)
     for compression, compressed in (
         (Compression.GZIP, gzip.compress(layer, 6)),
         (Compression.ZSTD, zstd.compress(layer, 3)),
@@ -187,6 +196,6 @@ def measure(*, quick: bool, directory: Path) -> Iterator[Speed]:
             for roots in ROOTS:
                 for count in threads:
                     yield _fec(name, roots, count, path, seconds)
-        yield from _decompression(seconds)
+        yield from _decompression((4 if quick else 16) * _MIB, seconds)
         for command, count, speed, ratio in against_veritysetup(path, threads, 1 if quick else 3):
             yield Speed("command", command, "file", 4096, count, speed, ratio)

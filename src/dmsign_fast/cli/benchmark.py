@@ -54,11 +54,13 @@ def run(args: argparse.Namespace) -> int:
     import os
     import platform
 
+    from dmsign_fast.benchmark.machine import cpuinfo
     from dmsign_fast.benchmark.plot import check_plot, plot
     from dmsign_fast.benchmark.speeds import measure
 
     directory = args.directory or (_SHM if os.access(_SHM, os.W_OK) else Path())
-    machine = f"{_processor() or platform.machine()}, {os.cpu_count()} cores"
+    machine = cpuinfo().get("model name") or platform.machine()
+    machine += f", {os.cpu_count()} cores"
     if args.plot:
         check_plot(args.plot)
     if args.output == "text":
@@ -75,12 +77,3 @@ def run(args: argparse.Namespace) -> int:
     if args.plot:
         plot([(_label(row), row) for row in rows], machine, args.plot)
     return 0
-
-
-def _processor() -> str:
-    try:
-        text = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace")
-    except OSError:
-        return ""
-    names = (line.partition(":")[2] for line in text.splitlines() if line.startswith("model name"))
-    return next(names, "").strip()
