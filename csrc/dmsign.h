@@ -35,9 +35,10 @@ unsigned dmsign_streams_in_step(void);
 /* NULL: out of memory (errno ENOMEM), or no such instructions (ENOTSUP). */
 dmsign_stream *dmsign_stream_new(void);
 void dmsign_stream_free(dmsign_stream *stream);
-/* Appends sizes[i] bytes to each of `count` different streams. -EINVAL: too many in step. */
-int dmsign_streams_update(dmsign_stream *const *streams, const uint8_t *const *data,
-                          const size_t *sizes, unsigned count);
+/* Appends to each of `count` different streams: pieces[0] pieces of data to the first, then
+ * pieces[1] to the second, and so on. -EINVAL: too many in step. */
+int dmsign_streams_update(dmsign_stream *const *streams, unsigned count,
+                          const uint8_t *const *data, const size_t *sizes, const unsigned *pieces);
 /* The digest of all so far, 32 bytes; the stream can go on. */
 void dmsign_stream_digest(const dmsign_stream *stream, uint8_t *digest);
 

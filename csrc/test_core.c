@@ -293,7 +293,7 @@ static void test_zeros(size_t data_block, size_t hash_block)
 /* Streams in step against the portable block digest of the same bytes without a salt. */
 static void test_streams(void)
 {
-    enum { STREAMS = 4, SIZE = 4096 };
+    enum { STREAMS = 4, SIZE = 4096, PIECES = 3 };
     const unsigned in_step = dmsign_streams_in_step();
     uint8_t *data[STREAMS], wanted[STREAMS][32], found[32];
     dmsign_stream *streams[STREAMS];
@@ -317,20 +317,24 @@ static void test_streams(void)
         for (unsigned i = 0; i < in_step; i++)
             CHECK((streams[i] = dmsign_stream_new()) != NULL);
         while (more) {
-            const uint8_t *at[STREAMS];
-            size_t sizes[STREAMS];
+            const uint8_t *at[STREAMS * PIECES];
+            size_t sizes[STREAMS * PIECES];
+            unsigned pieces[STREAMS], all = 0;
 
             more = 0;
             for (unsigned i = 0; i < in_step; i++) {
-                const size_t left = SIZE - done[i], most = 1 + next_random() % 1000;
+                pieces[i] = next_random() % (PIECES + 1);
+                for (unsigned piece = 0; piece < pieces[i]; piece++, all++) {
+                    const size_t left = SIZE - done[i], most = 1 + next_random() % 1000;
 
-                at[i] = data[i] + done[i];
-                sizes[i] = next_random() % most;
-                sizes[i] = sizes[i] < left ? sizes[i] : left;
-                done[i] += sizes[i];
+                    at[all] = data[i] + done[i];
+                    sizes[all] = next_random() % most;
+                    sizes[all] = sizes[all] < left ? sizes[all] : left;
+                    done[i] += sizes[all];
+                }
                 more |= done[i] < SIZE;
             }
-            CHECK(!dmsign_streams_update(streams, at, sizes, in_step));
+            CHECK(!dmsign_streams_update(streams, in_step, at, sizes, pieces));
         }
         for (unsigned i = 0; i < in_step; i++) {
             dmsign_stream_digest(streams[i], found);
@@ -340,7 +344,7 @@ static void test_streams(void)
     }
     for (unsigned i = 0; i < STREAMS; i++)
         guarded_free(data[i], SIZE);
-    CHECK(dmsign_streams_update(NULL, NULL, NULL, in_step + 1) == -EINVAL);
+    CHECK(dmsign_streams_update(NULL, in_step + 1, NULL, NULL, NULL) == -EINVAL);
     puts("streams: agree");
 }
 

@@ -17,6 +17,8 @@
 /* Blocks at a time: long against the start of a thread, short against the L3 cache. */
 #define NOTED 8192
 #define STAGE ((size_t)2 << 20)
+/* Bytes that are worth a thread: fewer are hashed sooner than it wakes. */
+#define WORTH_A_THREAD ((size_t)1 << 20)
 #define LINE 64
 /* Bytes of digests in one piece of memory. */
 #define CHUNK ((size_t)4 << 20)
@@ -47,6 +49,7 @@ struct dmsign_layer {
     uint32_t compared; /* of a follower: how many of the leader's runs it has compared */
     bool leads, differs;
     const dmsign_block_hash *hash; /* NULL: no digests are wanted */
+    struct pool *pool;
     size_t block_size;
     const uint8_t *noted[NOTED];
     size_t count;
@@ -137,6 +140,9 @@ static struct chunk *new_chunk(struct dmsign_layer *layer)
 
 static int hash_noted(struct dmsign_layer *layer)
 {
+    const size_t worth = layer->count * layer->block_size / WORTH_A_THREAD;
+    const unsigned threads = worth < layer->threads ? (unsigned)worth : layer->threads;
+
     for (size_t done = 0, count; done < layer->count; done += count) {
         struct chunk *chunk =
             layer->last && layer->last->size < CHUNK ? layer->last : new_chunk(layer);
@@ -147,8 +153,8 @@ static int hash_noted(struct dmsign_layer *layer)
             return -ENOMEM;
         room = (CHUNK - chunk->size) / DIGEST_SIZE;
         count = layer->count - done < room ? layer->count - done : room;
-        error = block_hash_scattered(layer->hash, layer->noted + done, count,
-                                     chunk->digests + chunk->size, layer->threads);
+        error = block_hash_scattered(layer->hash, layer->pool, layer->noted + done, count,
+                                     chunk->digests + chunk->size, threads);
         if (error)
             return error;
         chunk->size += count * DIGEST_SIZE;
@@ -290,7 +296,8 @@ dmsign_layer *dmsign_layer_new(const char *mkfs_version, int index, int lossy,
     if (leader)
         leader->leads = true;
     layer->stage_memory = malloc(STAGE + LINE);
-    if (layer->stage_memory)
+    layer->pool = pool_new();
+    if (layer->stage_memory && layer->pool)
         layer->conversion = conversion_new(&options, &sink);
     if (!layer->conversion) {
         dmsign_layer_free(layer);
@@ -306,6 +313,7 @@ void dmsign_layer_free(dmsign_layer *layer)
     if (!layer)
         return;
     conversion_free(layer->conversion);
+    pool_free(layer->pool);
     free(layer->stage_memory);
     while (layer->first)
         dmsign_layer_drain(layer);

@@ -142,7 +142,7 @@ static int hash_rows(const dmsign_fec *fec, uint64_t column, size_t width, unsig
         for (size_t j = 0; j < here && !zeros[i]; j++)
             blocks[used++] = data.bytes + i * data.stride + j * block_size;
     }
-    error = block_hash_scattered(digests->hash, blocks, used, found, 1);
+    error = block_hash_scattered(digests->hash, NULL, blocks, used, found, 1);
     if (error)
         return error;
     for (unsigned i = 0; i < count; i++) {

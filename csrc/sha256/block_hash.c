@@ -283,8 +283,9 @@ int block_hash_pooled(const dmsign_block_hash *hash, struct pool *pool, const ui
     return hash_parallel(hash, pool, (struct places){blocks, NULL}, count, digests, threads);
 }
 
-int block_hash_scattered(const dmsign_block_hash *hash, const uint8_t *const *blocks, size_t count,
-                         uint8_t *digests, unsigned threads)
+int block_hash_scattered(const dmsign_block_hash *hash, struct pool *pool,
+                         const uint8_t *const *blocks, size_t count, uint8_t *digests,
+                         unsigned threads)
 {
-    return hash_parallel(hash, NULL, (struct places){NULL, blocks}, count, digests, threads);
+    return hash_parallel(hash, pool, (struct places){NULL, blocks}, count, digests, threads);
 }

@@ -22,9 +22,10 @@ void block_hash_run(const dmsign_block_hash *hash, const uint8_t *blocks, size_t
 /* dmsign_hash_blocks by the threads of a pool. */
 int block_hash_pooled(const dmsign_block_hash *hash, struct pool *pool, const uint8_t *blocks,
                       size_t count, uint8_t *digests, unsigned threads);
-/* dmsign_hash_blocks for blocks that do not stand one behind another. */
-int block_hash_scattered(const dmsign_block_hash *hash, const uint8_t *const *blocks, size_t count,
-                         uint8_t *digests, unsigned threads);
+/* The same for blocks that do not stand one behind another; without a pool, threads of the call. */
+int block_hash_scattered(const dmsign_block_hash *hash, struct pool *pool,
+                         const uint8_t *const *blocks, size_t count, uint8_t *digests,
+                         unsigned threads);
 /* Blocks that one thread should be given at a time: enough for every lane, and in the L2 cache. */
 size_t block_hash_batch(const dmsign_block_hash *hash);
 

@@ -3,6 +3,7 @@
  * streams.c: SHA-256 of several streams in step.
  */
 #include <errno.h>
+#include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -62,66 +63,86 @@ void dmsign_stream_free(dmsign_stream *stream)
     free(stream);
 }
 
-/* What fills up the last block that is not whole; how many bytes that took. */
-static size_t complete(dmsign_stream *stream, const uint8_t *data, size_t size)
-{
-    const size_t have = stream->size % SHA256_BLOCK;
-    const size_t taken = size < SHA256_BLOCK - have ? size : SHA256_BLOCK - have;
-    uint32_t *state = stream->state;
-    const uint8_t *rest = stream->rest;
+/* What is still to be added to a stream: `left` bytes, and then further pieces. */
+struct rest {
+    dmsign_stream *stream;
+    const uint8_t *at;
+    size_t left;
+    const uint8_t *const *data;
+    const size_t *sizes;
+    unsigned pieces;
+};
 
-    if (!have || !taken)
-        return 0;
-    memcpy(stream->rest + have, data, taken);
-    if (have + taken == SHA256_BLOCK)
-        stream->impl->add(&state, &rest, 1, 1);
-    stream->size += taken;
-    return taken;
+/* Goes on to where whole blocks begin; what is in none goes through the stream's rest. Whether
+ * there is such a block. */
+static bool at_blocks(struct rest *r)
+{
+    dmsign_stream *stream = r->stream;
+    uint32_t *state = stream->state;
+    const uint8_t *block = stream->rest;
+
+    for (;;) {
+        const size_t have = stream->size % SHA256_BLOCK, missing = SHA256_BLOCK - have;
+        const size_t taken = r->left < missing ? r->left : missing;
+
+        if (!have && r->left >= SHA256_BLOCK)
+            return true;
+        if (!r->left) {
+            if (!r->pieces)
+                return false;
+            r->pieces--;
+            r->at = *r->data++;
+            r->left = *r->sizes++;
+            continue;
+        }
+        memcpy(stream->rest + have, r->at, taken);
+        r->at += taken;
+        r->left -= taken;
+        stream->size += taken;
+        if (taken == missing) {
+            stream->impl->add(&state, &block, 1, 1);
+            block = stream->rest;
+        }
+    }
 }
 
-int dmsign_streams_update(dmsign_stream *const *streams, const uint8_t *const *data,
-                          const size_t *sizes, unsigned count)
+int dmsign_streams_update(dmsign_stream *const *streams, unsigned count,
+                          const uint8_t *const *data, const size_t *sizes, const unsigned *pieces)
 {
-    const uint8_t *at[SHA256_STREAMS];
-    size_t left[SHA256_STREAMS];
+    struct rest rests[SHA256_STREAMS];
 
     if (count > SHA256_STREAMS)
         return -EINVAL;
     for (unsigned i = 0; i < count; i++) {
-        const size_t taken = complete(streams[i], data[i], sizes[i]);
-
-        at[i] = data[i] + taken;
-        left[i] = sizes[i] - taken;
+        rests[i] = (struct rest){streams[i], NULL, 0, data, sizes, pieces[i]};
+        data += pieces[i];
+        sizes += pieces[i];
     }
     for (;;) {
-        unsigned which[SHA256_STREAMS], together = 0;
+        struct rest *which[SHA256_STREAMS];
+        unsigned together = 0;
         uint32_t *states[SHA256_STREAMS];
         const uint8_t *from[SHA256_STREAMS];
         size_t blocks = SIZE_MAX;
 
         for (unsigned i = 0; i < count; i++) {
-            if (left[i] < SHA256_BLOCK)
+            if (!at_blocks(&rests[i]))
                 continue;
-            which[together] = i;
+            which[together] = &rests[i];
             states[together] = streams[i]->state;
-            from[together++] = at[i];
-            blocks = left[i] / SHA256_BLOCK < blocks ? left[i] / SHA256_BLOCK : blocks;
+            from[together++] = rests[i].at;
+            if (rests[i].left / SHA256_BLOCK < blocks)
+                blocks = rests[i].left / SHA256_BLOCK;
         }
         if (!together)
-            break;
+            return 0;
         streams[0]->impl->add(states, from, blocks, together);
         for (unsigned j = 0; j < together; j++) {
-            at[which[j]] += blocks * SHA256_BLOCK;
-            left[which[j]] -= blocks * SHA256_BLOCK;
-            streams[which[j]]->size += blocks * SHA256_BLOCK;
+            which[j]->at += blocks * SHA256_BLOCK;
+            which[j]->left -= blocks * SHA256_BLOCK;
+            which[j]->stream->size += blocks * SHA256_BLOCK;
         }
     }
-    for (unsigned i = 0; i < count; i++) {
-        if (left[i])
-            memcpy(streams[i]->rest, at[i], left[i]);
-        streams[i]->size += left[i];
-    }
-    return 0;
 }
 
 void dmsign_stream_digest(const dmsign_stream *stream, uint8_t *digest)

@@ -15,7 +15,7 @@ from dmsign_fast._dmsign import ffi, lib
 from dmsign_fast.errors import DmsignError, FormatError, ParameterError, StorageError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     from typing_extensions import Buffer
 
@@ -225,13 +225,18 @@ class Sha256Stream:
         return digest.hex()
 
 
-def update_in_step(streams: Sequence[Sha256Stream], pieces: Sequence[Buffer]) -> None:
-    """Append a piece to each of several different streams, at most streams_in_step()."""
+def update_in_step(pieces: Mapping[Sha256Stream, Sequence[Buffer]]) -> None:
+    """Append pieces to each of several streams, at most streams_in_step()."""
     with ExitStack() as released:
-        views = [released.enter_context(ffi.from_buffer("uint8_t[]", piece)) for piece in pieces]
+        views = [
+            released.enter_context(ffi.from_buffer("uint8_t[]", piece))
+            for some in pieces.values()
+            for piece in some
+        ]
         sizes = [len(view) for view in views]
-        pointers = [stream.pointer for stream in streams]
-        _check(lib.dmsign_streams_update(pointers, views, sizes, len(pointers)))
+        counts = [len(some) for some in pieces.values()]
+        pointers = [stream.pointer for stream in pieces]
+        _check(lib.dmsign_streams_update(pointers, len(pointers), views, sizes, counts))
 
 
 class Tree:

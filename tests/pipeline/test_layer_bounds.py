@@ -24,13 +24,13 @@ class Sender:
         self.sent = 0
         self._pieces = pieces
 
-    def fetch(self, descriptor):
+    def fetch(self, descriptor, digest=None):
         def count():
             for piece in self._pieces:
                 self.sent += len(piece)
                 yield piece
 
-        return verified(count(), descriptor, "the sender")
+        return verified(count(), descriptor, "the sender", digest)
 
 
 def layer_of(size):

@@ -15,6 +15,7 @@ from pki import DAY, NOW, make_expired_leaf, make_leaf, make_root
 from registry_server import hang_up, status
 from signed_homes import DM_VERITY_TYPES, RECIPE, referrers, sign, uploads
 
+from dmsign_fast import _core
 from dmsign_fast.errors import (
     DmsignError,
     FormatError,
@@ -93,6 +94,7 @@ def damaged(what, home):
     return DmsignError, image.config.digest.encoded
 
 
+@pytest.mark.parametrize("in_core", [True, False])
 @pytest.mark.parametrize("jobs", [1, 4])
 @pytest.mark.parametrize("kind", ["layout", "api"])
 @pytest.mark.parametrize(
@@ -110,7 +112,11 @@ def damaged(what, home):
         "no layers",
     ],
 )
-def test_nothing_is_pushed_for_an_image_that_is_not_right(what, kind, jobs, make_home, leaf):
+def test_nothing_is_pushed_for_an_image_that_is_not_right(
+    what, kind, jobs, in_core, make_home, leaf, monkeypatch
+):
+    if not in_core:
+        monkeypatch.setattr(_core, "streams_in_step", lambda: 0)
     home = make_home(kind, tries=2)
     error, words = damaged(what, home)
     before = home.contents

@@ -34,6 +34,8 @@ from dmsign_fast.strict_json import Members, read_object
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
+    from dmsign_fast.oci.store import StreamHash
+
 __all__ = ["REF_NAME", "Layout"]
 
 REF_NAME = "org.opencontainers.image.ref.name"
@@ -149,14 +151,14 @@ class Layout:
         raw = self._small(_blob(digest))
         return self.fetch_manifest(Descriptor(type_of_manifest(raw), digest, len(raw)))
 
-    def fetch(self, descriptor: Descriptor) -> Iterator[bytes]:
+    def fetch(self, descriptor: Descriptor, digest: StreamHash | None = None) -> Iterator[bytes]:
         """The content in verified pieces; see Store."""
         name = _blob(descriptor.digest)
         if (size := self._files.size(name)) != descriptor.size:
             raise VerificationError(
                 f"{name} of {self.path} has {size} bytes instead of {descriptor.size}"
             )
-        return verified(self._files.read(name), descriptor, str(self.path))
+        return verified(self._files.read(name), descriptor, str(self.path), digest)
 
     def read_blob(self, digest: Digest) -> Iterator[bytes]:
         """The bytes of a blob, not verified; see Store."""

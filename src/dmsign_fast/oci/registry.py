@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
 
     from dmsign_fast.bounded_http import Budget
+    from dmsign_fast.oci.store import StreamHash
 
 __all__ = ["Registry"]
 
@@ -125,9 +126,9 @@ class Registry:
         descriptor = Descriptor(media_type, digest, len(answer.body))
         return read_manifest([answer.body], descriptor, str(self))
 
-    def fetch(self, descriptor: Descriptor) -> Iterator[bytes]:
+    def fetch(self, descriptor: Descriptor, digest: StreamHash | None = None) -> Iterator[bytes]:
         """The content in verified pieces, after breaks from where they were; see Store."""
-        return verified(self._download(descriptor), descriptor, str(self))
+        return verified(self._download(descriptor), descriptor, str(self), digest)
 
     def read_blob(self, digest: Digest) -> Iterator[bytes]:
         """The bytes of a blob, not verified; see Store."""

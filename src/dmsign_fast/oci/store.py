@@ -14,6 +14,7 @@ __all__ = [
     "Content",
     "Referrers",
     "Store",
+    "StreamHash",
     "by_subject",
     "pieces_of",
     "read_manifest",
@@ -23,6 +24,18 @@ __all__ = [
 
 # Bytes, or a function that begins a new iteration over them: a registry may ask for them again.
 Content = bytes | Callable[[], Iterable[bytes]]
+
+
+class StreamHash(Protocol):
+    """A hash as hashlib has them."""
+
+    def update(self, data: bytes, /) -> None:
+        """Append bytes."""
+        ...
+
+    def hexdigest(self) -> str:
+        """The digest of all bytes."""
+        ...
 
 
 class Store(Protocol):
@@ -42,8 +55,10 @@ class Store(Protocol):
         """
         ...
 
-    def fetch(self, descriptor: Descriptor) -> Iterator[bytes]:
+    def fetch(self, descriptor: Descriptor, digest: StreamHash | None = None) -> Iterator[bytes]:
         """The content in pieces, which are those of the digest when the iteration ends well.
+
+        ``digest`` computes it in the place of hashlib, by the descriptor's algorithm.
 
         Raises:
             NotFoundError: it is not there.
@@ -152,14 +167,22 @@ class Referrers(list[Descriptor]):
         return Referrers(wanted, self.problems, cut=self.cut)
 
 
-def verified(pieces: Iterable[bytes], descriptor: Descriptor, where: str) -> Iterator[bytes]:
+def verified(
+    pieces: Iterable[bytes],
+    descriptor: Descriptor,
+    where: str,
+    digest: StreamHash | None = None,
+) -> Iterator[bytes]:
     """The same pieces; the last is held back until all are known to be the descriptor's content.
+
+    ``digest`` computes it in the place of hashlib.
 
     Raises:
         VerificationError: too short, too long, or of another digest; ``where`` names the source.
     """
     what = f"{descriptor.digest} from {where}"
-    digest = hashlib.new(descriptor.digest.algorithm)
+    algorithm = descriptor.digest.algorithm
+    digest = digest or hashlib.new(algorithm)
     size, last = 0, b""
     for piece in filter(None, pieces):
         size += len(piece)
@@ -173,7 +196,7 @@ def verified(pieces: Iterable[bytes], descriptor: Descriptor, where: str) -> Ite
         raise VerificationError(f"{what} has {size} bytes instead of {descriptor.size}")
     if digest.hexdigest() != descriptor.digest.encoded:
         raise VerificationError(
-            f"{what} has another digest, {digest.name}:{digest.hexdigest()}: it was damaged or "
+            f"{what} has another digest, {algorithm}:{digest.hexdigest()}: it was damaged or "
             "exchanged"
         )
     if last:

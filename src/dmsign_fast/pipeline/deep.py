@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from dmsign_fast.errors import FormatError
+from dmsign_fast.pipeline.digests import SharedDigests
 from dmsign_fast.pipeline.identify import every_root_hash
 from dmsign_fast.pipeline.image import hash_image_layer, image_layers
 from dmsign_fast.pipeline.jobs import run_all
@@ -90,9 +91,11 @@ class RootHashes:
                 self._conversion,
                 progress=self._progress,
                 stop=stop,
+                digests=digests,
             ).image.root_hash.hex()
 
-        made = run_all([task(layer) for layer in new], self._jobs)
+        with SharedDigests(min(self._jobs, len(new))) as digests:
+            made = run_all([task(layer) for layer in new], self._jobs)
         self._known |= {(layer, key): one for layer, one in zip(new, made, strict=True)}
         return [self._known[layer, key] for layer in layers]
 

@@ -22,6 +22,7 @@ from dmsign_fast.oci.manifest import Manifest
 from dmsign_fast.outputs import new_directory, storage_errors, write_all
 from dmsign_fast.pipeline.artifact import CREATED, read_dm_verity, recipe_of, signatures_of
 from dmsign_fast.pipeline.convert import DeviceFiles, sidecar_of
+from dmsign_fast.pipeline.digests import SharedDigests
 from dmsign_fast.pipeline.files import verity_sig_json
 from dmsign_fast.pipeline.forms import form_of_type
 from dmsign_fast.pipeline.image import hash_image_layer, image_layers, manifests_of
@@ -274,6 +275,7 @@ def export_layers(
                     file=device,
                     progress=progress,
                     stop=stop,
+                    digests=digests,
                 )
                 tree = hashed.image.tree
                 _check_root_hash(tree.root_hash, signature, image.recipe)
@@ -292,7 +294,8 @@ def export_layers(
         numbers.setdefault(target.names(number, layer.diff_id)[Kind.IMAGE], number)
     with new_directory(directory) as fresh:
         try:
-            layers = run_all([task(number) for number in numbers.values()], jobs)
+            with SharedDigests(min(jobs, len(numbers))) as digests:
+                layers = run_all([task(number) for number in numbers.values()], jobs)
         except NotFoundError:
             raise
         except StorageError as error:

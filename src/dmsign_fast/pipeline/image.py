@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -10,6 +11,7 @@ from dmsign_fast.errors import FormatError, NotFoundError, ParameterError
 from dmsign_fast.oci.descriptor import Digest, Platform
 from dmsign_fast.oci.manifest import Index, Manifest
 from dmsign_fast.pipeline.convert import DeviceFiles
+from dmsign_fast.pipeline.digests import SharedDigests
 from dmsign_fast.pipeline.layer_file import LayerFile
 from dmsign_fast.pipeline.layers import Expected, hash_layer_by
 from dmsign_fast.strict_json import Members, read_object
@@ -190,13 +192,22 @@ def hash_image_layer(
     file: LayerFile | DeviceFiles | None = None,
     progress: Callable[[int], object] = lambda _: None,
     stop: threading.Event | None = None,
+    digests: SharedDigests | None = None,
 ) -> HashedLayer:
     """Fetch a layer, check it and hash its EROFS image, all at once; errors as hash_layer.
 
-    ``file`` takes the metadata and the hash area, or the whole image and the hash area.
+    ``file`` takes the metadata and the hash area, or the whole image and the hash area. Layers that
+    are read at the same time share ``digests``.
     """
     (hashed,) = hash_image_layer_by(
-        store, layer, [recipe], conversion, file=file, progress=progress, stop=stop
+        store,
+        layer,
+        [recipe],
+        conversion,
+        file=file,
+        progress=progress,
+        stop=stop,
+        digests=digests,
     )
     return hashed
 
@@ -210,34 +221,38 @@ def hash_image_layer_by(
     file: LayerFile | DeviceFiles | None = None,
     progress: Callable[[int], object] = lambda _: None,
     stop: threading.Event | None = None,
+    digests: SharedDigests | None = None,
 ) -> list[HashedLayer]:
     """As hash_image_layer, by several recipes in one pass; see hash_layer_by."""
     from dmsign_fast.erofs.image_hasher import no_hash_area
 
     described = layer.descriptor
-    expected = layer.expected
-    stored = store.fetch(described)
-    try:
-        return hash_layer_by(
-            stored,
-            recipes,
-            expected,
-            conversion,
-            image=file.fd if isinstance(file, DeviceFiles) else None,
-            image_head=file.head if isinstance(file, LayerFile) else None,
-            hash_area=file.hash_area if file else no_hash_area,
-            progress=progress,
-            stop=stop,
-        )
-    except NotFoundError:
-        raise
-    except (FormatError, ParameterError) as error:
-        if isinstance(error, FormatError):
-            # a wrong digest explains it better, and is known at the end of the stream
-            read = 0
-            for piece in stored:
-                read += len(piece)
-                if read > MAX_READ_TO_EXPLAIN or (stop and stop.is_set()):
-                    break
-        error.args = (f"layer {described.digest}: {error}", *error.args[1:])
-        raise
+    with contextlib.ExitStack() as opened:
+        digests = digests or opened.enter_context(SharedDigests(1))
+        new_digest = opened.enter_context(digests.of_layer())
+        stored = store.fetch(described, new_digest(described.digest.algorithm))
+        try:
+            return hash_layer_by(
+                stored,
+                recipes,
+                layer.expected,
+                conversion,
+                image=file.fd if isinstance(file, DeviceFiles) else None,
+                image_head=file.head if isinstance(file, LayerFile) else None,
+                hash_area=file.hash_area if file else no_hash_area,
+                progress=progress,
+                stop=stop,
+                new_digest=new_digest,
+            )
+        except NotFoundError:
+            raise
+        except (FormatError, ParameterError) as error:
+            if isinstance(error, FormatError):
+                # a wrong digest explains it better, and is known at the end of the stream
+                read = 0
+                for piece in stored:
+                    read += len(piece)
+                    if read > MAX_READ_TO_EXPLAIN or (stop and stop.is_set()):
+                        break
+            error.args = (f"layer {described.digest}: {error}", *error.args[1:])
+            raise

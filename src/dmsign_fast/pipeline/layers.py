@@ -14,7 +14,7 @@ from dmsign_fast.erofs.layer import LayerHasher
 from dmsign_fast.erofs.native_image import NativeImageHasher, is_erofs
 from dmsign_fast.erofs.recipe import Recipe, UuidRule
 from dmsign_fast.errors import ParameterError, VerificationError
-from dmsign_fast.pipeline.digests import LayerDigest
+from dmsign_fast.pipeline.digests import LayerDigest, SharedDigests
 from dmsign_fast.pipeline.pieces import PIECE, cancelled, first_bytes, pieces_of, read_pieces
 from dmsign_fast.pipeline.side_by_side import side_by_side
 from dmsign_fast.verity.params import check_type
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
     from dmsign_fast.erofs.image_hasher import HashArea, HashedImage, ImageHasher
     from dmsign_fast.erofs.mkfs import MkfsErofs
+    from dmsign_fast.pipeline.digests import NewDigest
 
 __all__ = [
     "CONVERTERS",
@@ -193,6 +194,7 @@ def hash_layer(
     hash_area: HashArea | None = None,
     progress: Callable[[int], object] = lambda _: None,
     stop: threading.Event | None = None,
+    new_digest: NewDigest | None = None,
 ) -> HashedLayer:
     """Read a layer to its end, check it, and hash the EROFS image that a node makes of it.
 
@@ -208,6 +210,7 @@ def hash_layer(
         hash_area: takes the hash blocks as they are finished, instead of the tree; see LayerHasher.
         progress: called with the number of bytes read since its last call.
         stop: once it is set, the work ends with concurrent.futures.CancelledError.
+        new_digest: of SharedDigests, where several layers are read at a time.
 
     Raises:
         VerificationError: a digest or the size is not the expected one.
@@ -225,6 +228,7 @@ def hash_layer(
         hash_area=hash_area,
         progress=progress,
         stop=stop,
+        new_digest=new_digest,
     )
     return hashed
 
@@ -240,6 +244,7 @@ def hash_layer_by(
     hash_area: HashArea | None = None,
     progress: Callable[[int], object] = lambda _: None,
     stop: threading.Event | None = None,
+    new_digest: NewDigest | None = None,
 ) -> list[HashedLayer]:
     """As hash_layer, by several recipes in one pass; the results have their order.
 
@@ -266,7 +271,16 @@ def hash_layer_by(
             return [hasher.update for hasher in hashers]
 
         rules = {recipe.uuid for recipe in recipes}
-        read = read_layer(stream, rules, expected, conversion, begin, progress=progress, stop=stop)
+        read = read_layer(
+            stream,
+            rules,
+            expected,
+            conversion,
+            begin,
+            progress=progress,
+            stop=stop,
+            new_digest=new_digest,
+        )
         images = [
             hasher.finalize(digest=read.digest, diff_id=read.diff_id, hash_area=hash_area)
             for hasher in hashers
@@ -293,6 +307,7 @@ def read_layer(
     *,
     progress: Callable[[int], object] = lambda _: None,
     stop: threading.Event | None = None,
+    new_digest: NewDigest | None = None,
 ) -> ReadLayer:
     """Read a layer to its end and check it; errors as hash_layer.
 
@@ -331,7 +346,12 @@ def read_layer(
             yield piece
 
     with contextlib.ExitStack() as stages:
-        LayerDigest.in_step((blob, tar), stages)
+        if not new_digest and blob.consumers and tar.consumers:
+            shared = stages.enter_context(SharedDigests(1))
+            new_digest = stages.enter_context(shared.of_layer())
+        if new_digest:
+            blob.share_thread(new_digest)
+            tar.share_thread(new_digest)
         stored = read(stages.enter_context(side_by_side(*blob.consumers)))
         sizes = {"piece_size": PIECE} if plain else {}
         head, unpacked = first_bytes(decompress(stored, compression, limit=limit, **sizes), _HEAD)

@@ -7,16 +7,18 @@ import contextlib
 import queue
 from collections import deque
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from typing_extensions import Buffer
 
     Consumer = Callable[[Buffer], object]
 
-__all__ = ["BUFFERS", "in_step", "side_by_side"]
+__all__ = ["BUFFERS", "StepStream", "in_step", "side_by_side"]
+
+K = TypeVar("K")
 
 # So many pieces may wait for a consumer: enough for a short stop, and they cost little memory.
 _DEPTH = 3
@@ -82,53 +84,148 @@ class _Stage:
             self._ended.get()
 
 
-class _StepStage(_Stage):
-    """The same for pieces of several streams, consumed together: {stream: bytes}, all as long."""
+class StepStream(Generic[K]):
+    """One of the streams of in_step(); end or leave it, or the others wait for it a little."""
 
-    def __init__(self, consume: Callable[[Any], object], streams: int) -> None:
+    def __init__(self, stage: _StepStage[K], key: K) -> None:
+        self.key = key
+        self.over = False
+        self.waiting: deque[memoryview] = deque()
+        self._stage = stage
+        self._room = _room()
+        self._ended: queue.SimpleQueue[None] = queue.SimpleQueue()
+
+    def put(self, piece: Buffer) -> None:
+        """Give a piece, as to the function of side_by_side."""
+        view = memoryview(piece).cast("B")
+        self._stage.check(goes_on=True)
+        if view:
+            self._room.get()
+            self._stage.take(self, view)
+
+    def end(self) -> None:
+        """Wait until all pieces are consumed."""
+        if not self.over:
+            self._stage.take(self, None)
+            if not self._stage.closed:
+                self._ended.get()
+        self._stage.check()
+
+    def leave(self) -> None:
+        """Say that there are no more pieces, without waiting."""
+        if not self.over:
+            self._stage.take(self, None)
+
+    @property
+    def full(self) -> bool:
+        """Whether its giver may be waiting: for room, or for the end."""
+        return len(self.waiting) >= _DEPTH or self.over
+
+    @property
+    def size(self) -> int:
+        """Bytes that wait."""
+        return sum(map(len, self.waiting))
+
+    def first(self, size: int) -> list[memoryview]:
+        """The first bytes that wait, of which there must be as many."""
+        taken = []
+        for piece in self.waiting:
+            taken.append(piece[:size])
+            size -= len(taken[-1])
+            if not size:
+                break
+        return taken
+
+    def drop(self, size: int) -> None:
+        """Let go of the first bytes that wait."""
+        while size:
+            piece = self.waiting.popleft()
+            if len(piece) > size:
+                self.waiting.appendleft(piece[size:])
+                return
+            size -= len(piece)
+            self._room.put(None)
+
+    def let_go(self) -> None:
+        """Let nobody wait any more."""
+        self.over = True
+        self._room.put(None)
+        self._ended.put(None)
+
+
+class _StepStage(_Stage, Generic[K]):
+    """The same for pieces of several streams, of which some are consumed together.
+
+    A stream is known from its first piece to its end.
+    """
+
+    def __init__(self, consume: Callable[[dict[K, list[memoryview]]], object], most: int) -> None:
         super().__init__(consume)
-        self._rooms = [_room() for _ in range(streams)]
-        self._waiting: list[deque[memoryview]] = [deque() for _ in range(streams)]
+        self.closed = False
+        self._most = most
+        self._streams: list[StepStream[K]] = []
 
-    def put_of(self, stream: int, piece: Buffer) -> None:
-        self.check()
-        self._rooms[stream].get()
+    def take(self, stream: StepStream[K], piece: memoryview | None) -> None:
         self._pieces.put((stream, piece))
+
+    def check(self, *, goes_on: bool = False) -> None:
+        super().check()
+        if goes_on and self.closed:
+            raise RuntimeError("what consumed this stream has ended")
 
     def _run(self) -> None:
         more = True
-        while more or any(self._waiting):
-            # a stream waits for the others, until it has no room to wait
-            can = all(self._waiting) or any(len(pieces) == _DEPTH for pieces in self._waiting)
-            if more and not (can and self._pieces.empty()):
-                more = self._take()
+        while more or self._streams:
+            if more and not (self._due() and self._pieces.empty()):
+                more = self._hear(self._pieces.get())
             else:
                 self._step()
+        self.closed = self._dropping = True
+        while not self._pieces.empty():  # of givers who did not see that in time
+            self._hear(self._pieces.get())
+        for stream in self._streams:
+            stream.let_go()
         self._running = False
         self._ended.put(None)
 
-    def _take(self) -> bool:
-        event = self._pieces.get()
-        if event is not None:
-            stream, piece = event
-            self._waiting[stream].append(memoryview(piece).cast("B"))
-        return event is not None
+    def _hear(self, event: tuple[StepStream[K], memoryview | None] | None) -> bool:
+        """Take what was put; False if there is no more of any stream."""
+        if event is None:
+            for stream in self._streams:
+                stream.over = True
+            return False
+        stream, piece = event
+        if stream not in self._streams:
+            self._streams.append(stream)
+        if piece is None:
+            stream.over = True
+        else:
+            stream.waiting.append(piece)
+        return True
+
+    def _due(self) -> bool:
+        """Whether to go on: a stream waits for the others until it is full."""
+        have = sum(bool(stream.waiting) for stream in self._streams)
+        together = min(len(self._streams), self._most)
+        return any(stream.full for stream in self._streams) or 0 < have == together
 
     def _step(self) -> None:
-        streams = [stream for stream, pieces in enumerate(self._waiting) if pieces]
-        size = min(len(self._waiting[stream][0]) for stream in streams)
-        if not self._dropping:
+        """Consume what can be consumed together, and part with streams that are at their end."""
+        some = [stream for stream in self._streams if stream.waiting][: self._most]
+        size = min((stream.size for stream in some), default=0)
+        if size and not self._dropping:
             try:
-                self._consume({stream: self._waiting[stream][0][:size] for stream in streams})
+                self._consume({stream.key: stream.first(size) for stream in some})
             except BaseException as error:  # noqa: BLE001
                 self._error = error
                 self._dropping = True
-        for stream in streams:
-            pieces = self._waiting[stream]
-            pieces[0] = pieces[0][size:]
-            if not pieces[0]:
-                pieces.popleft()
-                self._rooms[stream].put(None)
+        for stream in some:
+            stream.drop(size)
+            self._streams.remove(stream)
+            self._streams.append(stream)  # if there are more, it is their turn
+        for stream in [one for one in self._streams if one.over and not one.waiting]:
+            self._streams.remove(stream)
+            stream.let_go()
 
 
 def _end(stages: Sequence[_Stage], *, drop: bool) -> None:
@@ -172,18 +269,18 @@ def side_by_side(*consumers: Consumer) -> Iterator[Callable[[Buffer], None]]:
 
 @contextlib.contextmanager
 def in_step(
-    consume: Callable[[Mapping[int, memoryview]], object], streams: int
-) -> Iterator[list[Callable[[Buffer], None]]]:
-    """Consume pieces of several streams in one thread; a function for each gives it a piece.
+    consume: Callable[[dict[K, list[memoryview]]], object], most: int
+) -> Iterator[Callable[[K], StepStream[K]]]:
+    """Consume pieces of several streams in one thread; a function that begins a stream.
 
-    ``consume`` is called with what comes next of each stream that has something, by the number of
-    the stream, as many bytes of each. Pieces, errors and the end are as with side_by_side.
+    ``consume`` gets what comes next of up to ``most`` streams by their keys, of each as many bytes.
+    Pieces, errors and the end are as with side_by_side; a stream that is not ended by then is.
     """
-    stage = _StepStage(consume, streams)
+    stage = _StepStage(consume, most)
     failed = True
     try:
         stage.start()
-        yield [partial(stage.put_of, stream) for stream in range(streams)]
+        yield partial(StepStream, stage)
         failed = False
     finally:
         _end([stage], drop=failed)

@@ -27,6 +27,7 @@ from dmsign_fast.pipeline.artifact import (
     signatures_of,
 )
 from dmsign_fast.pipeline.binding import ROOT_HASHES
+from dmsign_fast.pipeline.digests import SharedDigests
 from dmsign_fast.pipeline.forms import Several, form_of
 from dmsign_fast.pipeline.image import hash_image_layer, image_layers, is_image, manifests_of
 from dmsign_fast.pipeline.jobs import run_all
@@ -162,7 +163,14 @@ def _hash_layers(
             began = time.monotonic()
             file = LayerFile(options.recipe.params) if options.parts else None
             checked = hash_image_layer(
-                store, layer, options.recipe, conversion, file=file, progress=progress, stop=stop
+                store,
+                layer,
+                options.recipe,
+                conversion,
+                file=file,
+                progress=progress,
+                stop=stop,
+                digests=digests,
             )
             return SignedLayer(
                 layer.descriptor.digest,
@@ -178,7 +186,8 @@ def _hash_layers(
 
     # the largest first, so that none is alone at the end
     rest.sort(key=lambda layer: layer.descriptor.size, reverse=True)
-    hashed |= zip(rest, run_all([task(layer) for layer in rest], jobs), strict=True)
+    with SharedDigests(min(jobs, len(rest))) as digests:
+        hashed |= zip(rest, run_all([task(layer) for layer in rest], jobs), strict=True)
     _check_same("root hash", ((one.digest, one.root_hash.hex()) for one in hashed.values()))
     return hashed
 

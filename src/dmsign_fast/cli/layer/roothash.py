@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     import threading
     from collections.abc import Callable
 
+    from dmsign_fast.pipeline.digests import SharedDigests
     from dmsign_fast.pipeline.layers import Expected, HashedLayer
 
 __all__ = ["EXAMPLES", "HELP", "add_arguments", "run"]
@@ -108,7 +109,12 @@ def _expected(args: argparse.Namespace, places: LayerPlaces) -> list[Expected]:
 
 
 def _task(
-    args: argparse.Namespace, layer: str, places: LayerPlaces, expected: Expected, done: Work
+    args: argparse.Namespace,
+    layer: str,
+    places: LayerPlaces,
+    expected: Expected,
+    done: Work,
+    digests: SharedDigests | None,
 ) -> Callable[[threading.Event], HashedLayer]:
     from dmsign_fast.erofs.image_hasher import no_hash_area
     from dmsign_fast.pipeline.layers import hash_layer
@@ -118,15 +124,17 @@ def _task(
 
     def hash_one(stop: threading.Event) -> HashedLayer:
         try:
-            return hash_layer(
-                read(stop),
-                made_by,
-                expected,
-                how,
-                hash_area=no_hash_area,
-                progress=done,
-                stop=stop,
-            )
+            with ExitStack() as opened:
+                return hash_layer(
+                    read(stop),
+                    made_by,
+                    expected,
+                    how,
+                    hash_area=no_hash_area,
+                    progress=done,
+                    stop=stop,
+                    new_digest=opened.enter_context(digests.of_layer()) if digests else None,
+                )
         except DmsignError as error:
             error.args = (f"{layer}: {error}", *error.args[1:])
             raise
@@ -167,6 +175,7 @@ def _run_all_recipes(args: argparse.Namespace) -> int:
 
 def run(args: argparse.Namespace) -> int:
     """Run the command; its exit status."""
+    from dmsign_fast.pipeline.digests import SharedDigests
     from dmsign_fast.pipeline.jobs import run_all
 
     if args.recipe == ALL:
@@ -174,8 +183,10 @@ def run(args: argparse.Namespace) -> int:
     total = total_size([Path(layer) for layer in args.layers])
     with work(args, "hashing", total) as done, ExitStack() as opened:
         places = LayerPlaces(args, opened)
+        jobs = min(args.jobs, len(args.layers))
+        digests = opened.enter_context(SharedDigests(jobs)) if jobs > 1 else None
         tasks = [
-            _task(args, layer, places, expected, done)
+            _task(args, layer, places, expected, done, digests)
             for layer, expected in zip(args.layers, _expected(args, places), strict=True)
         ]
         layers = run_all(tasks, args.jobs)
