@@ -144,7 +144,8 @@ def test_not_verified_is_1(layout, root):
     image = push_image(layout, "v1")
     attach_notary(layout, image.descriptor, entity=STRANGER)
     done = run("verify", layout, "--trust", root)
-    words = "no Notary Project signature and dm-verity artifact", "valid and trusted"
+    words = "no Notary Project signature of", "valid and trusted: authenticity: signed by"
+    words += ("it has no dm-verity artifact: sign its layers too, or give --no-dm-verity",)
     assert_fails(done, 1, *words, image.descriptor.digest)
     assert "Not verified: " in done.out
     assert "Successfully" not in done.out

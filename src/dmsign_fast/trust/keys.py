@@ -60,16 +60,23 @@ class SigningKeys:
         """Return the key of that name, or the default key; ParameterError if there is none."""
         chosen = name if name is not None else self.default
         if chosen is None:
-            raise ParameterError(f"{self.path} has no default key; name one, or give --key")
+            raise ParameterError(
+                f"{self.path} has no default key: name a key with --key, or make one the default "
+                "with 'dmsign-fast key default NAME' or 'key add ... --default'; for a first try "
+                "'dmsign-fast cert generate-test --default NAME' makes one"
+            )
         if chosen not in self.keys:
             known = ", ".join(self.keys) or "none"
-            raise ParameterError(f"{self.path} has no key {chosen!r}; there is {known}")
+            raise ParameterError(
+                f"{self.path} has no key {chosen!r}; there is {known}: give one of them, or the "
+                "path of a key with --cert, or add it with 'dmsign-fast key add'"
+            )
         return self.keys[chosen]
 
     def with_key(self, key: LocalKey | PluginKey, *, default: bool = False) -> SigningKeys:
         """Return the keys and a new key; ParameterError if its name is taken or empty."""
         if not key.name or (isinstance(key, PluginKey) and not (key.plugin and key.id)):
-            raise ParameterError("a key needs a name, and one of a plugin an id; none is empty")
+            raise ParameterError("a key needs a name, and a key of a plugin an id: none is empty")
         if key.name in self.keys:
             raise ParameterError(
                 f"{self.path} has a key {key.name!r} already; choose another name, or delete it"

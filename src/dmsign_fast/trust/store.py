@@ -72,7 +72,9 @@ def read_config(path: Path) -> dict[str, object] | None:
     except OSError as error:
         raise StorageError(f"cannot read {path}: {error.strerror}") from error
     if not stat.S_ISREG(mode):
-        raise StorageError(f"{path} is not a regular file; notation takes no symbolic links")
+        raise StorageError(
+            f"{path} is not a regular file, and no symbolic links are taken: put a file there"
+        )
     return read_object(read_file(path), str(path))
 
 
@@ -88,7 +90,10 @@ def load_store(config: Path, kind: str, name: str) -> TrustAnchors:
         raise FormatError(str(error)) from None
     files = _read_store(directory)
     if not files:
-        raise StorageError(f"the trust store {directory} is empty")
+        raise StorageError(
+            f"the trust store {directory} is empty: add a certificate with "
+            f"'dmsign-fast cert add --type {kind} --store {name} FILE'"
+        )
     return TrustAnchors(tuple(dict.fromkeys(one for file in files for one in file.certificates)))
 
 
@@ -160,7 +165,7 @@ def load_file(config: Path, kind: str, name: str, file: str) -> TrustedFile:
     """
     path = _directory(config, kind, name) / _file_name(file)
     if not os.path.lexists(path):
-        raise StorageError(f"there is no {path}")
+        raise StorageError(f"there is no {path}: 'dmsign-fast cert list' shows what there is")
     return _read_file(path)
 
 
@@ -194,7 +199,10 @@ def _directory(config: Path, kind: str, name: str) -> Path:
 
 def _refuse_link(directory: Path) -> None:
     if directory.is_symlink():
-        raise StorageError(f"the trust store {directory} is a symbolic link")
+        raise StorageError(
+            f"the trust store {directory} is a symbolic link, and links are refused: make it a "
+            "directory"
+        )
 
 
 def _read_store(directory: Path) -> list[TrustedFile]:
@@ -203,8 +211,8 @@ def _read_store(directory: Path) -> list[TrustedFile]:
         entries = sorted(directory.iterdir())
     except OSError as error:
         raise StorageError(
-            f"cannot read the trust store {directory}: {error.strerror}; "
-            "add a certificate with 'dmsign-fast cert add' or 'notation cert add'"
+            f"cannot read the trust store {directory}: {error.strerror}; add a certificate with "
+            f"'dmsign-fast cert add --type {directory.parent.name} --store {directory.name} FILE'"
         ) from error
     return [_read_file(path) for path in entries]
 
@@ -224,7 +232,10 @@ def _check_trusted(certificates: Iterable[x509.Certificate], kind: str, what: Pa
     for certificate in certificates:
         root = issued(certificate, certificate)
         if not root and (kind == "tsa" or issuer_problem(certificate) is not None):
-            raise FormatError(f"{what}: {name_of(certificate)} is neither a CA nor self-signed")
+            raise FormatError(
+                f"{what}: {name_of(certificate)} is neither a CA nor self-signed: give the "
+                "certificate of the CA that issued it"
+            )
 
 
 def _file_name(file: str) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from dmsign_fast.cli.config import confirm
-from dmsign_fast.cli.output import print_json, print_line
+from dmsign_fast.cli.output import note, print_json, print_line
 
 if TYPE_CHECKING:
     import argparse
@@ -23,9 +23,9 @@ def add_force(parser: argparse.ArgumentParser) -> None:
 def save(args: argparse.Namespace, data: bytes, what: str) -> int:
     """Save the policy, which is checked first; the exit status."""
     from dmsign_fast.trust.policy import find_policy, parse_policy, save_policy
-    from dmsign_fast.trust.store import config_directory
+    from dmsign_fast.trust.store import config_directory, list_stores
 
-    parse_policy(data, what)
+    policy = parse_policy(data, what)
     config = config_directory()
     old = find_policy(config)
     if old is not None:
@@ -35,4 +35,12 @@ def save(args: argparse.Namespace, data: bytes, what: str) -> int:
         print_json({"file": str(path), "replaced": old is not None})
     else:
         print_line(f"Successfully saved the trust policy to {path}")
+    named = (store for statement in policy.statements for store in statement.stores)
+    for kind, name in dict.fromkeys(named):
+        if not list_stores(config, kind, name):
+            note(
+                args,
+                f"there is no trust store {kind}:{name} yet, and without it nothing is verified: "
+                f"dmsign-fast cert add --type {kind} --store {name} FILE",
+            )
     return 0
