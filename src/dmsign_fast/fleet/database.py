@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 __all__ = ["Database"]
 
 _APPLICATION = int.from_bytes(b"dmsf")
-_SCHEMA_VERSION = 1
+_SCHEMA_VERSION = 2
 _HEADER = b"SQLite format 3\0"
 
 _SCHEMA = """
@@ -51,6 +51,11 @@ CREATE TABLE root_hash (
     root_hash BLOB NOT NULL, uncompressed_size INTEGER NOT NULL, host TEXT NOT NULL,
     seconds REAL NOT NULL, made REAL NOT NULL,
     PRIMARY KEY (layer, recipe, version)
+) WITHOUT ROWID;
+CREATE TABLE part (  -- what forms have of a layer besides its signature, and where a worker put it
+    layer INTEGER NOT NULL, recipe INTEGER NOT NULL, version INTEGER NOT NULL, part TEXT NOT NULL,
+    digest TEXT NOT NULL, size INTEGER NOT NULL, place TEXT NOT NULL,
+    PRIMARY KEY (layer, recipe, version, part)
 ) WITHOUT ROWID;
 """
 

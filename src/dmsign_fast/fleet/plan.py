@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -20,12 +21,15 @@ from dmsign_fast.trust.verdict import trust_files
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
+    from cryptography import x509
+
     from dmsign_fast.erofs.recipe import Recipe
     from dmsign_fast.fleet.places import Places
     from dmsign_fast.fleet.state import FleetState
     from dmsign_fast.oci.manifest import Index
     from dmsign_fast.oci.store import Store
     from dmsign_fast.pipeline.plan import SignOptions
+    from dmsign_fast.pipeline.verify_image import ReferrerVerdict
     from dmsign_fast.signing.signer import Signer
 
 __all__ = ["SignedBefore", "plan_fleet"]
@@ -42,7 +46,8 @@ class SignedBefore:
     """Tells which images need no new signature.
 
     Attributes:
-        signer: whose signatures count.
+        signer: whose signatures of root hashes count, and of manifests unless ``options`` name
+            another.
         options: what they must be like.
         recipes: for each of which there must be one.
         renew_before: a signature that expires so soon does not count.
@@ -54,46 +59,65 @@ class SignedBefore:
     renew_before: timedelta
 
     def __call__(self, store: Store, manifest: Manifest | Index) -> bool:
-        """Whether valid signatures of this signer are there, for every form and recipe."""
+        """Whether valid signatures of these signers are there, for every form and recipe."""
         options = self.options
-        if options.force or not self.signer.certificate_chain:
+        signers = (self.signer, *options.and_by)
+        of_manifest = options.manifest_signer or self.signer
+        if options.force or not all(one.certificate_chain for one in (*signers, of_manifest)):
             return False
         if not store.referrers(manifest.descriptor):
             return False
         layers = options.dm_verity and is_image(manifest)
         if not layers and not options.manifest_signature:
             return True
+        judge = functools.cache(functools.partial(self._accepted, store, manifest, layers=layers))
+        bound: set[str | None] = set()
+        if options.manifest_signature:
+            notary = [
+                one
+                for one in judge(of_manifest.certificate_chain[0])
+                if one.signature
+                and one.signature.media_type == options.media_type
+                and self._lasts(one.signature.expiry)
+            ]
+            if not notary:
+                return False
+            bound = {one.root_hashes for one in notary}
+        if not layers:
+            return True
+        there = [
+            (one.form, one.recipe)
+            for one in judge(signers[0].certificate_chain[0])
+            if one.kind == "dm-verity"
+            and all(it.signature and it.signature.signers == len(signers) for it in one.layers)
+            and (not options.manifest_signature or one.root_hashes in bound)
+            # a message of several signers is accepted for each of them
+            and all(
+                one.digest in {it.digest for it in judge(by.certificate_chain[0])}
+                for by in options.and_by
+            )
+        ]
+        return all(
+            (form, recipe.fields()) in there for form in options.forms for recipe in self.recipes
+        )
+
+    def _accepted(
+        self, store: Store, manifest: Manifest | Index, leaf: x509.Certificate, *, layers: bool
+    ) -> list[ReferrerVerdict]:
+        """The signatures that count for who believes one certificate alone."""
+        options = self.options
         verdict = verify_manifest(
             store,
             manifest,
             VerifyOptions(
-                trust=trust_files(TrustAnchors(self.signer.certificate_chain[:1])),
+                trust=trust_files(TrustAnchors((leaf,))),
                 recipe=self.recipes[0],
                 dm_verity=layers,
                 manifest_signature=options.manifest_signature,
                 user_metadata=options.user_metadata,
             ),
         )
-        good = [one for one in verdict.referrers if one.accepted]
-        notary = [
-            one
-            for one in good
-            if one.signature
-            and one.signature.media_type == options.media_type
-            and self._lasts(one.signature.expiry)
-        ]
-        if options.manifest_signature and not notary:
-            return False
-        bound = {one.root_hashes for one in notary}
-        there = [
-            (one.form, one.recipe)
-            for one in good
-            if one.kind == "dm-verity"
-            and (not options.manifest_signature or one.root_hashes in bound)
-        ]
-        return not layers or all(
-            (form, recipe.fields()) in there for form in options.forms for recipe in self.recipes
-        )
+        return [one for one in verdict.referrers if one.accepted]
 
     def _lasts(self, expiry: str | None) -> bool:
         if expiry is None:

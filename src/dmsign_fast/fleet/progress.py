@@ -22,5 +22,8 @@ class FleetProgress:
     def hashed(self, size: int) -> None:
         """A layer of so many bytes is done."""
 
+    def warned(self, image: ImageRow, text: str) -> None:
+        """An image is signed, and a node may not like what is there besides."""
+
     def finished(self, image: ImageRow, reason: str | None) -> None:
         """An image is signed, or failed for a reason."""

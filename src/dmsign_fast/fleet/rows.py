@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-__all__ = ["Counts", "FoundImage", "ImageRow", "LayerRow", "Listed", "State"]
+__all__ = ["Counts", "FoundImage", "ImageRow", "LayerRow", "Listed", "PartBlob", "State"]
 
 
 class State(StrEnum):
@@ -39,6 +39,16 @@ class LayerRow:
     id: int
     listed: Listed
     places: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class PartBlob:
+    """What a form has of a layer besides its signature: a value of forms.Part, and its blob."""
+
+    part: str
+    digest: str
+    size: int
+    place: str
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import random
 import threading
 import time
@@ -11,18 +12,16 @@ from typing import TYPE_CHECKING
 
 from dmsign_fast.errors import DmsignError, VerificationError
 from dmsign_fast.fleet.hashing import Hashing
+from dmsign_fast.fleet.parts import Parts
 from dmsign_fast.fleet.progress import FleetProgress
 from dmsign_fast.fleet.rows import State
 from dmsign_fast.fleet.task import LayerTask
 from dmsign_fast.oci.descriptor import Descriptor, Digest
 from dmsign_fast.pipeline.plan import Plan, SignedLayer
-from dmsign_fast.pipeline.sign_image import push_signed, sign_planned
-from dmsign_fast.signing.signer import EnvelopeSigner
+from dmsign_fast.pipeline.sign_image import push_signed, sign_layer, sign_planned
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-
-    from cryptography import x509
 
     from dmsign_fast.fleet.engine import Engine
     from dmsign_fast.fleet.options import FleetOptions
@@ -30,39 +29,12 @@ if TYPE_CHECKING:
     from dmsign_fast.fleet.rows import ImageRow, LayerRow
     from dmsign_fast.fleet.state import FleetState
     from dmsign_fast.fleet.task import LayerOutcome
-    from dmsign_fast.signing.scheme import KeySpec, Scheme
+    from dmsign_fast.pipeline.plan import SignedImage
     from dmsign_fast.signing.signer import Signer
 
 __all__ = ["SigningRun"]
 
-_ROOT_HASH = 128  # characters of the longest, which are what is signed
-
-
-class _Remembering:
-    """A Signer that signs each root hash once in a run: a layer is in many images.
-
-    A key in a cloud costs time and money for each signature.
-    """
-
-    def __init__(self, signer: Signer) -> None:
-        self._signer = signer
-        self._made: dict[tuple[bytes, Scheme], bytes] = {}
-
-    @property
-    def key_spec(self) -> KeySpec:
-        return self._signer.key_spec
-
-    @property
-    def certificate_chain(self) -> tuple[x509.Certificate, ...]:
-        return self._signer.certificate_chain
-
-    def sign(self, message: bytes, scheme: Scheme) -> bytes:
-        if len(message) > _ROOT_HASH:  # of a manifest: no other is the same
-            return self._signer.sign(message, scheme)
-        key = (message, scheme)
-        if key not in self._made:
-            self._made[key] = self._signer.sign(message, scheme)
-        return self._made[key]
+_MOST_REMEMBERED = 1 << 16  # signatures of root hashes; each has 1 to 3 KiB, or 15 by ML-DSA
 
 
 class SigningRun:
@@ -78,15 +50,20 @@ class SigningRun:
         progress: FleetProgress,
     ) -> None:
         self._state, self._options = state, options
-        self._signer = signer if isinstance(signer, EnvelopeSigner) else _Remembering(signer)
+        self._signer = signer
+        # a layer is in many images, and a key in a cloud costs time and money for each signature
+        self._sign_layer = functools.lru_cache(_MOST_REMEMBERED)(
+            functools.partial(sign_layer, signer=signer, options=options.sign)
+        )
         self._engine, self._places, self._progress = engine, places, progress
         self._recipes = [state.recipe(recipe.fields()) for recipe in options.recipes]
         self._known = [state.root_hashes(number) for number in self._recipes]
+        self._parts = Parts(places, state.parts(self._recipes[0]) if options.sign.parts else None)
         self._layers: dict[int, LayerRow] = {}
         self._waiting: dict[int, list[int]] = {}  # images by layer
         self._missing: dict[int, int] = {}  # layers by image
         self._images: dict[int, ImageRow] = {}
-        self._pushing: dict[Future[tuple[str, ...]], tuple[ImageRow, float]] = {}
+        self._pushing: dict[Future[list[SignedImage]], tuple[ImageRow, float]] = {}
         self._key = threading.Lock()
         self._failures = 0
 
@@ -94,6 +71,7 @@ class SigningRun:
         """Do all that is left; whether nothing is, but for what failed."""
         self._images = {image.id: image for image in self._state.images(State.PLANNED)}
         self._layers = {layer.id: layer for layer in self._state.layers()}
+        self._parts.drop_missing(self._layers)
         todo = {number for number in self._layers if not self._has(number)}
         for image in self._images.values():
             missing = todo.intersection(image.layers)
@@ -106,7 +84,9 @@ class SigningRun:
             len(self._images), len(rows), sum(layer.listed.size for layer in rows)
         )
         hashing = Hashing(
-            self._engine, ((layer.id, self._task(layer)) for layer in rows), self._options.limits
+            self._engine,
+            ((layer.id, self._task(layer, parts=self._parts.wanted)) for layer in rows),
+            self._options.limits,
         )
         pool = ThreadPoolExecutor(self._options.pushes)
         try:
@@ -135,7 +115,7 @@ class SigningRun:
         return most is not None and self._failures > most
 
     def _has(self, layer: int) -> bool:
-        return all(layer in known for known in self._known)
+        return all(layer in known for known in self._known) and layer in self._parts
 
     def _audit(self, todo: set[int]) -> None:
         """Compare a random part of the root hashes that the file has with the layers."""
@@ -146,7 +126,7 @@ class SigningRun:
         chosen = random.SystemRandom().sample(known, count)
         hashing = Hashing(
             self._engine,
-            ((number, self._task(self._layers[number])) for number in chosen),
+            ((number, self._task(self._layers[number], parts=False)) for number in chosen),
             self._options.limits,
         )
         try:
@@ -166,7 +146,7 @@ class SigningRun:
         finally:
             hashing.cancel()
 
-    def _task(self, layer: LayerRow) -> LayerTask:
+    def _task(self, layer: LayerRow, *, parts: bool) -> LayerTask:
         listed = layer.listed
         return LayerTask(
             listed.digest,
@@ -177,6 +157,7 @@ class SigningRun:
             tuple(recipe.fields() for recipe in self._options.recipes),
             self._options.sign.conversion,
             self._options.worker_access,
+            parts,
         )
 
     def _hashed(self, number: int, outcome: LayerOutcome) -> list[ImageRow]:
@@ -196,7 +177,9 @@ class SigningRun:
             uncompressed_size=outcome.uncompressed_size,
             seconds=outcome.seconds,
             host=outcome.host,
+            parts=outcome.parts,
         )
+        self._parts.add(number, outcome.parts)
         for known, root_hash in zip(self._known, outcome.root_hashes, strict=True):
             known[number] = root_hash
         self._progress.hashed(listed.size)
@@ -211,23 +194,35 @@ class SigningRun:
         future = pool.submit(self._sign, image)
         self._pushing[future] = (image, time.monotonic())
 
-    def _sign(self, image: ImageRow) -> tuple[str, ...]:
+    def _sign(self, image: ImageRow) -> list[SignedImage]:
+        recipes = list(zip(self._options.recipes, self._known, strict=True))
+        made = []
+        self._parts.check({number: self._known[0][number] for number in image.layers})
         with self._places.use(image.place) as store:
-            added: list[str] = []
-            artifacts = []
-            signed = None
-            for recipe, known in zip(self._options.recipes, self._known, strict=True):
+            # without layers all recipes are the same
+            for recipe, known in recipes if image.layers else recipes[:1]:
                 plan = self._plan(image, known)
                 options = replace(self._options.sign, recipe=recipe)
                 with self._key:  # not every provider's key can be used by several threads
-                    signed, made = sign_planned(store, plan, self._signer, options)
-                artifacts += made
-                if not image.layers:
-                    break
-            assert signed is not None  # noqa: S101
-            push_signed(store, [(signed, artifacts)])
-            added = [str(one.manifest.descriptor.digest) for one in artifacts]
-        return tuple(added)
+                    made.append(
+                        sign_planned(store, plan, self._signer, options, sign=self._sign_layer)
+                    )
+            for number in dict.fromkeys(image.layers):
+                self._parts.bring(number, store, image.place)
+            # what one recipe would replace may be what another has made
+            kept = {one.digest for signed, _ in made for one in signed.artifacts.values()}
+            return push_signed(
+                store,
+                [
+                    (
+                        replace(
+                            it, removed=tuple(one for one in it.removed if one.digest not in kept)
+                        ),
+                        artifacts,
+                    )
+                    for it, artifacts in made
+                ],
+            )
 
     def _plan(self, image: ImageRow, known: Mapping[int, bytes]) -> Plan:
         layers = []
@@ -235,7 +230,11 @@ class SigningRun:
             listed = self._layers[number].listed
             layers.append(
                 SignedLayer(
-                    Digest(listed.digest), Digest(listed.diff_id), listed.size, known[number]
+                    Digest(listed.digest),
+                    Digest(listed.diff_id),
+                    listed.size,
+                    known[number],
+                    blobs=self._parts.blobs(number),
                 )
             )
         manifest = Descriptor(image.media_type, Digest(image.digest), image.size)
@@ -250,11 +249,15 @@ class SigningRun:
             self._images.pop(image.id, None)
             if future.cancelled():
                 continue
+            while self._parts.useless:
+                self._state.forget_parts(self._parts.useless.pop())
             error = future.exception()
             if error is None:
-                self._state.image_done(
-                    image.id, State.SIGNED, future.result(), time.monotonic() - began
-                )
+                signed = future.result()
+                added = [str(new.digest) for one in signed for new in one.added]
+                self._state.image_done(image.id, State.SIGNED, added, time.monotonic() - began)
+                for text in dict.fromkeys(text for one in signed for text in one.warnings):
+                    self._progress.warned(image, text)
                 self._progress.finished(image, None)
             elif isinstance(error, DmsignError):
                 self._fail(image, str(error))

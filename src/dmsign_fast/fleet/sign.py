@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from dmsign_fast.envelope.notary import check_manifest_signer
-from dmsign_fast.envelope.pkcs7 import check_signer
+from dmsign_fast.envelope.pkcs7 import check_signers
 from dmsign_fast.errors import ParameterError
 from dmsign_fast.fleet.options import FleetOptions
 from dmsign_fast.fleet.places import Places
@@ -20,7 +20,7 @@ from dmsign_fast.fleet.run import SigningRun
 from dmsign_fast.pipeline.forms import form_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Collection, Iterable
     from typing import Any
 
     from dmsign_fast.fleet.engine import Engine
@@ -53,11 +53,13 @@ class RunPlan:
 
 def parameters_of(signer: Signer, options: FleetOptions) -> dict[str, Any]:
     """What must be the same when a run is resumed; no secret is among it."""
-    from cryptography.hazmat.primitives.hashes import SHA256
-
     return {
         "command": "sign",
-        "signer": [one.fingerprint(SHA256()).hex() for one in signer.certificate_chain[:1]],
+        "signer": _leaves(signer),
+        "and-signer": [_leaves(one) for one in options.sign.and_by],
+        "manifest-signer": _leaves(options.sign.manifest_signer or signer),
+        "digest": options.sign.pkcs7_digest,
+        "certificates": options.sign.certificates,
         "recipes": [recipe.fields() for recipe in options.recipes],
         "artifact": list(options.sign.forms),
         "signature-format": options.sign.media_type,
@@ -67,6 +69,30 @@ def parameters_of(signer: Signer, options: FleetOptions) -> dict[str, Any]:
         "user-metadata": dict(options.sign.user_metadata),
         "platform": options.sign.platform,
     }
+
+
+def _leaves(signer: Signer) -> list[str]:
+    from cryptography.hazmat.primitives.hashes import SHA256
+
+    return [one.fingerprint(SHA256()).hex() for one in signer.certificate_chain[:1]]
+
+
+def _check_options(signer: Signer, options: FleetOptions) -> None:
+    """Raise ParameterError or SigningError for what no image could be signed with."""
+    sign = options.sign
+    if sign.dm_verity:
+        check_signers(signer, sign.and_by, sign.pkcs7_digest, certificates=sign.certificates)
+        for form in map(form_of, sign.forms):
+            for recipe in options.recipes:
+                if misfit := form.misfit(recipe):
+                    raise ParameterError(f"{misfit}: use another --recipe, or another --artifact")
+            if form.parts and len(options.recipes) > 1:
+                raise ParameterError(
+                    f"the form {form.name} goes with one recipe, and a node refuses images that "
+                    "have several of it: give one --recipe"
+                )
+    if sign.manifest_signature:
+        check_manifest_signer(sign.manifest_signer or signer)
 
 
 def plan_run(
@@ -83,16 +109,7 @@ def plan_run(
     Raises:
         As sign_fleet.
     """
-    if options.sign.dm_verity:
-        check_signer(signer, options.sign.pkcs7_digest, certificates=options.sign.certificates)
-        for form in map(form_of, options.sign.forms):
-            if form.parts:
-                raise ParameterError(
-                    f"the form {form.name} has more of each layer than its signature, which "
-                    "workers do not send: sign such images one by one, with sign"
-                )
-    if options.sign.manifest_signature:
-        check_manifest_signer(signer)
+    _check_options(signer, options)
     if state.begin(parameters_of(signer, options), resume=resume):
         state.reset_failures()
     elif not options.index:
@@ -113,9 +130,12 @@ def plan_run(
         )
     finally:
         places.close()
-    known = [state.root_hashes(state.recipe(one.fields())) for one in options.recipes]
+    recipes = [state.recipe(one.fields()) for one in options.recipes]
+    known: list[Collection[int]] = [state.root_hashes(recipe) for recipe in recipes]
+    if options.sign.parts:
+        known.append(state.parts(recipes[0]))
     layers = state.layers()
-    todo = [layer for layer in layers if not all(layer.id in roots for roots in known)]
+    todo = [layer for layer in layers if not all(layer.id in some for some in known)]
     size = sum(layer.listed.size for layer in todo)
     speed = state.speed()
     basis = "" if speed else f", if it reads {_SPEED // 10**6} MB/s as gzip layers usually are"

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from dmsign_fast.errors import ParameterError
 from dmsign_fast.fleet.reading import MAJOR_VERSION, ReadableState
-from dmsign_fast.fleet.rows import FoundImage, LayerRow, Listed, State
+from dmsign_fast.fleet.rows import FoundImage, LayerRow, Listed, PartBlob, State
 
 if TYPE_CHECKING:
     import sqlite3
@@ -192,6 +192,20 @@ class FleetState(ReadableState):
         """Hash every layer anew: the index is not believed."""
         with self._transaction() as base:
             base.execute("DELETE FROM root_hash")
+            base.execute("DELETE FROM part")
+
+    def parts(self, recipe: int) -> dict[int, list[PartBlob]]:
+        """What workers have pushed of layers besides root hashes, by layer."""
+        query = "SELECT layer, part, digest, size, place FROM part WHERE recipe = ? AND version = ?"
+        found: dict[int, list[PartBlob]] = {}
+        for layer, *blob in self._rows(query, recipe, MAJOR_VERSION):
+            found.setdefault(layer, []).append(PartBlob(*blob))
+        return found
+
+    def forget_parts(self, layer: int) -> None:
+        """Read a layer anew for them: they are gone, or are not what they should be."""
+        with self._transaction() as base:
+            base.execute("DELETE FROM part WHERE layer = ?", (layer,))
 
     def hashed(
         self,
@@ -201,8 +215,9 @@ class FleetState(ReadableState):
         uncompressed_size: int,
         seconds: float,
         host: str,
+        parts: Sequence[PartBlob] = (),
     ) -> None:
-        """Record the root hashes of a layer, by recipe."""
+        """Record the root hashes of a layer, by recipe; ``parts`` are of the first."""
         with self._transaction() as base:
             base.executemany(
                 "INSERT OR REPLACE INTO root_hash VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
@@ -210,6 +225,14 @@ class FleetState(ReadableState):
                     (layer, recipe, MAJOR_VERSION, root, uncompressed_size, host, seconds, now)
                     for now in (time.time(),)
                     for recipe, root in root_hashes.items()
+                ),
+            )
+            first = next(iter(root_hashes))
+            base.executemany(
+                "INSERT OR REPLACE INTO part VALUES (?, ?, ?, ?, ?, ?, ?)",
+                (
+                    (layer, first, MAJOR_VERSION, one.part, one.digest, one.size, one.place)
+                    for one in parts
                 ),
             )
 

@@ -1,27 +1,34 @@
 """What a worker does: a layer is fetched, checked and hashed by every recipe, in one pass.
 
 A task and its outcome are some hundred bytes. A worker gets no key, and no login unless the
-coordinator was told to share it.
+coordinator was told to share it. For a form of artifact that has more of a layer than its
+signature, the worker pushes that to where it read the layer, before any manifest names it.
 """
 
 from __future__ import annotations
 
 import socket
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from dmsign_fast import __version__
 from dmsign_fast.erofs.recipe import Recipe
-from dmsign_fast.errors import DmsignError, NotFoundError, RegistryError
+from dmsign_fast.errors import DmsignError, NotFoundError, RegistryError, StorageError
+from dmsign_fast.fleet.parts import BLOB_TYPE
 from dmsign_fast.fleet.places import Access
+from dmsign_fast.fleet.rows import PartBlob
 from dmsign_fast.oci.descriptor import Descriptor, Digest
 from dmsign_fast.oci.retry import TransientError
 from dmsign_fast.pipeline.image import ImageLayer, hash_image_layer_by
+from dmsign_fast.pipeline.layer_file import LayerFile
 from dmsign_fast.pipeline.layers import Conversion
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+
+    from dmsign_fast.oci.store import Store
+    from dmsign_fast.pipeline.layer_file import LayerBlob
 
 __all__ = ["LayerOutcome", "LayerTask", "run_task", "worker_facts", "worker_name"]
 
@@ -41,6 +48,7 @@ class LayerTask:
         recipes: the fields of each, see Recipe.fields.
         conversion: how it is converted.
         access: to the places.
+        parts: whether to push what forms have of the layer besides its signature; of one recipe.
         version: of the coordinator's dmsign-fast.
     """
 
@@ -52,6 +60,7 @@ class LayerTask:
     recipes: tuple[Mapping[str, str], ...]
     conversion: Conversion = field(default_factory=Conversion)
     access: Access = field(default_factory=Access)
+    parts: bool = False
     version: str = __version__
 
 
@@ -70,6 +79,7 @@ class LayerOutcome:
         failure: why it failed; None if it did not.
         busy: seconds for which a registry is to be left alone before another try; None if another
             try would not help.
+        parts: that were pushed, and where.
     """
 
     digest: str
@@ -81,6 +91,7 @@ class LayerOutcome:
     version: str = __version__
     failure: str | None = None
     busy: float | None = None
+    parts: tuple[PartBlob, ...] = ()
 
 
 def worker_name() -> str:
@@ -117,14 +128,7 @@ def run_task(task: LayerTask) -> LayerOutcome:
         except DmsignError as error:
             problem = error
             break
-        return LayerOutcome(
-            task.digest,
-            task.diff_id,
-            done[0],
-            done[1],
-            time.monotonic() - began,
-            host,
-        )
+        return replace(done, seconds=time.monotonic() - began, host=host)
     busy = (problem.after or 1.0) if isinstance(problem, TransientError) else None
     return LayerOutcome(
         task.digest,
@@ -135,19 +139,41 @@ def run_task(task: LayerTask) -> LayerOutcome:
     )
 
 
-def _hash(task: LayerTask, place: str) -> tuple[tuple[bytes, ...], int]:
+def _hash(task: LayerTask, place: str) -> LayerOutcome:
     layer = ImageLayer(
         Descriptor(task.media_type, Digest(task.digest), task.size), Digest(task.diff_id)
     )
     recipes = [Recipe.from_fields(fields) for fields in task.recipes]
     store = task.access.open(place)
+    file = LayerFile(recipes[0].params) if task.parts else None
     try:
-        hashed = hash_image_layer_by(store, layer, recipes, task.conversion)
+        hashed = hash_image_layer_by(store, layer, recipes, task.conversion, file=file)
+        blobs = file.finish(hashed[0].image.tree) if file else {}
+        for blob in blobs.values():
+            _push(store, place, blob)
     finally:
         close = getattr(store, "close", None)
         if close:
             close()
-    return tuple(one.image.root_hash for one in hashed), hashed[0].uncompressed_size
+    return LayerOutcome(
+        task.digest,
+        task.diff_id,
+        tuple(one.image.root_hash for one in hashed),
+        hashed[0].uncompressed_size,
+        parts=tuple(PartBlob(part, blob.digest, blob.size, place) for part, blob in blobs.items()),
+    )
+
+
+def _push(store: Store, place: str, blob: LayerBlob) -> None:
+    try:
+        store.push(Descriptor(BLOB_TYPE, blob.digest, blob.size), blob.content)
+    except TransientError:
+        raise
+    except RegistryError as error:  # another place would not help
+        raise StorageError(
+            f"the worker cannot push what nodes want beside the signature to {place}: {error}; "
+            "give workers a login that may push, or --share-login"
+        ) from error
 
 
 def worker_facts(places: tuple[str, ...] = (), access: Access | None = None) -> dict[str, object]:

@@ -16,7 +16,11 @@ from dmsign_fast.fleet.progress import FleetProgress
 from dmsign_fast.fleet.rows import State
 from dmsign_fast.fleet.task import LayerTask
 from dmsign_fast.oci.descriptor import Descriptor, Digest
+from dmsign_fast.oci.manifest import Manifest
+from dmsign_fast.pipeline.artifact import blobs_of
+from dmsign_fast.pipeline.forms import form_of
 from dmsign_fast.pipeline.layers import Conversion
+from dmsign_fast.pipeline.published import check_parts
 from dmsign_fast.pipeline.verify_image import verify_manifest
 
 if TYPE_CHECKING:
@@ -26,6 +30,7 @@ if TYPE_CHECKING:
     from dmsign_fast.fleet.engine import Engine
     from dmsign_fast.fleet.rows import ImageRow
     from dmsign_fast.fleet.state import FleetState
+    from dmsign_fast.oci.store import Store
     from dmsign_fast.pipeline.verify_image import ImageVerdict, VerifyOptions
 
 __all__ = ["FleetVerifyOptions", "verify_fleet"]
@@ -126,6 +131,7 @@ class _Check:
         # the images that claim a root hash, by layer and recipe, for those that are read again
         self._claims: dict[str, dict[str, list[tuple[ImageRow, str]]]] = {}
         self._recipes: dict[str, Mapping[str, str]] = {}
+        self._good_parts: set[tuple[str, ...]] = set()
 
     def go(self) -> None:
         images = list(self._state.images(State.PLANNED))
@@ -136,7 +142,7 @@ class _Check:
         with ThreadPoolExecutor(self._options.threads) as pool:
             for first in range(0, len(images), _BATCH):
                 begun = {
-                    pool.submit(self._verify, image): image
+                    pool.submit(self._verify, image, image.id in chosen): image
                     for image in images[first : first + _BATCH]
                 }
                 for future in as_completed(begun):
@@ -144,7 +150,7 @@ class _Check:
         if self._claims:
             self._read_again()
 
-    def _verify(self, image: ImageRow) -> tuple[ImageVerdict | None, str, float]:
+    def _verify(self, image: ImageRow, deep: bool) -> tuple[ImageVerdict | None, str, float]:
         began = time.monotonic()
         try:
             options = self._options.verify(image.place)
@@ -152,9 +158,31 @@ class _Check:
                 described = Descriptor(image.media_type, Digest(image.digest), image.size)
                 manifest = store.fetch_manifest(described)
                 verdict = verify_manifest(store, manifest, options)
+                if deep and verdict.passed:
+                    self._check_parts(store, verdict)
         except DmsignError as error:
             return None, str(error), time.monotonic() - began
         return verdict, _reason(verdict), time.monotonic() - began
+
+    def _check_parts(self, store: Store, verdict: ImageVerdict) -> None:
+        """Check what artifacts have of layers besides signatures; the same parts once in the run.
+
+        Raises:
+            VerificationError, FormatError: a root hash does not cover them.
+        """
+        for one in verdict.referrers:
+            form = form_of(one.form) if one.form else None
+            if not (one.accepted and form and form.parts):
+                continue
+            manifest = store.resolve(one.digest)
+            assert isinstance(manifest, Manifest)  # noqa: S101
+            parts = blobs_of(form, manifest, {Digest(it.layer) for it in one.layers})
+            for layer in one.layers:
+                of_layer = parts[Digest(layer.layer)]
+                key = (layer.root_hash, *sorted(it.digest for it in of_layer.values()))
+                if key not in self._good_parts:
+                    check_parts(store, of_layer, bytes.fromhex(layer.root_hash))
+                    self._good_parts.add(key)
 
     def _judge(
         self,

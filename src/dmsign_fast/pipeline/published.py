@@ -21,7 +21,7 @@ from dmsign_fast.verity.superblock import SUPERBLOCK_SIZE, Superblock
 from dmsign_fast.verity.tree import VerityHasher
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from dmsign_fast.oci.descriptor import Descriptor
     from dmsign_fast.oci.manifest import Manifest
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from dmsign_fast.pipeline.artifact import LayerSignature
     from dmsign_fast.pipeline.forms import Form
 
-__all__ = ["check_published"]
+__all__ = ["check_parts", "check_published"]
 
 
 def check_published(
@@ -47,12 +47,14 @@ def check_published(
         if not parts:
             continue
         try:
-            _check(store, parts[Part.METADATA], parts[Part.HASH_FILE], roots[layer])
+            check_parts(store, parts, roots[layer])
         except (FormatError, VerificationError) as error:
             raise type(error)(f"layer {layer}: {error}") from error
 
 
-def _check(store: Store, metadata: Descriptor, hash_file: Descriptor, root_hash: bytes) -> None:
+def check_parts(store: Store, parts: Mapping[Part, Descriptor], root_hash: bytes) -> None:
+    """Check metadata and hash area of one layer; errors as check_published."""
+    metadata, hash_file = parts[Part.METADATA], parts[Part.HASH_FILE]
     where = f"a temporary file in {tempfile.gettempdir()}"
     with storage_errors("write", where), tempfile.TemporaryFile() as file:
         for piece in store.fetch(hash_file):

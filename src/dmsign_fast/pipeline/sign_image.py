@@ -254,9 +254,17 @@ def _reused(
 
 
 def sign_planned(
-    store: Store, plan: Plan, signer: Signer, options: SignOptions
+    store: Store,
+    plan: Plan,
+    signer: Signer,
+    options: SignOptions,
+    *,
+    sign: Callable[[bytes], bytes] | None = None,
 ) -> tuple[SignedImage, list[Artifact]]:
-    """Sign one manifest; the artifacts are those that are not there yet."""
+    """Sign one manifest; the artifacts are those that are not there yet.
+
+    ``sign`` stands in for sign_layer, for who knows signatures of root hashes already.
+    """
     options = replace(options, signing_time=options.now)  # of all artifacts the same
     subject = plan.manifest
     known = [] if options.force else signatures_of(store, subject)
@@ -276,7 +284,8 @@ def sign_planned(
             found = artifacts[-1].manifest.descriptor
         return found
 
-    signatures = functools.cache(lambda: _sign_layers(plan, signer, options))
+    sign = sign or functools.partial(sign_layer, signer=signer, options=options)
+    signatures = functools.cache(functools.partial(_sign_layers, plan, sign))
     forms = [form_of(name) for name in options.forms] if plan.layers else []
     for form in forms:
         dm_verity[form.name] = find_or_add(
@@ -364,9 +373,10 @@ def sign_layer(root_hash: bytes, signer: Signer, options: SignOptions) -> bytes:
     )
 
 
-def _sign_layers(plan: Plan, signer: Signer, options: SignOptions) -> list[LayerSignature]:
-    hashes = dict.fromkeys(root_hash for _, root_hash in plan.roots)
-    made = {root_hash: sign_layer(root_hash, signer, options) for root_hash in hashes}
+def _sign_layers(plan: Plan, sign: Callable[[bytes], bytes]) -> list[LayerSignature]:
+    made = {
+        root_hash: sign(root_hash) for root_hash in dict.fromkeys(root for _, root in plan.roots)
+    }
     return [LayerSignature(layer, root, made[root]) for layer, root in plan.roots]
 
 
