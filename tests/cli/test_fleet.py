@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import re
 
 import pytest
 from browser import dom_of, needs_browser
@@ -172,3 +173,67 @@ def test_the_page_shows_sorts_and_filters_in_a_browser(fleet, images, tmp_path):
     assert listed(dom) == names[1:2]
     assert console == []
     assert "http" not in text.replace("http-equiv", ""), "the page needs no network"
+
+
+def test_fleet_signs_with_several_keys_and_logins_as_sign_does(fleet, images, tmp_path):
+    """One place defines the options of sign: what it has, fleet sign has."""
+    issuer = make_intermediate(make_root("Others"), "Other Intermediate")
+    other = make_leaf(issuer, "Other Signer").write(tmp_path / "other")
+    manifest = make_leaf(issuer, "Manifest Signer").write(tmp_path / "manifest")
+    keys = (
+        *("--and-key", other.key, "--and-cert", other.chain),
+        *("--manifest-key", manifest.key, "--manifest-cert", manifest.chain),
+    )
+    assert fleet("sign", "--from", images).exit_code == 0
+    done = fleet("sign", "--from", images, *keys)
+    assert done.out.startswith("3 images signed, 0 signed before"), done.err
+    done = fleet("sign", "--from", images, *keys)
+    assert done.out.startswith("0 images signed, 3 signed before"), done.err
+    for trust in (other.root, manifest.root):
+        alone = ("--no-dm-verity",) if trust == manifest.root else ("--no-manifest-signature",)
+        done = cli(
+            *("verify", "--oci-layout", f"{tmp_path}/layout:v1", "--trust", trust, *alone),
+        )
+        assert done.exit_code == 0, done.out
+    known = {option for command in ("sign",) for option in long_options(command)}
+    fleets = long_options("fleet", "sign")
+    # of one image: what an index is, how many layers at a time, and where root hashes come from
+    assert known - fleets == {"--jobs", "--recursive", "--reuse", "--reuse-cert", "--reuse-from"}
+
+
+def long_options(*command):
+    return set(re.findall(r"--[a-z-]+", cli(*command, "--help").out))
+
+
+def test_fleet_verify_has_the_options_of_verify():
+    assert long_options("verify") - long_options("fleet", "verify") == {"--jobs", "--recursive"}
+
+
+def test_what_contradicts_itself_is_refused_before_anything_is_written(fleet, images, tmp_path):
+    for wrong in (
+        ("--require-bound", "--no-dm-verity"),
+        ("--no-dm-verity", "--no-manifest-signature"),
+        ("--artifact", "acl", "--no-dm-verity"),
+        ("--for", "acl", "--no-dm-verity"),
+    ):
+        done = fleet("verify", "--from", images, *wrong)
+        assert done.exit_code == 2, done.err
+        assert not (tmp_path / "run.state").exists()
+
+
+def test_verify_for_a_node_and_of_a_form(fleet, images, tmp_path):
+    acl = ("--artifact", "acl", "--recipe", "containerd-tar-index")
+    assert fleet("sign", "--from", images).exit_code == 0
+    wanted = ("verify", "--from", images, "--artifact", "acl")
+    assert fleet(*wanted, state="a").exit_code == 1
+    report = cli("fleet", "report", tmp_path / "a").out
+    assert "no dm-verity acl signature is valid" in report
+    assert "repeat: dmsign-fast verify --oci-layout --artifact acl " in report
+    for _ in range(2):
+        assert fleet("sign", "--from", images, *acl, "--force").exit_code == 0
+    assert fleet(*wanted, "--require-bound", "--deep", state="b").exit_code == 0
+    assert fleet(*wanted, "--for", "acl", state="c").exit_code == 1, "it refuses two of a form"
+    assert "a node refuses the image" in fleet("sign", "--from", images, *acl, "--force").err
+    done = fleet("sign", "--from", images, *acl, "--force", "--replace")
+    assert done.exit_code == 0, done.err
+    assert fleet(*wanted, "--for", "acl", state="d").exit_code == 0

@@ -6,6 +6,7 @@ import stat
 
 import pytest
 
+from dmsign_fast.erofs.recipe import Recipe
 from dmsign_fast.errors import FormatError, ParameterError, StorageError
 from dmsign_fast.fleet.reading import ReadableState
 from dmsign_fast.fleet.report import html_page
@@ -13,7 +14,7 @@ from dmsign_fast.fleet.rows import FoundImage, Listed, State
 from dmsign_fast.fleet.state import FleetState
 
 LAYERS = tuple(Listed(f"sha256:{n:064x}", f"sha256:{n + 100:064x}", "a/b", n) for n in range(1, 6))
-PARAMETERS = {"command": "sign", "recipes": ["a"]}
+PARAMETERS = {"command": "sign", "recipes": [Recipe.parse("containerd").fields()]}
 
 
 @pytest.fixture
@@ -84,7 +85,7 @@ def test_an_unfinished_run_is_refused_or_resumed(path):
         with pytest.raises(ParameterError, match="unfinished run: go on with --resume"):
             state.begin(PARAMETERS, resume=False)
         with pytest.raises(ParameterError, match="another recipes"):
-            state.begin({**PARAMETERS, "recipes": ["b"]}, resume=True)
+            state.begin({**PARAMETERS, "recipes": [{"name": "b"}]}, resume=True)
         assert state.begin(PARAMETERS, resume=True)
         state.end()
         assert not state.begin(PARAMETERS, resume=True), "a finished one is an index"
@@ -138,8 +139,8 @@ def test_the_database_of_another_program_is_refused(path):
 def test_another_version_of_the_file_is_refused(path):
     planned(path).close()
     with sqlite3.connect(path) as base:
-        base.execute("PRAGMA user_version = 2")
-    with pytest.raises(FormatError, match="has version 2 of the state file"):
+        base.execute("PRAGMA user_version = 99")
+    with pytest.raises(FormatError, match="has version 99 of the state file"):
         FleetState(path)
 
 

@@ -2,27 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from dmsign_fast.cli.keys import (
-    add_and_key,
-    add_key_options,
-    add_manifest_key,
-    other_signer_of,
-    signer_of,
-)
-from dmsign_fast.cli.options import section
 from dmsign_fast.cli.output import note, print_json, work
 from dmsign_fast.cli.signatures import (
-    add_replace,
-    add_sign_options,
-    add_timestamp_options,
+    add_signing_options,
     print_signed,
     print_warnings,
-    sign_options,
     signed_json,
-    timestamp,
+    signing,
 )
 from dmsign_fast.cli.stores import add_image_options, open_image, repository_of
 
@@ -57,30 +45,14 @@ examples:
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of the command."""
     add_image_options(parser)
-    add_key_options(parser)
-    add_and_key(parser)
-    add_manifest_key(parser)
-    add_sign_options(parser)
-    add_timestamp_options(parser)
-    section(parser, "signature").add_argument(
-        "--force", action="store_true", help="sign also where it is signed already"
-    )
-    add_replace(parser)
+    add_signing_options(parser)
 
 
 def run(args: argparse.Namespace) -> int:
     """Run the command; its exit status."""
     from dmsign_fast.pipeline.sign_image import sign_image
 
-    options = replace(
-        sign_options(args), timestamp=timestamp(args), force=args.force, replace=args.replace
-    )
-    signer, other = signer_of(args), other_signer_of(args, "and")
-    options = replace(
-        options,
-        and_by=(other,) if other else (),
-        manifest_signer=other_signer_of(args, "manifest"),
-    )
+    signer, options = signing(args)
     with work(args, "signing", None) as done, open_image(args) as (store, wanted):
         if ":" not in wanted:
             note(

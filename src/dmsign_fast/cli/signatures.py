@@ -3,11 +3,19 @@
 from __future__ import annotations
 
 import argparse
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from dmsign_fast.cli.keys import add_signature_options
+from dmsign_fast.cli.keys import (
+    add_and_key,
+    add_key_options,
+    add_manifest_key,
+    add_signature_options,
+    other_signer_of,
+    signer_of,
+)
 from dmsign_fast.cli.layer.options import add_layer_options, conversion, recipe
 from dmsign_fast.cli.options import AGENT, add_user_metadata, by_name, section
 from dmsign_fast.cli.output import note, print_line
@@ -21,10 +29,12 @@ if TYPE_CHECKING:
     from dmsign_fast.envelope.timestamp import Timestamper
     from dmsign_fast.erofs.recipe import Recipe
     from dmsign_fast.pipeline.plan import Reuse, SignedImage, SignedLayer, SignOptions
+    from dmsign_fast.signing.signer import Signer
 
 __all__ = [
     "add_replace",
     "add_sign_options",
+    "add_signing_options",
     "add_timestamp_options",
     "duration",
     "layer_json",
@@ -33,6 +43,7 @@ __all__ = [
     "print_warnings",
     "sign_options",
     "signed_json",
+    "signing",
     "timestamp",
 ]
 
@@ -53,6 +64,35 @@ def duration(text: str) -> timedelta:
         message = f"{text!r} is longer than 100 years"
         raise argparse.ArgumentTypeError(message)
     return timedelta(seconds=seconds)
+
+
+def add_signing_options(parser: argparse.ArgumentParser, *, fleet: bool = False) -> None:
+    """All that decides who signs, and what, of an image or a ``fleet``; ``signing`` reads it."""
+    add_key_options(parser)
+    add_and_key(parser)
+    add_manifest_key(parser)
+    add_sign_options(parser, fleet=fleet)
+    add_timestamp_options(parser)
+    section(parser, "signature").add_argument(
+        "--force", action="store_true", help="sign also where it is signed already"
+    )
+    add_replace(parser)
+
+
+def signing(args: argparse.Namespace, made_by: Recipe | None = None) -> tuple[Signer, SignOptions]:
+    """Who signs, and what; ``made_by`` is the recipe that the options name."""
+    options = replace(
+        sign_options(args, made_by),
+        timestamp=timestamp(args),
+        force=args.force,
+        replace=args.replace,
+    )
+    signer, other = signer_of(args), other_signer_of(args, "and")
+    return signer, replace(
+        options,
+        and_by=(other,) if other else (),
+        manifest_signer=other_signer_of(args, "manifest"),
+    )
 
 
 def add_sign_options(parser: argparse.ArgumentParser, *, fleet: bool = False) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dmsign_fast.cli.options import section
-from dmsign_fast.errors import ParameterError, StorageError
+from dmsign_fast.errors import ParameterError
 
 if TYPE_CHECKING:
     import argparse
@@ -54,9 +54,7 @@ def add_image_options(parser: argparse.ArgumentParser, *, one: bool = False) -> 
         )
 
 
-def add_store_options(
-    parser: argparse.ArgumentParser, *, authfile: bool = True
-) -> argparse._ArgumentGroup:
+def add_store_options(parser: argparse.ArgumentParser) -> argparse._ArgumentGroup:
     """How to reach the image; the group has more room for what it is."""
     group = section(parser, "image")
     group.add_argument(
@@ -64,15 +62,13 @@ def add_store_options(
         action="store_true",
         help="look for REF in an OCI image layout, a directory or tar",
     )
-    registry = add_registry_options(parser)
-    if authfile:
-        registry.add_argument(
-            "--authfile",
-            type=Path,
-            metavar="FILE",
-            help="take the login from this file; default: $REGISTRY_AUTH_FILE, or the files of "
-            "docker and podman",
-        )
+    add_registry_options(parser).add_argument(
+        "--authfile",
+        type=Path,
+        metavar="FILE",
+        help="take the login from this file; default: $REGISTRY_AUTH_FILE, or the files of "
+        "docker and podman",
+    )
     return group
 
 
@@ -130,17 +126,6 @@ def credentials_of(args: argparse.Namespace) -> Credentials | None:
     return Credentials(username=username, password=password)
 
 
-def _environment(authfile: Path | None) -> dict[str, str]:
-    """That by which a login is found."""
-    if authfile is None:
-        return dict(os.environ)
-    if not authfile.exists():
-        raise StorageError(
-            f"cannot read {authfile}: no such file; dmsign-fast login --authfile makes it"
-        )
-    return {**os.environ, "REGISTRY_AUTH_FILE": str(authfile)}
-
-
 def connection_of(args: argparse.Namespace) -> Connection:
     """How the options reach registries."""
     from dmsign_fast.oci.transport import Connection
@@ -167,11 +152,12 @@ def open_image(args: argparse.Namespace) -> Iterator[tuple[Store, str]]:
         with Layout(place.path) as layout:
             yield layout, place.wanted
         return
+    from dmsign_fast.oci.credentials import logins_in
     from dmsign_fast.oci.reference import RegistryReference
     from dmsign_fast.oci.registry import Registry
 
     image = RegistryReference.parse(args.reference)
-    logins = _environment(args.authfile)
+    logins = logins_in(args.authfile)
     with Registry(image, connection_of(args), credentials_of(args), logins) as registry:
         yield registry, image.wanted
 

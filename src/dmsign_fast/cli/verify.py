@@ -32,8 +32,10 @@ __all__ = [
     "HELP",
     "MOST_USED",
     "add_arguments",
+    "add_node_option",
     "add_trust_options",
     "add_verification_options",
+    "node_of_args",
     "run",
     "trust_of",
     "verify_options",
@@ -65,12 +67,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_trust_options(parser)
     what = section(parser, "verification").add_argument
     add_verification_options(what)
-    what(
-        "--for",
-        dest="node",
-        choices=[node.name for node in NODES],
-        help="say whether such a node would take the image, and fail if not",
-    )
+    add_node_option(what)
     what("--deep", action="store_true", help="read the layers, and make their root hashes again")
     what(
         "--jobs",
@@ -142,6 +139,16 @@ def add_verification_options(what: Callable[..., object]) -> None:
     )
 
 
+def add_node_option(what: Callable[..., object]) -> None:
+    """Which node an image is for."""
+    what(
+        "--for",
+        dest="node",
+        choices=[node.name for node in NODES],
+        help="say whether such a node would take the image, and fail if not",
+    )
+
+
 def trust_of(args: argparse.Namespace) -> Trust:
     """Whom the options say to believe: certificates, or notation's trust policy."""
     from dmsign_fast.envelope.trust import load_trust_anchors
@@ -197,7 +204,8 @@ def _json(verdict: ImageVerdict) -> dict[str, object]:
     return known | dataclasses.asdict(verdict)
 
 
-def _node(args: argparse.Namespace) -> Node | None:
+def node_of_args(args: argparse.Namespace) -> Node | None:
+    """The node that the options name, None without."""
     if args.node is None:
         return None
     if args.no_dm_verity:
@@ -217,7 +225,7 @@ def run(args: argparse.Namespace) -> int:
     from dmsign_fast.pipeline.verify_image import check_passed, verify_image
 
     options = verify_options(args)
-    node = _node(args)
+    node = node_of_args(args)
     problems: list[tuple[str, ...]] = []
     with work(args, "verifying", None) as done, open_image(args) as (store, wanted):
         verdicts = verify_image(store, wanted, options, progress=done)

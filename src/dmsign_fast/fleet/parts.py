@@ -60,7 +60,7 @@ class Parts:
             self._found[layer] = parts
 
     def drop_missing(self, layers: Iterable[int]) -> None:
-        """Forget parts of earlier runs that are no longer there, or of which that cannot be told."""
+        """Forget parts of earlier runs unless they are there for sure."""
         known = [layer for layer in layers if layer in self._found]
         with ThreadPoolExecutor(_LOOKS) as pool:
             for layer, there in zip(known, pool.map(self._exist, known), strict=True):

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from dmsign_fast.oci.credentials import logins_in
 from dmsign_fast.oci.layout import Layout
 from dmsign_fast.oci.reference import LayoutReference, RegistryReference
 from dmsign_fast.oci.registry import Registry
@@ -32,17 +33,20 @@ class Access:
     Attributes:
         connection: to registries.
         credentials: the login for all registries; None takes what docker or podman keep here.
+        authfile: where they keep it; by default where they usually do.
     """
 
     connection: Connection = field(default_factory=Connection)
     credentials: Credentials | None = None
+    authfile: Path | None = None
 
     def open(self, place: str) -> Store:
         """The store of a place: ``REGISTRY/REPOSITORY``, or the absolute path of a layout."""
         if place.startswith("/"):
             return Layout(Path(place))
         reference = RegistryReference.parse(place)
-        return Registry(reference, self.connection, self.credentials)
+        logins = logins_in(self.authfile)
+        return Registry(reference, self.connection, self.credentials, logins)
 
 
 def parse_reference(text: str, *, layout: bool) -> tuple[str, str]:

@@ -4,19 +4,22 @@ from __future__ import annotations
 
 import html
 import json
+import shlex
 from typing import TYPE_CHECKING, Any
 
 from dmsign_fast import __version__
+from dmsign_fast.erofs.recipe import RECIPES
 from dmsign_fast.fleet.report_page import PAGE
 from dmsign_fast.fleet.rows import State
+from dmsign_fast.pipeline.forms import FORMS
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
     from dmsign_fast.fleet.reading import ReadableState
     from dmsign_fast.fleet.rows import Counts
 
-__all__ = ["CSV_COLUMNS", "csv_rows", "failed_images", "html_page", "repeat_command", "summary"]
+__all__ = ["CSV_COLUMNS", "csv_rows", "failed_images", "html_page", "summary"]
 
 CSV_COLUMNS = (
     *("reference", "place", "manifest", "state", "reason"),
@@ -39,20 +42,29 @@ def summary(counts: Counts) -> dict[str, Any]:
     }
 
 
-def repeat_command(place: str, digest: str, *, layout: bool) -> str:
-    """The command that tries one image again; the key's options have to be added."""
-    return f"dmsign-fast sign {'--oci-layout ' if layout else ''}{place}@{digest}"
+def _repeat(parameters: Mapping[str, Any], reference: str) -> str:
+    """The command that tries one image again; options of keys or trust have to be added."""
+    words = ["dmsign-fast", parameters["command"]]
+    words += ["--oci-layout"] if parameters.get("layout") else []
+    forms = parameters.get("artifact") or ()
+    if list(forms) != [FORMS[0].name]:
+        words += [word for form in forms for word in ("--artifact", form)]
+    recipes = [f"{it['name']}@{it['mkfs-version']}" for it in parameters.get("recipes", ())]
+    if recipes == [f"{RECIPES[0].name}@{RECIPES[0].mkfs_version}"]:
+        recipes = []
+    # sign takes one recipe at a time
+    options = [["--recipe", recipe] for recipe in recipes] or [[]]
+    return " && ".join(shlex.join([*words, *option, reference]) for option in options)
 
 
 def failed_images(state: ReadableState, counts: Counts) -> list[dict[str, Any]]:
     """Every failure: its reference, reason, and the command that repeats it."""
-    layout = bool(counts.parameters.get("layout"))
     references = [
         {
             "reference": reference,
             "manifest": None,
             "reason": reason,
-            "command": f"dmsign-fast sign {'--oci-layout ' if layout else ''}{reference}",
+            "command": _repeat(counts.parameters, reference),
         }
         for reference, reason in state.failures()
     ]
@@ -61,7 +73,7 @@ def failed_images(state: ReadableState, counts: Counts) -> list[dict[str, Any]]:
             "reference": image.reference,
             "manifest": image.digest,
             "reason": image.reason,
-            "command": repeat_command(image.place, image.digest, layout=layout),
+            "command": _repeat(counts.parameters, f"{image.place}@{image.digest}"),
         }
         for image in state.images(State.FAILED)
     ]

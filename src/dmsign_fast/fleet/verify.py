@@ -20,6 +20,7 @@ from dmsign_fast.oci.manifest import Manifest
 from dmsign_fast.pipeline.artifact import blobs_of
 from dmsign_fast.pipeline.forms import form_of
 from dmsign_fast.pipeline.layers import Conversion
+from dmsign_fast.pipeline.node_check import node_problems
 from dmsign_fast.pipeline.published import check_parts
 from dmsign_fast.pipeline.verify_image import verify_manifest
 
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
     from dmsign_fast.fleet.rows import ImageRow
     from dmsign_fast.fleet.state import FleetState
     from dmsign_fast.oci.store import Store
+    from dmsign_fast.pipeline.nodes import Node
     from dmsign_fast.pipeline.verify_image import ImageVerdict, VerifyOptions
 
 __all__ = ["FleetVerifyOptions", "verify_fleet"]
@@ -54,6 +56,7 @@ class FleetVerifyOptions:
         limits: what is asked at a time.
         conversion: of layers that are hashed again.
         threads: images at a time.
+        node: must take the images, None if that does not matter.
         parameters: what must be the same when a run is resumed.
     """
 
@@ -68,6 +71,7 @@ class FleetVerifyOptions:
     limits: Limits = field(default_factory=Limits)
     conversion: Conversion = field(default_factory=Conversion)
     threads: int = 8
+    node: Node | None = None
     parameters: Mapping[str, Any] = field(default_factory=dict)
 
 
@@ -160,9 +164,13 @@ class _Check:
                 verdict = verify_manifest(store, manifest, options)
                 if deep and verdict.passed:
                     self._check_parts(store, verdict)
+                reason = _reason(verdict)
+                if self._options.node and not reason:
+                    problems = node_problems(store, verdict, self._options.node)
+                    reason = "; ".join(problems)
         except DmsignError as error:
             return None, str(error), time.monotonic() - began
-        return verdict, _reason(verdict), time.monotonic() - began
+        return verdict, reason, time.monotonic() - began
 
     def _check_parts(self, store: Store, verdict: ImageVerdict) -> None:
         """Check what artifacts have of layers besides signatures; the same parts once in the run.
@@ -191,7 +199,7 @@ class _Check:
         deep: bool,
     ) -> None:
         verdict, reason, seconds = found
-        if verdict is None or not verdict.passed:
+        if verdict is None or reason:
             self._state.image_failed(image.id, reason)
             self._progress.finished(image, reason)
             return

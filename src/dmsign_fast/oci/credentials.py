@@ -20,7 +20,7 @@ from dmsign_fast.strict_json import read_json
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-__all__ = ["Credentials", "find_credentials", "remove_logins", "save_login"]
+__all__ = ["Credentials", "find_credentials", "logins_in", "remove_logins", "save_login"]
 
 _HELPER_SECONDS = 60.0
 _DOCKER_HUB = ("docker.io", "index.docker.io", "registry-1.docker.io")
@@ -67,6 +67,21 @@ def find_credentials(
         if config and (found := _in_file(config, path, registry, repository, environment)):
             return found
     return None
+
+
+def logins_in(authfile: Path | None) -> dict[str, str] | None:
+    """The environment by which find_credentials takes logins from that file alone.
+
+    Raises:
+        StorageError: there is no such file.
+    """
+    if authfile is None:
+        return None
+    if not authfile.exists():
+        raise StorageError(
+            f"cannot read {authfile}: no such file; dmsign-fast login --authfile makes it"
+        )
+    return {**os.environ, "REGISTRY_AUTH_FILE": str(authfile)}
 
 
 def _files(environment: Mapping[str, str]) -> Iterator[tuple[Path, bytes]]:

@@ -51,6 +51,7 @@ __all__ = [
     "ReferrerVerdict",
     "VerifyOptions",
     "check_passed",
+    "checked_options",
     "verify_image",
     "verify_manifest",
 ]
@@ -193,16 +194,7 @@ def verify_image(
         FormatError, VerificationError: the image itself is not what its digest says.
         StorageError, RegistryError: the store cannot tell.
     """
-    if not options.dm_verity and not options.manifest_signature:
-        raise ParameterError("neither the layers nor the manifest are to be verified")
-    if options.forms and not options.dm_verity:
-        raise ParameterError("a form is one of the layers' signatures: verify those too")
-    if options.require_bound and not (options.dm_verity and options.manifest_signature):
-        raise ParameterError(
-            "--require-bound is about signatures of the manifest and of the layers: verify both"
-        )
-    if options.revocation:
-        options = replace(options, revocation=_once(options.revocation))
+    options = checked_options(options)
     manifests = manifests_of(
         store,
         reference,
@@ -217,6 +209,25 @@ def verify_image(
         raise UnsignedError(f"{reference} lists no manifest, so there are no layers to verify")
     hashes = RootHashes(store, options.conversion, options.jobs, progress)
     return [_verify_one(store, manifest, options, hashes) for manifest in manifests]
+
+
+def checked_options(options: VerifyOptions) -> VerifyOptions:
+    """The options as verify_manifest takes them for many images: each CRL is fetched once.
+
+    Raises:
+        ParameterError: they contradict each other.
+    """
+    if not options.dm_verity and not options.manifest_signature:
+        raise ParameterError("neither the layers nor the manifest are to be verified")
+    if options.forms and not options.dm_verity:
+        raise ParameterError("a form is one of the layers' signatures: verify those too")
+    if options.require_bound and not (options.dm_verity and options.manifest_signature):
+        raise ParameterError(
+            "--require-bound is about signatures of the manifest and of the layers: verify both"
+        )
+    if options.revocation:
+        options = replace(options, revocation=_once(options.revocation))
+    return options
 
 
 def check_passed(verdicts: Sequence[ImageVerdict], name: str) -> None:

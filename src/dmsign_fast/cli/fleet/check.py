@@ -28,7 +28,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "places", metavar="REGISTRY/REPOSITORY", nargs="*", help="that workers have to reach"
     )
-    add_store_options(parser, authfile=False)
+    add_store_options(parser)
     add_engine_options(parser)
 
 

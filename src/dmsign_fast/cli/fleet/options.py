@@ -59,7 +59,7 @@ def add_image_choice(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "references", metavar="REF", nargs="*", help="REGISTRY/REPOSITORY:TAG or @DIGEST"
     )
-    group = add_store_options(parser, authfile=False)  # workers have their own files
+    group = add_store_options(parser)
     add = group.add_argument
     add("--from", dest="list", metavar="FILE", help="a reference on each line; - for stdin")
     add("--registry", metavar="HOST", help="images of this registry's own list of repositories")
@@ -123,10 +123,13 @@ def accesses(args: argparse.Namespace) -> tuple[Access, Access]:
     """How the coordinator and the workers reach registries."""
     from dmsign_fast.fleet.places import Access
 
-    ours = Access(connection_of(args), credentials_of(args))
+    logins = args.authfile.absolute() if args.authfile else None
+    ours = Access(connection_of(args), credentials_of(args), logins)
     # a worker gives a busy registry back to the coordinator, which leaves it alone for all
     connection = replace(ours.connection, tries=3, patience=5.0)
-    return ours, Access(connection, ours.credentials if args.share_login else None)
+    shared = ours.credentials if args.share_login else None
+    # a cluster's workers have files of their own; those of this machine read the same
+    return ours, Access(connection, shared, None if args.scheduler else logins)
 
 
 def references_of(args: argparse.Namespace, access: Access) -> list[str]:
@@ -244,6 +247,10 @@ class Shown(FleetProgress):
         if self._bar is not None:
             self._bar.set_postfix_str(f"{self._done} of {self._images} images", refresh=False)
         self._say()
+
+    def warned(self, image: ImageRow, text: str) -> None:
+        """Say what a node will not like."""
+        note(self._args, f"warning: {image.reference}: {text}")
 
     def close(self) -> None:
         """End the bar."""

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING
 from dmsign_fast.cli.fleet.options import Shown, references_of
 from dmsign_fast.cli.fleet.sign import add_arguments as add_sign_arguments
 from dmsign_fast.cli.fleet.sign import fleet_options
-from dmsign_fast.cli.keys import signer_of
 from dmsign_fast.cli.output import print_json, print_line
 
 if TYPE_CHECKING:
@@ -36,9 +35,8 @@ def run(args: argparse.Namespace) -> int:
     from dmsign_fast.fleet.sign import plan_run
     from dmsign_fast.fleet.state import FleetState
 
-    options = fleet_options(args)
+    signer, options = fleet_options(args)
     references = references_of(args, options.access)
-    signer = signer_of(args)
     shown = Shown(args, "planned")
     with tempfile.TemporaryDirectory(prefix="dmsign-plan-") as scratch:
         copy = Path(scratch) / "plan.state"

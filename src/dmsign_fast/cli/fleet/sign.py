@@ -15,22 +15,16 @@ from dmsign_fast.cli.fleet.options import (
     references_of,
     status_of,
 )
-from dmsign_fast.cli.keys import add_key_options, signer_of
 from dmsign_fast.cli.layer.options import recipes
 from dmsign_fast.cli.output import note, print_json, print_line
-from dmsign_fast.cli.signatures import (
-    add_sign_options,
-    add_timestamp_options,
-    duration,
-    sign_options,
-    timestamp,
-)
+from dmsign_fast.cli.signatures import add_signing_options, duration, signing
 from dmsign_fast.cli.verity.options import whole_number
 
 if TYPE_CHECKING:
     import argparse
 
     from dmsign_fast.fleet.options import FleetOptions
+    from dmsign_fast.signing.signer import Signer
 
 __all__ = ["EXAMPLES", "HELP", "add_arguments", "fleet_options", "run"]
 
@@ -63,24 +57,21 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--max-failures", type=whole_number, metavar="N", help="stop after more failed images")
     add("--no-index", action="store_true", help="do not take root hashes of earlier runs")
     add("--audit", type=fraction, default=0.0, metavar="1%%", help="hash a part of these again")
-    add("--force", action="store_true", help="also what is signed already")
-    add_key_options(parser)
-    add_sign_options(parser, fleet=True)
-    add_timestamp_options(parser)
+    add_signing_options(parser, fleet=True)
 
 
-def fleet_options(args: argparse.Namespace) -> FleetOptions:
-    """What the options want signed in the run, and how."""
+def fleet_options(args: argparse.Namespace) -> tuple[Signer, FleetOptions]:
+    """Who signs, and what the options want signed in the run, and how."""
     from dataclasses import replace
 
     from dmsign_fast.fleet.options import FleetOptions
 
     named = recipes(args)
     ours, theirs = accesses(args)
-    sign = replace(sign_options(args, named[0]), timestamp=timestamp(args), force=args.force)
+    signer, sign = signing(args, named[0])
     if sign.conversion.threads is None:
         sign = replace(sign, conversion=replace(sign.conversion, threads=1))
-    return FleetOptions(
+    return signer, FleetOptions(
         sign=sign,
         recipes=tuple(named),
         layout=args.oci_layout,
@@ -102,9 +93,8 @@ def run(args: argparse.Namespace) -> int:
     from dmsign_fast.fleet.sign import sign_fleet
     from dmsign_fast.fleet.state import FleetState
 
-    options = fleet_options(args)
+    signer, options = fleet_options(args)
     references = references_of(args, options.access)
-    signer = signer_of(args)
     shown = Shown(args, "signed")
     with FleetState(args.state) as state:
         with open_engine(scheduler=args.scheduler, workers=args.workers) as engine:

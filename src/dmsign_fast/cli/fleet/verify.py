@@ -19,13 +19,25 @@ from dmsign_fast.cli.fleet.options import (
 )
 from dmsign_fast.cli.layer.options import add_layer_options, conversion, recipe
 from dmsign_fast.cli.output import print_json, print_line
-from dmsign_fast.cli.verify import add_trust_options, add_verification_options, verify_options
+from dmsign_fast.cli.verify import (
+    add_node_option,
+    add_trust_options,
+    add_verification_options,
+    node_of_args,
+    verify_options,
+)
 
 if TYPE_CHECKING:
     from dmsign_fast.fleet.engine import Engine
     from dmsign_fast.pipeline.verify_image import VerifyOptions
 
 __all__ = ["EXAMPLES", "HELP", "add_arguments", "run"]
+
+# What must be the same when a run is resumed, besides.
+_LASTING = (
+    *("no-dm-verity", "no-manifest-signature", "artifact", "require-bound", "user-metadata"),
+    *("max-signatures", "revocation", "scope", "platform", "node"),
+)
 
 HELP = "verify many images: their signatures, and root hashes of all or of some"
 EXAMPLES = """\
@@ -45,6 +57,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_trust_options(parser)
     what = parser.add_argument_group("verification")
     add_verification_options(what.add_argument)
+    add_node_option(what.add_argument)
     deep = what.add_mutually_exclusive_group().add_argument
     deep("--deep", action="store_true", help="make all root hashes again from the layers")
     deep("--deep-sample", type=fraction, default=0.0, metavar="1%%", help="of so many images")
@@ -59,16 +72,22 @@ def run(args: argparse.Namespace) -> int:
     from dmsign_fast.fleet.rows import State
     from dmsign_fast.fleet.state import FleetState
     from dmsign_fast.fleet.verify import FleetVerifyOptions, verify_fleet
+    from dmsign_fast.pipeline.verify_image import checked_options
 
     ours, theirs = accesses(args)
     references = references_of(args, ours)
     args.recursive, args.jobs = False, 1
 
     @functools.cache
-    def needed(place: str) -> VerifyOptions:
+    def by_place(place: str) -> VerifyOptions:
         values = {**vars(args), "deep": False, "reference": f"{place}:x"}
-        return verify_options(argparse.Namespace(**values))
+        return checked_options(verify_options(argparse.Namespace(**values)))
 
+    def needed(place: str) -> VerifyOptions:
+        return by_place("any" if args.trust else place)  # a policy has its own for each repository
+
+    if args.trust:
+        needed("any")  # so that options that contradict each other are told at once
     options = FleetVerifyOptions(
         verify=needed,
         deep=1.0 if args.deep else args.deep_sample,
@@ -80,12 +99,11 @@ def run(args: argparse.Namespace) -> int:
         worker_access=theirs,
         limits=limits(args),
         conversion=conversion(args),
+        node=node_of_args(args),
         parameters={
-            "trust": [str(path) for path in args.trust],
-            "dm-verity": not args.no_dm_verity,
-            "manifest-signature": not args.no_manifest_signature,
             "layout": args.oci_layout,
-            "platform": args.platform,
+            "trust": [str(path) for path in args.trust],
+            **{name: getattr(args, name.replace("-", "_")) for name in _LASTING},
         },
     )
     shown = Shown(args, "verified")
