@@ -49,7 +49,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=Path,
         default=Path("/"),
         metavar="DIR",
-        help="where the node's files are; default: /",
+        help="look at the node whose files are here; default: /",
     )
     add(
         "--cert",

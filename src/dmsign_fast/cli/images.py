@@ -45,12 +45,12 @@ def add_images_options(parser: argparse.ArgumentParser) -> None:
     which(
         "--platform",
         metavar="OS/ARCH[/VARIANT]",
-        help="of an index, take the manifest for this platform",
+        help="take the manifest for this platform from an index",
     )
     which(
         "--recursive",
         action="store_true",
-        help="take an index, a list of manifests, and all its manifests",
+        help="take an index, which is a list of manifests, and each of them",
     )
     add_trust_options(parser)
     section(parser, "trust").add_argument(

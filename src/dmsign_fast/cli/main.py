@@ -127,7 +127,7 @@ def _run(argv: Sequence[str]) -> int:
         with contextlib.ExitStack() as stack:
             if args.verbose:
                 stack.enter_context(logging_to_stderr())
-            if args.quiet and args.output == "text":
+            if sys.stdout is None or (args.quiet and args.output == "text"):  # None: closed
                 nowhere = stack.enter_context(Path(os.devnull).open("w", errors=SHOWN))
                 stack.enter_context(contextlib.redirect_stdout(nowhere))
             return int(args.run(args))

@@ -149,7 +149,11 @@ def _add_reuse_options(what: Callable[..., object]) -> None:
         action="store_true",
         help="do not read layers again that this key has signed in the same repository or layout",
     )
-    what("--reuse-from", metavar="TAG|DIGEST", help="as --reuse, of layers of this image alone")
+    what(
+        "--reuse-from",
+        metavar="TAG|DIGEST",
+        help="do as --reuse, but with the layers of this image alone",
+    )
     what(
         "--reuse-cert",
         type=Path,

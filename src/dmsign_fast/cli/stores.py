@@ -42,7 +42,7 @@ def add_image_options(parser: argparse.ArgumentParser, *, one: bool = False) -> 
     which(
         "--platform",
         metavar="OS/ARCH[/VARIANT]",
-        help="of an index, take the manifest for this platform",
+        help="take the manifest for this platform from an index",
     )
     if one:
         parser.set_defaults(recursive=False)
@@ -50,7 +50,7 @@ def add_image_options(parser: argparse.ArgumentParser, *, one: bool = False) -> 
         which(
             "--recursive",
             action="store_true",
-            help="take an index, a list of manifests, and all its manifests",
+            help="take an index, which is a list of manifests, and each of them",
         )
 
 

@@ -84,17 +84,18 @@ class Superblock(NamedTuple):
             raise FormatError(
                 f"{where} says that its salt has {salt_size} bytes: the limit is {len(salt)}"
             )
+        name = algorithm.rstrip(b"\0").decode("latin-1")
+        if not name.isascii() or not all(char.isprintable() for char in name):
+            raise FormatError(f"{where} is corrupt: {name!r} names no hash algorithm")
         try:
             params = VerityParams(
-                hash_algorithm=algorithm.rstrip(b"\0").decode("ascii"),
+                hash_algorithm=name,
                 hash_type=hash_type,
                 data_block_size=data_block_size,
                 hash_block_size=hash_block_size,
                 salt=salt[:salt_size],
             )
             params.hash_area(data_blocks)
-        except UnicodeDecodeError as error:
-            raise FormatError(f"{where} is corrupt: its hash algorithm has no name") from error
         except ParameterError as error:
             raise FormatError(f"{where} cannot be used: {error}") from error
         return cls(params=params, data_blocks=data_blocks, uuid=uuid.UUID(bytes=uuid_bytes))

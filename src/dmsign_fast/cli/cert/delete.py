@@ -26,7 +26,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of the command."""
     add_store_options(parser)
     add = parser.add_argument
-    add("file", metavar="FILE", nargs="?", help="its name in the store")
+    add("file", metavar="FILE", nargs="?", help="name of the file in the trust store")
     add("-a", "--all", action="store_true", help="the whole store")
     add("-y", "--yes", action="store_true", help="do not ask")
 

@@ -22,7 +22,7 @@ examples:
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of the command."""
     add = parser.add_argument
-    add("name", metavar="NAME")
+    add("name", metavar="NAME", help="name of the plugin")
     add("-y", "--yes", action="store_true", help="do not ask")
 
 

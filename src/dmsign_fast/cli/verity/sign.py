@@ -91,7 +91,7 @@ def add_verity_sig(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--verity-sig-json",
         action="store_true",
-        help="also write DATA.verity-sig.json, what systemd reads in a verity signature partition",
+        help="write DATA.verity-sig.json too, what systemd reads in a verity signature partition",
     )
 
 

@@ -32,7 +32,7 @@ def add_whose(parser: argparse.ArgumentParser) -> None:
         "--root-hash",
         type=hex_bytes,
         metavar="HEX",
-        help="of IMAGE; default: IMAGE.roothash, or what the hash tree gives",
+        help="the root hash of IMAGE; default: IMAGE.roothash, or what the hash tree gives",
     )
     add_images_options(parser)
 
