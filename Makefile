@@ -6,6 +6,10 @@ BIN := $(VENV)/bin
 # a limit of seconds for each test: it ends what hangs and is no measure
 PYTEST := $(BIN)/pytest --timeout 600
 READY := $(VENV)/.ready
+# what builds, checks and signs releases
+TOOLS := build/tools
+DIST := dist
+export SOURCE_DATE_EPOCH ?= $(shell git log -1 --format=%ct 2>/dev/null || date +%s)
 CORE := $(wildcard csrc/*/*.c)
 # The conversion alone, without the digests of layer.c.
 EROFS := $(filter-out %/layer.c,$(wildcard csrc/tar/*.c csrc/erofs/*.c))
@@ -14,16 +18,25 @@ FUZZ := fuzz_layer fuzz_leaves fuzz_pax fuzz_tree
 FUZZ_SECONDS ?= 60
 WARN := -std=c11 -Wall -Wextra -Werror
 SANITIZE := $(WARN) -g -O1 -fsanitize=address,undefined -fno-sanitize-recover=all
+LOCK := $(TOOLS)/bin/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --upgrade \
+	--no-header --no-annotate
 export PATH := $(PATH):/usr/sbin:/sbin
 
-.PHONY: demo demo-node test bench man docs check sanitize test-kernel kernel-table \
-	kernel-mldsa cross bochs clean
+.PHONY: demo demo-node test bench docs check sanitize test-kernel kernel-table kernel-mldsa cross \
+	bochs share sdist wheels test-wheels lock clean
 
-$(READY): pyproject.toml setup.py csrc/build_core.py $(CORE) $(wildcard csrc/*.h csrc/*/*.h)
+$(READY): pyproject.toml setup.py csrc/build_core.py $(CORE) $(wildcard csrc/*.h csrc/*/*.h) .ci/dev.txt
 	.ci/packages build
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make PYTHON=python3.11 ...")'
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install --quiet --disable-pip-version-check -e '.[dev]'
+	$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes -r .ci/dev.txt
+	$(BIN)/pip install --quiet --disable-pip-version-check --no-build-isolation --no-deps -e .
+	touch $@
+
+$(TOOLS)/.ready: .ci/release.txt
+	.ci/packages build
+	test -x $(TOOLS)/bin/python || $(PYTHON) -m venv $(TOOLS)
+	$(TOOLS)/bin/pip install --quiet --disable-pip-version-check --require-hashes -r $<
 	touch $@
 
 # The main job on real input: an image of packages of this machine is signed, verified, and damaged.
@@ -88,9 +101,33 @@ sanitize:
 			build/$$fuzz.found $$tars || exit 1; \
 	done
 
-# Manual pages of every command, for `man -M build/man dmsign-fast-sign`.
-man: $(READY)
-	$(BIN)/python docs/man_pages.py build/man/man1
+# Manual pages of every command and completions of shells, which a source distribution and wheels from
+# it install: `man -M share/man dmsign-fast-sign`.
+share: $(READY)
+	rm -rf share
+	mkdir -p share/bash-completion/completions share/fish/vendor_completions.d share/zsh/site-functions
+	$(BIN)/python docs/man_pages.py share/man/man1
+	$(BIN)/dmsign-fast completion bash >share/bash-completion/completions/dmsign-fast
+	$(BIN)/dmsign-fast completion fish >share/fish/vendor_completions.d/dmsign-fast.fish
+	$(BIN)/dmsign-fast completion zsh >share/zsh/site-functions/_dmsign-fast
+
+sdist: share $(TOOLS)/.ready
+	rm -rf $(DIST)
+	$(TOOLS)/bin/python -m build --no-isolation --sdist --outdir $(DIST) . >/dev/null
+
+# For glibc and musl on x86-64 and ARMv8, all built here, into dist.
+wheels: sdist
+	PATH=$(CURDIR)/$(TOOLS)/bin:$$PATH .ci/wheels $(DIST)/*.tar.gz $(DIST)
+
+# Those for glibc installed and run in clean roots of Debian and Ubuntu; ARMv8 by qemu-user.
+test-wheels:
+	.ci/packages test-wheels
+	tests/wheels/run.sh $(DIST)
+
+# The versions and SHA-256 of what tests and releases install, for every Python.
+lock: $(TOOLS)/.ready
+	$(LOCK) --extra dev pyproject.toml -o .ci/dev.txt
+	$(LOCK) --group release -o .ci/release.txt
 
 # The pages and the API, to read in a browser: build/docs/index.html. A warning or dead link fails.
 docs: $(READY)
@@ -119,4 +156,4 @@ bochs:
 	tests/cross/bochs.sh
 
 clean:
-	rm -rf $(VENV) build demo bench/results src/dmsign_fast/*.so src/*.egg-info
+	rm -rf $(VENV) build demo dist share bench/results src/dmsign_fast/*.so src/*.egg-info

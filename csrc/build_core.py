@@ -27,6 +27,9 @@ ffi.set_source(
     sources=[str(path) for path in sorted(CSRC.glob("*/*.c"))],
     depends=[str(path) for path in sorted(CSRC.glob("**/*.h"))],
     include_dirs=[str(CSRC)],
-    extra_compile_args=["-std=c11", "-O2", "-pthread"],
+    extra_compile_args=[
+        *("-std=c11", "-O2", "-pthread", "-fvisibility=hidden"),
+        f"-ffile-prefix-map={Path.cwd()}=.",  # the same bytes wherever it is built
+    ],
     extra_link_args=["-pthread"],
 )
