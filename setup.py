@@ -5,7 +5,7 @@ from setuptools.command.build_ext import build_ext
 from setuptools.errors import CompileError
 
 NEEDS = (
-    "dmsign-fast has a C core: its compilation needs a C compiler and the headers of libc and Python "
+    "dmsign-fast has a C core: to compile it needs a C compiler and the headers of libc and Python "
     "(apt-get install gcc libc6-dev python3-dev; dnf install gcc python3-devel)"
 )
 
