@@ -30,7 +30,7 @@ html_copy_source = False
 html_show_search_summary = False  # which a browser may not fetch from files
 
 CONTENTS = {  # what stands beside each page
-    "Start": ["chain", "keys", "glossary"],
+    "Start": ["chain", "keys", "ci", "glossary"],
     "Images": ["images", "verify-images", "registries", "two-steps", "providers", "fleet"],
     "Layers and devices": ["layers", "verity", "signing", "explain", "proofs", "fec", "export"],
     "Nodes": ["node", "ipe", "kernel-compatibility"],

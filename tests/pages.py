@@ -3,8 +3,10 @@
 import re
 import shlex
 import textwrap
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+
+import yaml
 
 HOME = Path(__file__).parent.parent
 PAGES = {
@@ -65,7 +67,10 @@ def blocks_of(page: str) -> list[Block]:
 
 
 def commands_of(block: Block) -> list[Command]:
-    """The command lines of a block, none if it is no shell."""
+    """The command lines of a block, none if it is no shell; of YAML those of its scripts."""
+    if block.language == "yaml":
+        inner = [replace(block, language="sh", text=text) for text in scripts_of(block.text)]
+        return [command for one in inner for command in commands_of(one)]
     if block.language not in ("", "sh", "console"):
         return []
     first, _, _ = block.text.lstrip().removeprefix("$ ").partition(" ")
@@ -88,6 +93,22 @@ def commands_of(block: Block) -> list[Command]:
             commands.append(Command(block.page, number, text))
         begun = ""
     return commands
+
+
+def scripts_of(text: str) -> list[str]:
+    """The shell in a file of GitHub Actions, GitLab or Tekton."""
+    found, waiting = [], [*yaml.safe_load_all(text)]
+    while waiting:
+        match waiting.pop(0):
+            case dict() as one:
+                for name, value in one.items():
+                    if name in ("run", "script"):
+                        found.append(value if isinstance(value, str) else "\n".join(value))
+                    else:
+                        waiting.append(value)
+            case list() as several:
+                waiting += several
+    return found
 
 
 def shortened(line: str) -> str:

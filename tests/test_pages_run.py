@@ -41,6 +41,7 @@ ONLY_PARSED = {  # by page, or everywhere, and how the command begins: why it do
     ("docs/providers.md", "dmsign-fast plugin describe"): CLOUD,
     ("", "dmsign-fast login "): "asks for a password; tests/oci/test_login.py types it",
     ("docs/chain.md", ""): f"{OWN_TEST}: test_chain_page.py",
+    ("docs/ci.md", ""): f"{OWN_TEST}: test_ci_page.py",
     ("docs/two-steps.md", "for |dmsign-fast attach"): f"{OWN_TEST}: cli/test_offline_commands.py",
     ("docs/providers.md", "printf|openssl|cat"): f"{OWN_TEST}: signing/test_aws_kms.py",
     ("docs/providers.md", "notation sign"): f"{OWN_TEST}: cli/test_notation_plugin.py",

@@ -29,6 +29,7 @@ from cryptography.hazmat.primitives.asymmetric.utils import Prehashed, decode_ds
 from pki import Entity, der, make_leaf, make_root
 
 SECRET = "a-client-secret"
+ID_TOKEN = "a-token-of-the-workload"  # by another authority, which this one believes
 _API_VERSIONS = {"7.4", "7.5", "7.6", "2025-07-01"}
 _HASHES = {"256": hashes.SHA256(), "384": hashes.SHA384(), "512": hashes.SHA512()}
 _CURVES = {"secp256r1": "P-256", "secp384r1": "P-384", "secp521r1": "P-521"}
@@ -75,7 +76,12 @@ class Vault:
 
     def token(self, form: dict[str, str]) -> dict:
         assert form["grant_type"] == "client_credentials"
-        assert (form["client_id"], form["client_secret"]) == ("a-client", SECRET)
+        assert form["client_id"] == "a-client"
+        if "client_assertion" in form:
+            assert form["client_assertion_type"].endswith(":jwt-bearer")
+            assert form["client_assertion"] == ID_TOKEN
+        else:
+            assert form["client_secret"] == SECRET
         assert form["scope"].split()[0] == f"https://{self.host.removeprefix('127.')}/.default"
         if self.expired:
             return {"error": "invalid_client", "error_description": "AADSTS7000222: keys expired."}
@@ -170,7 +176,7 @@ def handler_of(server: Vault):
 
         def do_POST(self):
             body = self.rfile.read(int(self.headers["Content-Length"]))
-            if self.path == "/adfs/token":
+            if self.path in ("/adfs/token", "/adfs/oauth2/v2.0/token"):  # MSAL, and without it
                 form = {name: one[0] for name, one in parse_qs(body.decode()).items()}
                 found = server.token(form)
                 return self.respond(401 if "error" in found else 200, found)
