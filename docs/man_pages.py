@@ -10,12 +10,11 @@ from pathlib import Path
 from argparse_manpage.manpage import Manpage
 
 from dmsign_fast import __version__
+from dmsign_fast.cli.group import Parser
 from dmsign_fast.cli.main import parser_of
 
 
-def commands(
-    parser: argparse.ArgumentParser, about: str
-) -> Iterator[tuple[argparse.ArgumentParser, str]]:
+def commands(parser: Parser, about: str) -> Iterator[tuple[Parser, str]]:
     """Every parser below, and this one, with what it is for in a line."""
     yield parser, about
     for action in parser._actions:
@@ -24,9 +23,10 @@ def commands(
                 yield from commands(action.choices[choice.dest], choice.help or "")
 
 
-def page(parser: argparse.ArgumentParser, about: str) -> str:
+def page(parser: Parser, about: str) -> str:
     """A page in the format of man(7); examples keep their lines."""
     examples, parser.epilog = parser.epilog or "", None
+    parser.shorten_usage()
     data = {
         "description": about,
         "manual_title": "User commands",
@@ -42,7 +42,7 @@ def page(parser: argparse.ArgumentParser, about: str) -> str:
     return text
 
 
-def _name(parser: argparse.ArgumentParser) -> str:
+def _name(parser: Parser) -> str:
     return parser.prog.replace(" ", "-")
 
 

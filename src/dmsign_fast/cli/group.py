@@ -104,9 +104,7 @@ class Parser(argparse.ArgumentParser):
         """As the base class, which cannot parse intermixed arguments of a parser of commands."""
         if self.usage:  # from below
             return super().parse_known_args(args, namespace)
-        usage = _FIXED(f"{self.prog} [OPTION...]")
-        usage.add_usage(None, self._get_positional_actions(), [], prefix="")
-        self.usage = usage.format_help().strip()
+        self.shorten_usage()
         self._refuse_unknown(args)
         if self._subparsers:
             namespace, rest = super().parse_known_args(args, namespace)
@@ -119,6 +117,12 @@ class Parser(argparse.ArgumentParser):
         if rest:
             self.error(f"one argument too many: {rest[0]!r}")
         return namespace, rest
+
+    def shorten_usage(self) -> None:
+        """Have the usage on one line, without the options."""
+        usage = _FIXED(f"{self.prog} [OPTION...]")
+        usage.add_usage(None, self._get_positional_actions(), [], prefix="")
+        self.usage = usage.format_help().strip()
 
     def format_help(self) -> str:
         """As the base class, as wide as the terminal."""

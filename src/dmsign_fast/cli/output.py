@@ -22,6 +22,7 @@ __all__ = [
     "print_json",
     "print_line",
     "print_summary",
+    "size_text",
     "work",
 ]
 
@@ -105,6 +106,14 @@ class Work:
 
     def __str__(self) -> str:
         return f"{self.bytes} bytes in {self.seconds:.2f} s{_speed(self.bytes, self.seconds)}"
+
+
+def size_text(size: float) -> str:
+    """Bytes for people, in three digits: ``705 MB``."""
+    units = ["B", "kB", "MB", "GB", "TB"]
+    while size >= 999.5 and len(units) > 1:
+        size, units = size / 1000, units[1:]
+    return f"{size:.3g} {units[0]}"
 
 
 def _speed(size: int, seconds: float) -> str:

@@ -26,7 +26,10 @@ exit status:
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of the command."""
     parser.add_argument(
-        "places", metavar="REGISTRY/REPOSITORY", nargs="*", help="that workers have to reach"
+        "places",
+        metavar="REGISTRY/REPOSITORY",
+        nargs="*",
+        help="repositories that each worker has to reach",
     )
     add_store_options(parser)
     add_engine_options(parser)

@@ -10,7 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from dmsign_fast.cli.output import note, print_line
+from dmsign_fast.cli.output import note, print_line, size_text
 from dmsign_fast.cli.stores import add_store_options, connection_of, credentials_of
 from dmsign_fast.cli.verity.options import whole_number
 from dmsign_fast.errors import ParameterError
@@ -61,17 +61,42 @@ def add_image_choice(parser: argparse.ArgumentParser) -> None:
     )
     group = add_store_options(parser)
     add = group.add_argument
-    add("--from", dest="list", metavar="FILE", help="a reference on each line; - for stdin")
-    add("--registry", metavar="HOST", help="images of this registry's own list of repositories")
-    add("--match", metavar="GLOB", action="append", default=[], help="of their names")
-    add("--tags", metavar="GLOB", default="*", help="of their tags; default: all")
-    add("--platform", metavar="OS/ARCH[/VARIANT]", help="of indexes: this manifest alone")
+    add(
+        "--from",
+        dest="list",
+        metavar="FILE",
+        help="read references from this file, one a line; - for standard input",
+    )
+    add(
+        "--registry",
+        metavar="HOST",
+        help="take the images of this registry, by its own list of repositories",
+    )
+    add(
+        "--match",
+        metavar="GLOB",
+        action="append",
+        default=[],
+        help="take its repositories whose names match",
+    )
+    add("--tags", metavar="GLOB", default="*", help="take their tags that match; default: all")
+    add(
+        "--platform",
+        metavar="OS/ARCH[/VARIANT]",
+        help="take the manifest for this platform from indexes",
+    )
 
 
 def add_state_options(parser: argparse.ArgumentParser) -> None:
     """Where the run is written down."""
     add = parser.add_argument_group("run").add_argument
-    add("--state", type=Path, required=True, metavar="FILE", help="of the run; see docs/fleet.md")
+    add(
+        "--state",
+        type=Path,
+        required=True,
+        metavar="FILE",
+        help="write the run down in this file (docs/fleet.md)",
+    )
     add(
         "--resume",
         action="store_true",
@@ -83,12 +108,14 @@ def add_engine_options(parser: argparse.ArgumentParser) -> None:
     """Who hashes the layers."""
     group = parser.add_argument_group("workers")
     which = group.add_mutually_exclusive_group().add_argument
-    which("--scheduler", metavar="tcp://HOST:PORT", help="of a Dask cluster")
+    which(
+        "--scheduler", metavar="tcp://HOST:PORT", help="hash on the Dask cluster of this scheduler"
+    )
     which(
         "--workers",
         type=whole_number,
         metavar="N",
-        help="processes of this machine; default: one for each core",
+        help="hash in N processes of this machine; default: one for each core",
     )
     add = group.add_argument
     add(
@@ -101,14 +128,14 @@ def add_engine_options(parser: argparse.ArgumentParser) -> None:
         type=whole_number,
         default=16,
         metavar="N",
-        help="layers read from a registry at a time; default: 16",
+        help="read N layers of a registry at a time; default: 16",
     )
     add(
         "--confirm",
         type=int,
         choices=(1, 2),
         default=1,
-        help="2: two workers on different hosts must agree on each layer",
+        help="let two workers on different hosts agree on each layer (2); default: 1",
     )
 
 
@@ -223,7 +250,7 @@ class Shown(FleetProgress):
         self._images += images
         self._total += size
         if layers:
-            note(self._args, f"{images} images, {layers} layers to read, {size / 1e9:.2f} GB")
+            note(self._args, f"{images} images, {layers} layers to read, {size_text(size)}")
         if sys.stderr.isatty() and not self._args.quiet and self._bar is None:
             from tqdm import tqdm
 
@@ -268,7 +295,7 @@ class Shown(FleetProgress):
             self._args,
             what
             or f"{self._done} of {self._images} images {self._verb}, {self._failed} failed; "
-            f"{self._size / 1e9:.2f} of {self._total / 1e9:.2f} GB, {speed / 1e9:.2f} GB/s, "
+            f"{size_text(self._size)} of {size_text(self._total)}, {size_text(speed)}/s, "
             f"about {left:.0f} s left",
         )
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from dmsign_fast.cli.fleet.options import Shown, references_of
 from dmsign_fast.cli.fleet.sign import add_arguments as add_sign_arguments
 from dmsign_fast.cli.fleet.sign import fleet_options
-from dmsign_fast.cli.output import print_json, print_line
+from dmsign_fast.cli.output import print_json, print_line, size_text
 
 if TYPE_CHECKING:
     import argparse
@@ -61,8 +61,8 @@ def run(args: argparse.Namespace) -> int:
     print_line(f"images:  {value['images']} to sign, {value['signed_before']} signed before")
     print_line(f"layers:  {plan.layers} of {plan.distinct} different ones to read")
     print_line(
-        f"bytes:   {plan.size / 1e9:.2f} GB to read once; all images list "
-        f"{counts.bytes[2] / 1e9:.2f} GB"
+        f"bytes:   {size_text(plan.size)} to read once; all images list "
+        f"{size_text(counts.bytes[2])}"
     )
     print_line(f"time:    about {plan.seconds:.0f} s of one worker{plan.basis}")
     for name, reason in failures:

@@ -16,7 +16,7 @@ from dmsign_fast.cli.fleet.options import (
     status_of,
 )
 from dmsign_fast.cli.layer.options import recipes
-from dmsign_fast.cli.output import note, print_json, print_line
+from dmsign_fast.cli.output import note, print_json, print_line, size_text
 from dmsign_fast.cli.signatures import add_signing_options, duration, signing
 from dmsign_fast.cli.verity.options import whole_number
 
@@ -56,7 +56,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     add("--max-failures", type=whole_number, metavar="N", help="stop after more failed images")
     add("--no-index", action="store_true", help="do not take root hashes of earlier runs")
-    add("--audit", type=fraction, default=0.0, metavar="1%%", help="hash a part of these again")
+    add(
+        "--audit",
+        type=fraction,
+        default=0.0,
+        metavar="1%%",
+        help="hash this part of the layers again whose root hashes are known",
+    )
     add_signing_options(parser, fleet=True)
 
 
@@ -115,7 +121,7 @@ def run(args: argparse.Namespace) -> int:
     else:
         print_line(
             f"{signed} images signed, {before} signed before, {len(failures)} failed; "
-            f"{counts.layers[0]} different layers, {counts.bytes[0] / 1e9:.2f} GB"
+            f"{counts.layers[0]} different layers, {size_text(counts.bytes[0])}"
         )
         if failures:
             print_line(f"see: dmsign-fast fleet report {args.state}")

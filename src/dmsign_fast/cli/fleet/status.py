@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from dmsign_fast.cli.output import print_json, print_line
+from dmsign_fast.cli.output import print_json, print_line, size_text
 
 if TYPE_CHECKING:
     import argparse
@@ -42,7 +42,7 @@ def run(args: argparse.Namespace) -> int:
     print_line(f"images:     {images or 'none'}")
     print_line(f"layers:     {hashed} of {layers} hashed, {bad} failed")
     print_line(
-        f"bytes:      {counts.bytes[1] / 1e9:.2f} of {counts.bytes[0] / 1e9:.2f} GB; "
-        f"{counts.bytes[2] / 1e9:.2f} GB in all images"
+        f"bytes:      {size_text(counts.bytes[1])} of {size_text(counts.bytes[0])}; "
+        f"{size_text(counts.bytes[2])} in all images"
     )
     return 0

@@ -60,7 +60,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_node_option(what.add_argument)
     deep = what.add_mutually_exclusive_group().add_argument
     deep("--deep", action="store_true", help="make all root hashes again from the layers")
-    deep("--deep-sample", type=fraction, default=0.0, metavar="1%%", help="of so many images")
+    deep(
+        "--deep-sample",
+        type=fraction,
+        default=0.0,
+        metavar="1%%",
+        help="do so for this part of the images",
+    )
     add_engine_options(parser)
     add_layer_options(parser)
 
