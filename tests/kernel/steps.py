@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import fcntl
+import json
+import os
+import platform
 import shutil
 import subprocess
 import tarfile
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from io import BytesIO
 from pathlib import Path
 
+import pytest
+from debian import UnavailableError
 from helpers import program
 
 from .debian import Kernel
@@ -120,6 +126,35 @@ def run_steps(
     initramfs = build(tree, kernel, certificates, "steps_init")
     console, _ = run(initramfs, kernel, words, seconds=seconds, machine=machine, show=show)
     return _read(console.read_text(errors="replace"), kernel, steps)
+
+
+def told_once(
+    factory: pytest.TempPathFactory, name: str, judge: Callable[[Path], dict[str, Told]]
+) -> dict[str, Told]:
+    """What came of the steps of one boot for all workers; ``judge`` is given a directory.
+
+    Where the machine did not get through, the test fails with the reason.
+    """
+    if platform.machine() != "x86_64":
+        pytest.skip("this machine's own programs run in the guest, whose kernel is for x86-64")
+    base = factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        base = base.parent
+    directory = base / name
+    directory.mkdir(exist_ok=True)
+    answers = directory / "answers.json"
+    with (directory / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not answers.exists():
+            try:
+                found: object = {step: asdict(one) for step, one in judge(directory).items()}
+            except (GuestError, UnavailableError, AssertionError) as error:
+                found = str(error)
+            answers.write_text(json.dumps(found))
+    known = json.loads(answers.read_text())
+    if isinstance(known, str):
+        pytest.fail(known, pytrace=False)
+    return {step: Told(**one) for step, one in known.items()}
 
 
 def _read(text: str, kernel: Kernel, steps: Sequence[Step]) -> dict[str, Told]:

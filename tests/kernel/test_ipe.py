@@ -1,15 +1,11 @@
 """Only what is signed runs: a machine with a policy of IPE, whose key is in its firmware."""
 
 import errno
-import fcntl
 import itertools
-import json
 import os
-import platform
-from dataclasses import asdict
+from pathlib import Path
 
 import pytest
-from debian import UnavailableError
 from ipe_policies import HASH, OTHER, REFUSED, STRICTER, TAKEN
 
 from dmsign_fast.node.ipe.make import make_policy
@@ -18,9 +14,9 @@ from dmsign_fast.node.system import System
 from dmsign_fast.processes import Finished
 from kernel.debian import pinned_kernel
 from kernel.firmware import firmware
-from kernel.guest import GuestError, programs
+from kernel.guest import programs
 from kernel.ipe_files import LAYERS, MOUNTED, IpeFiles, root_hashes
-from kernel.steps import Step, Told, run_steps
+from kernel.steps import Step, Told, run_steps, told_once
 
 IPE = "/sys/kernel/security/ipe"
 POLICY = f"{IPE}/policies/only-signed"
@@ -110,46 +106,24 @@ def _made() -> dict[str, str]:
     return {f"made-{number}": policy.text for number, policy in enumerate(made)}
 
 
-def _judge(directory) -> dict | str:
-    """What came of the steps, or why nothing did."""
-    try:
-        programs()
-        linux = pinned_kernel()
-        files = IpeFiles(directory)
-        steps = _steps(files)
-        machine = firmware(files.firmware, directory / "variables")
-        told = run_steps(
-            files.tree,
-            linux,
-            steps,
-            "dm_verity.require_signatures=0",
-            certificates=files.enrolled,
-            machine=machine,
-        )
-    except (GuestError, UnavailableError, AssertionError) as error:
-        return str(error)
-    return {name: asdict(one) for name, one in told.items()}
+def _judge(directory: Path) -> dict[str, Told]:
+    programs()
+    linux = pinned_kernel()
+    files = IpeFiles(directory)
+    steps = _steps(files)
+    return run_steps(
+        files.tree,
+        linux,
+        steps,
+        "dm_verity.require_signatures=0",
+        certificates=files.enrolled,
+        machine=firmware(files.firmware, directory / "variables"),
+    )
 
 
 @pytest.fixture(scope="session")
 def told(tmp_path_factory) -> dict[str, Told]:
-    """One boot for all workers."""
-    if platform.machine() != "x86_64":
-        pytest.skip("this machine's own programs run in the guest, whose kernel is for x86-64")
-    base = tmp_path_factory.getbasetemp()
-    if "PYTEST_XDIST_WORKER" in os.environ:
-        base = base.parent
-    directory = base / "ipe"
-    directory.mkdir(exist_ok=True)
-    answers = directory / "answers.json"
-    with (directory / "lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        if not answers.exists():
-            answers.write_text(json.dumps(_judge(directory)))
-    known = json.loads(answers.read_text())
-    if isinstance(known, str):
-        pytest.fail(known, pytrace=False)
-    return {name: Told(**one) for name, one in known.items()}
+    return told_once(tmp_path_factory, "ipe", _judge)
 
 
 RUNS = {"before": 1, "direct": 1, "overlay": LAYERS, "not-revoked": 1, "named": LAYERS}

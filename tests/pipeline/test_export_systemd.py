@@ -1,34 +1,16 @@
 """What systemd's own programs say to the names and the JSON that we write for them."""
 
 import json
-import struct
-import uuid
-from pathlib import Path
 
 import pytest
 from container_images import push_image, tars
 from helpers import cli, noise, write
 from pki import make_leaf, openssl, pem
 from signed_images import ROOT, sign
+from systemd_disks import BLOCK, TYPES, Disk, sign_data
 from systemd_programs import newer_systemd, systemd
 
 from dmsign_fast.oci.layout import Layout
-
-SECTOR = 512
-BLOCK = 4096
-# Discoverable Partitions Specification, x86-64: data, hash tree, signature
-TYPES = {
-    "root": (
-        "4f68bce3-e8cd-4db1-96e7-fbcaf984b709",
-        "2c7357ed-ebd2-46d9-aec1-23d437ec2bf5",
-        "41092b05-9fc8-4523-994f-2def0408b176",
-    ),
-    "usr": (
-        "8484680c-9521-48c6-9c11-b0720656f69e",
-        "77ff5f63-e7b6-4633-acf4-1565b864c0e6",
-        "e7bb33fb-06cf-4e81-8273-e543b413e2e2",
-    ),
-}
 
 
 def protections(image, partition="root", programs=systemd):
@@ -62,79 +44,16 @@ def test_systemd_dissect_takes_exported_layers_for_signed(tmp_path):
     assert protections(out / "layer-1.raw") == {"unprotected"}
 
 
-class Disk:
-    """A disk image by systemd-repart, of data, its hash tree, and a signature."""
-
-    def __init__(self, directory: Path, partition: str, programs, *options: str) -> None:
-        directory.mkdir()
-        image = write(directory / "image", noise(64 * BLOCK))
-        definitions = {
-            "10-data": f"Type={partition}\nCopyBlocks={image}\nVerity=data",
-            "11-tree": f"Type={partition}-verity\nVerity=hash",
-            "12-signature": f"Type={partition}-verity-sig\nVerity=signature",
-        }
-        for name, text in definitions.items():
-            write(directory / f"{name}.conf", f"[Partition]\n{text}\nVerityMatchKey=x\n".encode())
-        self.path, self._kinds = directory / "disk.raw", TYPES[partition]
-        self._words = ("--offline=yes", "--dry-run=no", f"--definitions={directory}")
-        self._programs = programs
-        self.repart("--empty=create", "--size=auto", *options)
-
-    def repart(self, *options: str) -> None:
-        """Let systemd-repart make what is missing."""
-        done = self._programs("systemd-repart", *self._words, *options, self.path)
-        assert done.exit_code == 0, done.err
-
-    @property
-    def data(self) -> bytes:
-        return self._content(self._kinds[0])
-
-    @property
-    def tree(self) -> bytes:
-        return self._content(self._kinds[1])
-
-    @property
-    def signature(self) -> bytes:
-        return self._content(self._kinds[2]).rstrip(b"\0")
-
-    def _content(self, kind: str) -> bytes:
-        # the entries of the partition table: type, UUID, first and last sector
-        raw = self.path.read_bytes()
-        entries = [raw[at : at + 128] for at in range(2 * SECTOR, 34 * SECTOR, 128)]
-        (entry,) = (one for one in entries if uuid.UUID(bytes_le=one[:16]) == uuid.UUID(kind))
-        first, last = struct.unpack_from("<QQ", entry, 32)
-        return raw[first * SECTOR : (last + 1) * SECTOR]
-
-    @property
-    def salt(self) -> str:
-        """Of the tree, by its superblock (cryptsetup, struct verity_sb)."""
-        tree = self.tree
-        (size,) = struct.unpack_from("<H", tree, 80)
-        return tree[88 : 88 + size].hex()
-
-
 @pytest.fixture
 def files(tmp_path):
     return make_leaf(None, "self-signed", key="RSA-2048").write(tmp_path / "pki")
 
 
-def signed_by_us(disk, partition, files, place):
-    """What ``verity sign`` writes for the data of a disk; the path of it without a suffix."""
-    place.mkdir()
-    data = write(place / "disk.raw", disk.data)
-    done = cli(
-        *("verity", "sign", data, "--key", files.key, "--cert", files.chain, "--quiet"),
-        *("--salt", disk.salt, "--partition", partition, "--verity-sig-json"),
-    )
-    assert done.exit_code == 0, done.err
-    return place / "disk"
-
-
 @pytest.mark.parametrize("partition", list(TYPES))
 def test_the_json_is_what_systemd_repart_puts_into_a_partition(partition, files, tmp_path):
     key = (f"--private-key={files.key}", f"--certificate={files.chain}")
-    disk = Disk(tmp_path / "repart", partition, systemd, *key)
-    ours = signed_by_us(disk, partition, files, tmp_path / "ours")
+    disk = Disk(tmp_path / "repart", partition, noise(64 * BLOCK), *key)
+    ours = sign_data(disk, partition, files, tmp_path / "ours")
     root_hash = f"{partition}hash"
     suffixes = ("raw", "verity", root_hash, f"{root_hash}.p7s", "verity-sig.json")
     assert {path.name for path in ours.parent.iterdir()} == {f"disk.{one}" for one in suffixes}
@@ -147,9 +66,11 @@ def test_the_json_is_what_systemd_repart_puts_into_a_partition(partition, files,
 def test_systemd_repart_joins_our_signature_to_its_disk(partition, files, tmp_path):
     """So the key is never where the disk is made: systemd 258 and newer."""
     kind = f"{partition}-verity-sig"
-    disk = Disk(tmp_path / "repart", partition, newer_systemd, f"--defer-partitions={kind}")
+    defer = f"--defer-partitions={kind}"
+    content = noise(64 * BLOCK)
+    disk = Disk(tmp_path / "repart", partition, content, defer, programs=newer_systemd)
     assert "signed" not in protections(disk.path, partition, newer_systemd)
-    ours = signed_by_us(disk, partition, files, tmp_path / "ours")
+    ours = sign_data(disk, partition, files, tmp_path / "ours")
     root_hash = ours.with_suffix(f".{partition}hash").read_text()
     message = ours.with_suffix(f".{partition}hash.p7s")
     disk.repart(f"--join-signature={root_hash}:{message}", f"--certificate={files.chain}")
