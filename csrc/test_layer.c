@@ -385,7 +385,7 @@ static void test_size_bounds(enum image_layout layout)
     refuses(&r, -EFBIG, "impossible size", "d");
     r.options.lossy = false;
     add_sized('0', "cut", "", 1 << 20);
-    refuses(&r, -EINVAL, "truncated archive", "");
+    refuses(&r, -EINVAL, "truncated archive", "cut");
 }
 
 static void *test_all(void *unused)

@@ -399,5 +399,7 @@ int tar_final(struct tar_parser *parser)
     }
     if (between && !parser->have)
         return tar_fail(parser->error, -EINVAL, parser->fed, "", 0, "no end-of-archive blocks");
+    if (parser->state == DATA || parser->state == SKIP || parser->state == EXTENSION)
+        return fail(parser, -EINVAL, "truncated archive");
     return tar_fail(parser->error, -EINVAL, parser->fed, "", 0, "truncated archive");
 }

@@ -317,6 +317,14 @@ def mkfs_groups() -> dict[str, tuple[str, ...]]:
     return groups
 
 
+_NO_HEADER = "bad header checksum"
+# what to do about reasons of the parser of tars, which has seen so many bytes
+_ADVICE = dict.fromkeys(
+    ("truncated archive", "no end-of-archive blocks"),
+    ": it ends at byte {}, so fetch or make it again",
+) | {_NO_HEADER: ": it is damaged before or there, so fetch or make it again"}
+
+
 class LayerBuilder:
     """A layer's tar on its way to an EROFS image; one call at a time.
 
@@ -355,6 +363,7 @@ class LayerBuilder:
         self._leader = leader  # must not be freed before this
         self._layer: Any = _made(pointer, lib.dmsign_layer_free)
         self._hash = block_hash
+        self._fed = 0  # bytes of the tar
 
     def update(self, tar: Buffer, threads: int) -> None:
         """Append bytes of the tar.
@@ -364,6 +373,7 @@ class LayerBuilder:
             StorageError: the file of the data cannot be written.
         """
         with ffi.from_buffer("uint8_t[]", tar) as view:
+            self._fed += len(view)
             self._check(lib.dmsign_layer_update(self._layer, view, len(view), threads))
 
     def final(self, uuid: bytes, threads: int) -> None:
@@ -380,9 +390,17 @@ class LayerBuilder:
             raise MemoryError
         if failed:
             raise StorageError(f"cannot write the image: {os.strerror(failed)}")
-        name = os.fsdecode(ffi.string(entry[0]))
+        name, why = os.fsdecode(ffi.string(entry[0])), text(reason[0])
+        if why == _NO_HEADER and not offset[0]:
+            raise FormatError(
+                f"the layer is not a tar, {why} at its first byte: give a tar, plain or compressed "
+                "by gzip or zstd, or an EROFS image"
+            )
         where = f"the entry {name!r} at byte {offset[0]} of the tar" if name else "the tar"
-        raise FormatError(f"{where} cannot be converted: {text(reason[0])}")
+        advice = _ADVICE.get(why, "").format(self._fed)
+        if result == -errno.ENOTSUP:
+            advice = "; --allow-lossy does as mkfs.erofs does"
+        raise FormatError(f"{where} cannot be converted: {why}{advice}")
 
     def take_leaves(self) -> Iterator[memoryview]:
         """Take out the digests of data blocks that were hashed since the last time.

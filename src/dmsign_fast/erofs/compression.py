@@ -12,6 +12,7 @@ gzip is RFC 1952 (members one after another), zstd is RFC 8878 (frames, skippabl
 from __future__ import annotations
 
 import enum
+import re
 import sys
 from typing import TYPE_CHECKING, Any
 
@@ -21,6 +22,7 @@ from dmsign_fast.erofs.bounds import (
     MAX_ZSTD_WINDOW_LOG,
     MIN_BYTES_PER_MEMBER,
 )
+from dmsign_fast.erofs.tar_headers import BLOCK, is_tar_header
 from dmsign_fast.errors import FormatError, ParameterError
 
 if TYPE_CHECKING:
@@ -28,7 +30,7 @@ if TYPE_CHECKING:
 
     from typing_extensions import Buffer
 
-__all__ = ["Compression", "compression_of", "decompress"]
+__all__ = ["Compression", "check_tar", "compression_of", "decompress", "format_of"]
 
 # Measured (bench/decompression.py): flat from 64 KiB to 1 MiB.
 _PIECE = 512 << 10
@@ -118,6 +120,49 @@ def compression_of(
     raise FormatError(f"{media_type!r} is not the media type of a layer; known are {known}")
 
 
+# The formats of files that people take for layers, by how they begin; and what is no file at all.
+_OTHERS = {
+    b"\xfd7zXZ\0": "xz",
+    b"BZh": "bzip2",
+    b"LZIP": "lzip",
+    b"\x04\x22\x4d\x18": "lz4",
+    b"\x1f\x8b": "gzip",
+    b"\x28\xb5\x2f\xfd": "zstd",
+    b"PK\3\4": "zip",
+    b"PK\5\6": "zip",
+    b"7z\xbc\xaf\x27\x1c": "7z",
+    b"Rar!\x1a\x07": "rar",
+    b"\x7fELF": "an ELF program",
+    b"hsqs": "squashfs",
+    b"070701": "cpio",
+    b"!<arch>\n": "an ar archive, such as a .deb",
+    b"{": "JSON",
+    b"<": "HTML or XML, perhaps an error page",
+}
+
+
+def format_of(head: bytes) -> str | None:
+    """What begins with these bytes, of the formats that are no layers; None if it is unknown."""
+    return next((name for magic, name in _OTHERS.items() if head.startswith(magic)), None)
+
+
+def check_tar(head: bytes) -> None:
+    """Say what a layer is that is no tar; its first bytes, decompressed.
+
+    A tar may begin with the same bytes, as the name of a file, and then has a checksum over them.
+
+    Raises:
+        FormatError: it is something else.
+    """
+    found = format_of(head)
+    if found is None or is_tar_header(head[:BLOCK]):
+        return
+    raise FormatError(
+        f"the layer is {found} and not a tar: give a tar, plain or compressed by gzip or zstd and "
+        "once only, or an EROFS image"
+    )
+
+
 def _sliced(pieces: Iterable[Buffer], size: int) -> Iterator[bytearray | memoryview]:
     """The same bytes in slices of ``size``, the last one shorter; whole slices are not copied."""
     kept = bytearray()
@@ -156,6 +201,7 @@ def _decoders(compression: Compression) -> tuple[Callable[[], Any], Any]:
     return lambda: zstd.ZstdDecompressor(options=options), zstd.ZstdError
 
 
+_NUMBER = re.compile(r"^Error -?\d+ ")  # that isal puts before its words
 # What the messages of libzstd mean for a layer.
 _ADVICE = {
     "Dictionary mismatch": "it needs a dictionary, which no node has",
@@ -186,10 +232,11 @@ def _decompressed(
         head = bytes(data[:8])
         reserved = compression is Compression.GZIP and head[3:4] > b"\x1f"
         if _by_magic(head) is not compression or reserved:
+            found = format_of(head)
             raise FormatError(
                 f"at byte {taken - len(data)} of the layer, after {made} bytes of its contents, "
-                f"is neither {name} data nor its end: nodes treat such bytes differently, so "
-                "compress the layer again"
+                f"is {f'{found}, and ' if found else ''}neither {name} data nor its end: nodes "
+                "treat such bytes differently, so compress the layer again, by gzip or zstd"
             )
         members += 1
         if members > MAX_MEMBERS_FREE + (taken + made) // MIN_BYTES_PER_MEMBER:
@@ -213,7 +260,7 @@ def _decompressed(
                 raise FormatError(
                     f"cannot decompress the layer's {name} data at or before byte {taken}, after "
                     f"{made} bytes of its contents: "
-                    + next(advice, f"{error}; fetch it or compress it again")
+                    + next(advice, f"{_NUMBER.sub('', str(error))}; fetch it or compress it again")
                 ) from error
             data = b""
             if piece:

@@ -17,11 +17,12 @@ if TYPE_CHECKING:
 
     from dmsign_fast.erofs.reader import Read
 
-__all__ = ["tar_headers"]
+__all__ = ["BLOCK", "is_tar_header", "tar_headers"]
 
-_BLOCK = 512
+BLOCK = 512
 _SIZE = slice(124, 136)
 _CHECKSUM = slice(148, 156)
+_SUMMED = 500  # bytes, by mkfs.erofs
 _EXTENSIONS = b"xgLK"
 _MAX_EXTENSION = 1 << 20  # bytes that are read of one; bounds.h of the C core has the same
 _ROOT = Entry(b"", None)
@@ -35,28 +36,28 @@ def tar_headers(read: Read, start: int, end: int) -> Iterator[Extent]:
     """
     at = begun = start
     name, size = b"", None  # as an extension has them
-    while at + _BLOCK <= end:
+    while at + BLOCK <= end:
         try:
-            block = read(at, _BLOCK)
+            block = read(at, BLOCK)
         except StorageError as error:
-            yield Extent(at, _BLOCK, Kind.UNREADABLE, problem=str(error))
-            at = begun = at + _BLOCK
+            yield Extent(at, BLOCK, Kind.UNREADABLE, problem=str(error))
+            at = begun = at + BLOCK
             continue
         if not any(block):
-            if at + 2 * _BLOCK > end or not any(read(at + _BLOCK, _BLOCK)):
+            if at + 2 * BLOCK > end or not any(read(at + BLOCK, BLOCK)):
                 yield Extent(at, end - at, Kind.TAR_END)
                 return
-            at = begun = at + _BLOCK
+            at = begun = at + BLOCK
             continue
         length = _number(block[_SIZE])
-        if length is None or not _is_header(block):
-            yield Extent(at, _BLOCK, Kind.UNREADABLE, problem="this is no header of a tar")
-            at = begun = at + _BLOCK
+        if length is None or not is_tar_header(block):
+            yield Extent(at, BLOCK, Kind.UNREADABLE, problem="this is no header of a tar")
+            at = begun = at + BLOCK
             continue
         kind = block[156:157]
         if kind in _EXTENSIONS and kind:
-            stop = at + _BLOCK + length + -length % _BLOCK
-            text = read(at + _BLOCK, min(length, _MAX_EXTENSION, max(0, end - at - _BLOCK)))
+            stop = at + BLOCK + length + -length % BLOCK
+            text = read(at + BLOCK, min(length, _MAX_EXTENSION, max(0, end - at - BLOCK)))
             if kind == b"L":
                 name = text.rstrip(b"\0")
             elif kind == b"x":
@@ -66,10 +67,10 @@ def tar_headers(read: Read, start: int, end: int) -> Iterator[Extent]:
                     size = int(found[b"size"][:20])
             at = stop
             continue
-        stop = min(at + _BLOCK, end)
+        stop = min(at + BLOCK, end)
         yield Extent(begun, stop - begun, Kind.TAR_HEADER, _entry(name or _name(block)))
         length = length if size is None else size
-        at = begun = at + _BLOCK + length + -length % _BLOCK
+        at = begun = at + BLOCK + length + -length % BLOCK
         name, size = b"", None
 
 
@@ -85,9 +86,19 @@ def _number(field: bytes) -> int | None:
     return int(digits or b"0", 8) if re.fullmatch(rb"[0-7]*", digits) else None
 
 
-def _is_header(block: bytes) -> bool:
+def is_tar_header(block: bytes) -> bool:
+    """Whether a block has the checksum of a header: of all bytes, or as mkfs.erofs wants it.
+
+    mkfs.erofs leaves out the last 12 bytes, and takes the sum of signed bytes too.
+    """
+    if len(block) < BLOCK:
+        return False
     said = _number(block[_CHECKSUM])
-    return said == sum(block) - sum(block[_CHECKSUM]) + 8 * ord(" ")
+    summed = block[: _CHECKSUM.start] + 8 * b" " + block[_CHECKSUM.stop :]
+    left_out = summed[_SUMMED:]
+    total = sum(summed) - sum(left_out)
+    signed = total - 256 * sum(byte >= 0x80 for byte in summed[:_SUMMED])
+    return said in (sum(summed), total, signed)
 
 
 def _name(block: bytes) -> bytes:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, BinaryIO, NamedTuple
 
 from dmsign_fast.erofs.bounds import MAX_LAYER_SIZE, max_stored_size
-from dmsign_fast.erofs.compression import Compression, compression_of, decompress
+from dmsign_fast.erofs.compression import Compression, check_tar, compression_of, decompress
 from dmsign_fast.erofs.layer import LayerHasher
 from dmsign_fast.erofs.native_image import NativeImageHasher, is_erofs
 from dmsign_fast.erofs.recipe import Recipe, UuidRule
@@ -355,7 +355,10 @@ def read_layer(
         stored = read(stages.enter_context(side_by_side(*blob.consumers)))
         sizes = {"piece_size": PIECE} if plain else {}
         head, unpacked = first_bytes(decompress(stored, compression, limit=limit, **sizes), _HEAD)
-        updates = begin(is_erofs(expected.media_type, head))
+        native = is_erofs(expected.media_type, head)
+        if not native:
+            check_tar(head)
+        updates = begin(native)
         put = stages.enter_context(side_by_side(*updates, *tar.consumers))
         for piece in unpacked:
             put(piece)
