@@ -150,7 +150,7 @@ def open_image(args: argparse.Namespace) -> Iterator[tuple[Store, str]]:
 
         place = LayoutReference.parse(args.reference)
         with Layout(place.path) as layout:
-            yield layout, place.wanted
+            yield layout, layout.wanted(place)
         return
     from dmsign_fast.oci.credentials import logins_in
     from dmsign_fast.oci.reference import RegistryReference

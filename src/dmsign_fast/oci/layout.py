@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
-from dmsign_fast.errors import FormatError, NotFoundError, StorageError, VerificationError
+from dmsign_fast.errors import (
+    FormatError,
+    NotFoundError,
+    ParameterError,
+    StorageError,
+    VerificationError,
+)
+from dmsign_fast.oci.archives import DOCKER_MANIFEST, docker_advice, is_docker_manifest
 from dmsign_fast.oci.descriptor import Descriptor, Digest
 from dmsign_fast.oci.layout_files import Directory, Files, Tar
 from dmsign_fast.oci.manifest import (
@@ -34,6 +42,7 @@ from dmsign_fast.strict_json import Members, read_object
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
+    from dmsign_fast.oci.reference import LayoutReference
     from dmsign_fast.oci.store import StreamHash
 
 __all__ = ["REF_NAME", "Layout"]
@@ -78,13 +87,22 @@ class Layout:
         try:
             marker = self._small(_MARKER)
         except NotFoundError as error:
-            raise NotFoundError(f"{self.path} is not an OCI image layout: {error}") from error
+            raise NotFoundError(
+                f"{self.path} is not an OCI image layout{self._what_else(error)}"
+            ) from error
         what = f"{_MARKER} of {self.path}"
         version = Members(read_object(marker, what), ["imageLayoutVersion"], what).text(
             "imageLayoutVersion"
         )
         if version.split(".")[0] != "1":
             raise FormatError(f"{what} is of version {version}, and only 1 is known")
+
+    def _what_else(self, error: NotFoundError) -> str:
+        """What it is instead, for the end of a message."""
+        with contextlib.suppress(NotFoundError, FormatError, StorageError):
+            if is_docker_manifest(self._small(DOCKER_MANIFEST)):
+                return f" but {docker_advice(self.path)}"
+        return f": {error}; give the directory or tar that has it"
 
     @classmethod
     def create(cls, path: Path) -> Self:
@@ -142,6 +160,13 @@ class Layout:
                 f"tag {reference} names {len(entries)} manifests in {self.path}: use a digest"
             )
         return self.fetch_manifest(entries.pop())
+
+    def wanted(self, reference: LayoutReference) -> str:
+        """The digest of a reference, or its tag; ParameterError, with the tags, for neither."""
+        try:
+            return reference.wanted
+        except ParameterError as error:
+            raise ParameterError(f"{error}{_what_there_is(self._index())}") from None
 
     def _by_digest(self, digest: Digest) -> Manifest | Index:
         for entry in self._index().manifests:

@@ -41,7 +41,9 @@ class Directory:
         """Take a directory; StorageError if it is none."""
         self.path = path
         if not path.is_dir():
-            raise NotFoundError(f"there is no OCI image layout at {path}")
+            raise NotFoundError(
+                f"there is no OCI image layout at {path}: give PATH:TAG of a directory or tar"
+            )
 
     def _open(self, name: str) -> int:
         # each component on its own: O_NOFOLLOW is about the last one only
@@ -65,8 +67,8 @@ class Directory:
             path = self.path.joinpath(*parts[:number])
             if path.is_symlink():
                 raise StorageError(
-                    f"{path} is a symbolic link, and links in a layout are not followed: copy it "
-                    "with cp -rL"
+                    f"{path} is a symbolic link, and links are refused, since they lead out of a "
+                    f"layout: copy it whole, with cp -rL {self.path} DIR"
                 )
 
     @contextlib.contextmanager
@@ -129,7 +131,7 @@ class Tar:
         except FormatError as error:
             raise FormatError(
                 f"{self.path} is not the tar of a layout: {error}; decompress it if it is "
-                "compressed"
+                "compressed, or give the directory of a layout"
             ) from error
 
     def _add(self, member: tarfile.TarInfo) -> None:
@@ -149,7 +151,10 @@ class Tar:
             raise NotFoundError(f"there is no {name} in {self.path}")
         place = self._places[name]
         if place is None:
-            raise StorageError(f"cannot read {name} in {self.path}: not a regular file")
+            raise StorageError(
+                f"cannot read {name} in {self.path}: not a regular file, and links are refused; "
+                "make the tar of files (tar --dereference --hard-dereference)"
+            )
         return place
 
     def size(self, name: str) -> int:

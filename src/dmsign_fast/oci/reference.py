@@ -124,6 +124,9 @@ class LayoutReference:
         if "/" in name and _REF_NAME.fullmatch(name) and _only_exists(first, path):
             return cls(Path(first), name, digest)
         before, colon, tag = path.rpartition(":")
+        named = "/" in tag and _REF_NAME.fullmatch(tag)
+        if named and Path(before).exists() and not Path(path).exists():  # without a tag of its own
+            return cls(Path(before), tag, digest)
         if not colon or "/" in tag:
             before, tag = path, ""
         elif not is_tag(tag):

@@ -10,6 +10,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, cast
 
+from dmsign_fast.oci.archives import check_is_layer
 from dmsign_fast.outputs import storage_errors
 from dmsign_fast.pipeline.side_by_side import BUFFERS
 from dmsign_fast.verity.params import check_type
@@ -48,7 +49,10 @@ def read_pieces(path: Path, stop: threading.Event | None = None) -> Iterator[mem
 
     Raises:
         StorageError: it cannot be read.
+        FormatError: it is the tar of a whole image, and no layer.
     """
+    if str(path) != "-":
+        check_is_layer(path)
 
     def read(fd: int, buffer: memoryview) -> int:
         while stop and not select.select([fd], [], [], _PAUSE)[0]:
@@ -56,6 +60,8 @@ def read_pieces(path: Path, stop: threading.Event | None = None) -> Iterator[mem
                 raise cancelled()
         return os.readv(fd, [buffer])
 
+    if str(path) != "-":
+        check_is_layer(path)
     with storage_errors("read", path):
         fd = os.dup(0) if str(path) == "-" else os.open(path, os.O_RDONLY | os.O_CLOEXEC)
         try:
