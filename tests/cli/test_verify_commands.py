@@ -140,6 +140,16 @@ def test_a_refused_image_has_the_reasons_of_what_is_refused_alone(layout, root):
     assert " is refused: authenticity: " in reasons[0]
 
 
+def test_a_reason_that_all_layers_have_is_said_once(layout, root):
+    push_image(layout, "v1")
+    sign(layout, "v1", STRANGER, manifest_signature=False)
+    done = run("verify", layout, "--trust", root, "--no-manifest-signature")
+    assert_fails(done, 1)
+    _, reason = done.out.splitlines()
+    assert "(form notation) sha256:" in reason
+    assert " is refused: each of 3 layers: signed by " in reason
+
+
 def test_not_verified_is_1(layout, root):
     image = push_image(layout, "v1")
     attach_notary(layout, image.descriptor, entity=STRANGER)

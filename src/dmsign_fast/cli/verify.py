@@ -248,5 +248,5 @@ def run(args: argparse.Namespace) -> int:
             _print_node(args.node, found)
     check_passed(verdicts, name)
     if any(problems):
-        raise VerificationError(f"a node {args.node} would not take {name}@{wanted}")
+        raise VerificationError(f"a node {args.node} would not take {args.reference}")
     return 0
