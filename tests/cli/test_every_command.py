@@ -5,6 +5,8 @@ import contextlib
 import io
 import json
 import os
+import re
+import shlex
 import signal
 
 import pytest
@@ -14,6 +16,8 @@ from helpers import Done, cli, noise, veritysetup, write
 from pki import make_intermediate, make_leaf, make_root
 
 from dmsign_fast.cli import main
+from dmsign_fast.cli.group import UsageError
+from dmsign_fast.cli.main import parser_of
 from dmsign_fast.node.system import Finished, System
 from dmsign_fast.oci.layout import Layout
 
@@ -304,3 +308,29 @@ def test_a_hash_that_only_veritysetup_has(place):
         done = cli("verity", *words)
         assert done.exit_code == 3
         assert "the superblock at byte 0 of data.hash cannot be used: hash algorithm" in done.err
+
+
+def examples():
+    """The command lines in the help of every command and of every group, without what they are."""
+    words = [(), *{(name.split()[0],) for name in COMMANDS}, *(name.split() for name in COMMANDS)]
+    for name in words:
+        text = cli(*name, "--help").out.partition("\nexamples:\n")[2]
+        for line in re.sub(r" *\\\n *", " ", text).splitlines():
+            told = re.split(r"(?<=\S) {3,}|[<>|] ", line.strip())[0]
+            if match := re.match(r"(?:sudo )?(?:\S+=\S+ )?dmsign-fast (.*)", told):
+                yield " ".join(name), match[1]
+
+
+def test_examples_can_be_run_as_they_stand():
+    """As far as their command lines go."""
+    found = list(dict.fromkeys(examples()))
+    assert len(found) > 120
+    for name, line in found:
+        if "COMMAND" in line or line.startswith("-"):
+            continue
+        words = shlex.split(line.replace("ROOT_HASH", "00").replace("...", ""))
+        try:
+            known = parser_of([word for word in words if word[0] != "-"]).parse_args(words)
+        except UsageError as error:
+            raise AssertionError(f"{name}: {line}: {error}") from None
+        assert hasattr(known, "run")

@@ -9,7 +9,7 @@ processes of this machine or of a Dask cluster; keys stay with the command itsel
 """
 EXAMPLES = """\
 examples:
-  dmsign-fast fleet plan --from images.txt --key release        what would be signed, and why
+  dmsign-fast fleet plan --from images.txt --state run.state --key release
   dmsign-fast fleet sign --from images.txt --state run.state --key release
   dmsign-fast fleet report run.state
 """
