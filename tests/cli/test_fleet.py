@@ -70,6 +70,15 @@ def test_plan_sign_status_report_verify(fleet, images, tmp_path):
     assert (planned["images"], planned["signed_before"]) == (0, 3)
 
 
+def test_a_cluster_of_this_machine_starts_beside_the_plan(fleet, images):
+    done = fleet("sign", "--from", images, "--workers", "1", "--verbose")
+    assert done.exit_code == 0, done.err
+    assert "hashing by 1 Dask worker(s) of tls://127.0.0.1" in done.err
+    assert done.out.startswith("3 images signed")
+    done = fleet("sign", f"{images}:none", "--workers", "1", state="none")
+    assert done.exit_code == 9, "and ends where there is nothing to hash"
+
+
 def test_reports_for_people_and_scripts(fleet, images, tmp_path):
     fleet("sign", "--from", images)
     state = tmp_path / "run.state"

@@ -251,7 +251,7 @@ def test_an_answer_that_does_not_count_is_a_failure(answers, confirm, words):
     executor = Answers(*answers)
     engine = engines.Engine(executor, 1, "liars", TWO, elsewhere=lambda _: executor)
     task = LayerTask("sha256:" + 64 * "0", 1, "sha256:" + 64 * "1", "a/b", ("r/x",), ({},))
-    hashing = Hashing(engine, [(7, task)], Limits(confirm=confirm))
+    hashing = Hashing(lambda: engine, [(7, task)], Limits(confirm=confirm))
     finished = []
     while hashing:
         finished += hashing.take()
@@ -264,7 +264,7 @@ def test_a_layer_needs_two_hosts_that_agree():
     executor = Answers(outcome(host="one"), outcome(host="two"))
     engine = engines.Engine(executor, 1, "two", TWO, elsewhere=lambda _: executor)
     task = LayerTask("sha256:" + 64 * "0", 1, "sha256:" + 64 * "1", "a/b", ("r/x",), ({},))
-    hashing = Hashing(engine, [(7, task)], Limits(confirm=2))
+    hashing = Hashing(lambda: engine, [(7, task)], Limits(confirm=2))
     finished = []
     while hashing:
         finished += hashing.take()

@@ -1,5 +1,7 @@
 """Many images signed in one run: each layer once, each image as if it were alone."""
 
+import base64
+import json
 from dataclasses import replace
 
 import pytest
@@ -141,3 +143,20 @@ def test_a_root_hash_is_signed_once_in_a_run(registry, key, options, threads, pa
         sign_fleet(state, registry.references, Counting(), options, threads)
     assert len(asked) == len(set(asked)) == len(registry.fetched()) + len(IMAGES)
     assert all(registry.verified(entity).values())
+
+
+def test_logins_are_in_the_file_that_is_named(registry, run, options, tmp_path):
+    server = registry.server
+    server.login, server.users = "basic", {"ci": "word"}
+    word = base64.b64encode(b"ci:word").decode()
+    authfile = tmp_path / "auth.json"
+    authfile.write_text(json.dumps({"auths": {server.host: {"auth": word}}}))
+    counts, _ = run(registry.references)
+    assert counts.unresolved == (0, len(IMAGES))
+    access = replace(options.access, authfile=authfile)
+    changed = replace(options, access=access, worker_access=access)
+    counts, _ = run(registry.references, changed)
+    assert counts.images[State.SIGNED] == len(IMAGES)
+    authfile.unlink()
+    counts, _ = run(registry.references, changed)
+    assert counts.unresolved == (0, len(IMAGES))

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from distributed import Client
 
-__all__ = ["Engine", "LocalPool", "local_engine", "open_engine"]
+__all__ = ["Engine", "LocalPool", "begin_engine", "local_engine", "open_engine"]
 
 _TRIES = 3  # of a task whose worker dies
 _CONNECT = 30  # seconds
@@ -206,6 +206,36 @@ def open_engine(*, scheduler: str | None = None, workers: int | None = None) -> 
         raise ProgramError(f"the scheduler {scheduler} cannot be reached: {error}") from None
     with client:
         yield _dask(client)
+
+
+@contextmanager
+def begin_engine(
+    *, scheduler: str | None = None, workers: int | None = None
+) -> Iterator[Callable[[], Engine]]:
+    """As open_engine; but workers start while the caller does something else.
+
+    What is yielded waits for them, and raises what open_engine does.
+    """
+    opened: Future[Engine] = Future()
+    over = threading.Event()
+
+    def live() -> None:  # a Dask client has to be closed by the thread that opened it
+        try:
+            with open_engine(scheduler=scheduler, workers=workers) as engine:
+                opened.set_result(engine)
+                over.wait()
+        except BaseException as error:
+            if opened.done():
+                raise
+            opened.set_exception(error)
+
+    thread = threading.Thread(target=live)
+    thread.start()
+    try:
+        yield opened.result
+    finally:
+        over.set()
+        thread.join()
 
 
 def _dask(client: Client) -> Engine:

@@ -14,7 +14,7 @@ from dmsign_fast.fleet.places import registry_of
 from dmsign_fast.fleet.task import LayerOutcome, run_task
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
     from concurrent.futures import Future
     from typing import Any
 
@@ -61,16 +61,23 @@ class Hashing:
     """
 
     def __init__(
-        self, engine: Engine, tasks: Iterable[tuple[int, LayerTask]], limits: Limits
+        self,
+        engine: Callable[[], Engine],
+        tasks: Iterable[tuple[int, LayerTask]],
+        limits: Limits,
     ) -> None:
-        """Begin with tasks by a key of the caller's, in the order in which they should run."""
-        if limits.confirm > 1 and len(engine.hosts) < 2:
-            raise ParameterError(
-                "--confirm 2 needs workers on two hosts: give the --scheduler of a Dask cluster"
-            )
-        self._engine = engine
+        """Begin with tasks by a key of the caller's, in the order in which they should run.
+
+        Without tasks, ``engine`` is not called.
+        """
         self._limits = limits
         self._waiting = deque(_Job(key, task) for key, task in tasks)
+        if self._waiting:
+            self._engine = engine()
+            if limits.confirm > 1 and len(self._engine.hosts) < 2:
+                raise ParameterError(
+                    "--confirm 2 needs workers on two hosts: give the --scheduler of a Dask cluster"
+                )
         self._running: dict[Future[LayerOutcome], _Job] = {}
         self._at_registry: Counter[str] = Counter()
         self._quiet_until: dict[str, float] = {}
@@ -104,6 +111,8 @@ class Hashing:
             future.cancel()
 
     def _start(self) -> None:
+        if not self._waiting:
+            return
         now = time.monotonic()
         # some more than there are workers, so that none waits for the coordinator
         room = 2 * self._engine.workers - len(self._running)

@@ -6,6 +6,7 @@ import functools
 import random
 import threading
 import time
+from collections import deque
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
 from typing import TYPE_CHECKING
@@ -21,7 +22,7 @@ from dmsign_fast.pipeline.plan import Plan, SignedLayer
 from dmsign_fast.pipeline.sign_image import push_signed, sign_layer, sign_planned
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     from dmsign_fast.fleet.engine import Engine
     from dmsign_fast.fleet.options import FleetOptions
@@ -45,7 +46,7 @@ class SigningRun:
         state: FleetState,
         signer: Signer,
         options: FleetOptions,
-        engine: Engine,
+        engine: Callable[[], Engine],
         places: Places,
         progress: FleetProgress,
     ) -> None:
@@ -63,6 +64,7 @@ class SigningRun:
         self._waiting: dict[int, list[int]] = {}  # images by layer
         self._missing: dict[int, int] = {}  # layers by image
         self._images: dict[int, ImageRow] = {}
+        self._ready: deque[ImageRow] = deque()
         self._pushing: dict[Future[list[SignedImage]], tuple[ImageRow, float]] = {}
         self._key = threading.Lock()
         self._failures = 0
@@ -90,15 +92,16 @@ class SigningRun:
         )
         pool = ThreadPoolExecutor(self._options.pushes)
         try:
-            ready = [image for image in self._images.values() if not self._missing[image.id]]
-            for image in ready:
-                self._push(pool, image)
-            while hashing or self._pushing:
+            self._ready.extend(one for one in self._images.values() if not self._missing[one.id])
+            while hashing or self._pushing or self._ready:
                 if self._too_many():
                     break
+                # few at a time: each wait looks at all of them
+                while self._ready and len(self._pushing) < 2 * self._options.pushes:
+                    image = self._ready.popleft()
+                    self._pushing[pool.submit(self._sign, image)] = (image, time.monotonic())
                 for number, outcome in hashing.take([*self._pushing]):
-                    for image in self._hashed(number, outcome):
-                        self._push(pool, image)
+                    self._ready.extend(self._hashed(number, outcome))
                 self._collect(block=False)
         except BaseException:
             hashing.cancel()
@@ -189,10 +192,6 @@ class SigningRun:
             if not self._missing[image] and image in self._images:
                 ready.append(self._images[image])
         return ready
-
-    def _push(self, pool: ThreadPoolExecutor, image: ImageRow) -> None:
-        future = pool.submit(self._sign, image)
-        self._pushing[future] = (image, time.monotonic())
 
     def _sign(self, image: ImageRow) -> list[SignedImage]:
         recipes = list(zip(self._options.recipes, self._known, strict=True))

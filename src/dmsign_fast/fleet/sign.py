@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from dmsign_fast.envelope.notary import check_manifest_signer
 from dmsign_fast.envelope.pkcs7 import check_signers
 from dmsign_fast.errors import ParameterError
+from dmsign_fast.fleet.engine import Engine
 from dmsign_fast.fleet.options import FleetOptions
 from dmsign_fast.fleet.places import Places
 from dmsign_fast.fleet.plan import SignedBefore, plan_fleet
@@ -20,10 +21,9 @@ from dmsign_fast.fleet.run import SigningRun
 from dmsign_fast.pipeline.forms import form_of
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable
+    from collections.abc import Callable, Collection, Iterable
     from typing import Any
 
-    from dmsign_fast.fleet.engine import Engine
     from dmsign_fast.fleet.state import FleetState
     from dmsign_fast.signing.signer import Signer
 
@@ -147,7 +147,7 @@ def sign_fleet(
     references: Iterable[str],
     signer: Signer,
     options: FleetOptions,
-    engine: Engine,
+    engine: Engine | Callable[[], Engine],
     *,
     resume: bool = False,
     progress: FleetProgress | None = None,
@@ -161,7 +161,7 @@ def sign_fleet(
         references: to images; with ``resume`` those of the file and these.
         signer: of the root hashes and manifests.
         options: what and how.
-        engine: hashes the layers.
+        engine: hashes the layers; or what gives it, which is called if there are any.
         resume: go on with an unfinished run, and try again what failed.
         progress: is told how the run goes.
 
@@ -176,7 +176,8 @@ def sign_fleet(
     plan_run(state, references, signer, options, resume=resume, progress=progress)
     places = Places(options.access.open)
     try:
-        if SigningRun(state, signer, options, engine, places, progress).go():
+        opened = (lambda: engine) if isinstance(engine, Engine) else engine
+        if SigningRun(state, signer, options, opened, places, progress).go():
             state.end()
     finally:
         places.close()

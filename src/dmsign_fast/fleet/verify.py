@@ -252,7 +252,7 @@ class _Check:
             )
             for row in rows
         ]
-        hashing = Hashing(self._engine(), tasks, self._options.limits)
+        hashing = Hashing(self._engine, tasks, self._options.limits)
         try:
             while hashing:
                 for number, outcome in hashing.take():

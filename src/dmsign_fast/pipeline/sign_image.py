@@ -330,8 +330,9 @@ def push_signed(
     """
     began = time.monotonic()
     artifacts = [artifact for _, some in made for artifact in some]
-    blobs = {descriptor: content for one in artifacts for descriptor, content in one.blobs}
-    for descriptor, content in blobs.items():
+    # configs of two types are one blob
+    blobs = {blob[0].digest: blob for one in artifacts for blob in one.blobs}
+    for descriptor, content in blobs.values():
         store.push(descriptor, content)
     if artifacts:
         store.attach([artifact.manifest for artifact in artifacts])

@@ -29,7 +29,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "places",
         metavar="REGISTRY/REPOSITORY",
         nargs="*",
-        help="repositories that each worker has to reach",
+        help="ask workers whether they reach this repository",
     )
     add_store_options(parser)
     add_engine_options(parser)

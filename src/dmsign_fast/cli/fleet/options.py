@@ -10,6 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from dmsign_fast.cli.options import section
 from dmsign_fast.cli.output import note, print_line, size_text
 from dmsign_fast.cli.stores import add_store_options, connection_of, credentials_of
 from dmsign_fast.cli.verity.options import whole_number
@@ -57,85 +58,100 @@ def fraction(text: str) -> float:
 def add_image_choice(parser: argparse.ArgumentParser) -> None:
     """Which images."""
     parser.add_argument(
-        "references", metavar="REF", nargs="*", help="REGISTRY/REPOSITORY:TAG or @DIGEST"
+        "references",
+        metavar="REF",
+        nargs="*",
+        help="REGISTRY/REPOSITORY:TAG or @DIGEST; with --oci-layout PATH:TAG or @DIGEST",
     )
-    group = add_store_options(parser)
-    add = group.add_argument
+    add = add_store_options(parser).add_argument
     add(
         "--from",
         dest="list",
         metavar="FILE",
-        help="read references from this file, one a line; - for standard input",
+        help="take the references of this file too, one on each line; - for standard input",
     )
     add(
         "--registry",
         metavar="HOST",
-        help="take the images of this registry, by its own list of repositories",
+        help="take the images of this registry, by its own list of repositories: "
+        "--registry registry.example --match 'prod/*' --tags '1.*'",
     )
     add(
         "--match",
         metavar="GLOB",
         action="append",
         default=[],
-        help="take its repositories whose names match",
+        help="with --registry: take repositories of such names alone; may be repeated",
     )
-    add("--tags", metavar="GLOB", default="*", help="take their tags that match; default: all")
+    add(
+        "--tags",
+        metavar="GLOB",
+        default="*",
+        help="with --registry: take such tags alone; default: all",
+    )
     add(
         "--platform",
         metavar="OS/ARCH[/VARIANT]",
-        help="take the manifest for this platform from indexes",
+        help="take this manifest of an index; default: the index and all its manifests",
     )
 
 
 def add_state_options(parser: argparse.ArgumentParser) -> None:
     """Where the run is written down."""
-    add = parser.add_argument_group("run").add_argument
+    add = section(
+        parser,
+        "run",
+        "The state file holds every image and layer, and what became of them. Whoever may write "
+        "it decides which root hashes are signed: keep it as you keep a key.",
+    ).add_argument
     add(
         "--state",
         type=Path,
         required=True,
         metavar="FILE",
-        help="write the run down in this file (docs/fleet.md)",
+        help="keep the run in this file: --state run.state",
     )
     add(
         "--resume",
         action="store_true",
-        help="go on with an unfinished run, or begin one where there is none",
+        help="go on with the unfinished run of the file, or begin a run where there is none",
     )
 
 
 def add_engine_options(parser: argparse.ArgumentParser) -> None:
     """Who hashes the layers."""
-    group = parser.add_argument_group("workers")
+    group = section(
+        parser,
+        "workers",
+        "They read the layers. By default they are processes of this machine, one for each core. "
+        "None of them gets a key.",
+    )
     which = group.add_mutually_exclusive_group().add_argument
     which(
-        "--scheduler", metavar="tcp://HOST:PORT", help="hash on the Dask cluster of this scheduler"
+        "--scheduler",
+        metavar="tls://HOST:PORT",
+        help="let the workers of this Dask cluster do it: --scheduler tls://dask.example:8786",
     )
-    which(
-        "--workers",
-        type=whole_number,
-        metavar="N",
-        help="hash in N processes of this machine; default: one for each core",
-    )
+    which("--workers", type=whole_number, metavar="N", help="start N processes on this machine")
     add = group.add_argument
     add(
         "--share-login",
         action="store_true",
-        help="give the login of --username to the workers, who have their own otherwise",
+        help="give the workers the login of --username; otherwise they have their own",
     )
     add(
         "--per-registry",
         type=whole_number,
         default=16,
         metavar="N",
-        help="read N layers of a registry at a time; default: 16",
+        help="read N layers from a registry at a time at most; default: 16",
     )
     add(
         "--confirm",
         type=int,
         choices=(1, 2),
         default=1,
-        help="let two workers on different hosts agree on each layer (2); default: 1",
+        help="2: have each layer read by two workers on different hosts, which must agree",
     )
 
 

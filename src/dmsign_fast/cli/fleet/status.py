@@ -21,7 +21,7 @@ examples:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of the command."""
-    parser.add_argument("state", type=Path, metavar="STATE", help="the file of the run")
+    parser.add_argument("state", type=Path, metavar="STATE", help="the state file of the run")
 
 
 def run(args: argparse.Namespace) -> int:

@@ -18,6 +18,7 @@ from dmsign_fast.cli.fleet.options import (
     references_of,
 )
 from dmsign_fast.cli.layer.options import add_layer_options, conversion, recipe
+from dmsign_fast.cli.options import section
 from dmsign_fast.cli.output import print_json, print_line
 from dmsign_fast.cli.verify import (
     add_node_option,
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
     from dmsign_fast.fleet.engine import Engine
     from dmsign_fast.pipeline.verify_image import VerifyOptions
 
-__all__ = ["EXAMPLES", "HELP", "add_arguments", "run"]
+__all__ = ["ABOUT", "EXAMPLES", "HELP", "MOST_USED", "add_arguments", "run"]
 
 # What must be the same when a run is resumed, besides.
 _LASTING = (
@@ -40,9 +41,20 @@ _LASTING = (
 )
 
 HELP = "verify many images: their signatures, and root hashes of all or of some"
+ABOUT = """\
+Each image is verified as the command verify would. Layers are read by --deep and --deep-sample
+alone, each different layer once, by workers.
+"""
+MOST_USED = (
+    *("--from", "--registry", "--match", "--state", "--resume", "--trust", "--deep"),
+    *("--deep-sample", "--for", "--require-bound"),
+)
 EXAMPLES = """\
 examples:
   dmsign-fast fleet verify --from images.txt --state verify.state --trust root.pem
+  dmsign-fast fleet verify --from images.txt --state verify.state --trust root.pem --deep \\
+      --scheduler tls://dask.example:8786
+  dmsign-fast fleet verify --from images.txt --state verify.state --trust root.pem --for acl
   dmsign-fast fleet verify --registry registry.example --match 'prod/*' --state v.state \\
       --deep-sample 1%
 exit status:
@@ -55,17 +67,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_image_choice(parser)
     add_state_options(parser)
     add_trust_options(parser)
-    what = parser.add_argument_group("verification")
+    what = section(parser, "verification")
     add_verification_options(what.add_argument)
     add_node_option(what.add_argument)
     deep = what.add_mutually_exclusive_group().add_argument
-    deep("--deep", action="store_true", help="make all root hashes again from the layers")
+    deep("--deep", action="store_true", help="read the layers, and make their root hashes again")
     deep(
         "--deep-sample",
         type=fraction,
         default=0.0,
-        metavar="1%%",
-        help="do so for this part of the images",
+        metavar="PART",
+        help="the same for images chosen by chance, such a part of all: --deep-sample 1%%",
     )
     add_engine_options(parser)
     add_layer_options(parser)
