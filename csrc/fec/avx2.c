@@ -6,6 +6,7 @@
 
 #include <immintrin.h>
 
+#include "../sha256/cpu.h"
 #include "impl.h"
 
 #define TARGET __attribute__((target("avx2")))
@@ -37,7 +38,7 @@ TARGET static inline vec look_up(vec table, vec indices)
 
 static int supported(void)
 {
-    return __builtin_cpu_supports("avx2");
+    return cpu_has(CPU_AVX2);
 }
 
 const struct fec_impl fec_avx2 = {

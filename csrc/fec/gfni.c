@@ -9,6 +9,7 @@
 
 #include <immintrin.h>
 
+#include "../sha256/cpu.h"
 #include "impl.h"
 
 #define TARGET __attribute__((target("gfni,avx512f,avx512bw")))
@@ -81,12 +82,7 @@ TARGET static void add(const struct fec_field *field, struct fec_rows sums, unsi
 
 static int supported(void)
 {
-    unsigned eax = 7, ebx, ecx = 0, edx;
-
-    if (!__builtin_cpu_supports("avx512bw"))
-        return 0;
-    __asm__("cpuid" : "+a"(eax), "=b"(ebx), "+c"(ecx), "=d"(edx));
-    return ecx >> 8 & 1; /* GFNI; not every compiler's __builtin_cpu_supports knows it */
+    return cpu_has(CPU_GFNI | CPU_AVX512);
 }
 
 const struct fec_impl fec_gfni = {

@@ -6,6 +6,7 @@
 
 #include <immintrin.h>
 
+#include "cpu.h"
 #include "impl.h"
 
 #define TARGET __attribute__((target("avx2")))
@@ -117,7 +118,7 @@ TARGET static void hash(const uint32_t *start, const size_t *counts,
 
 static int supported(void)
 {
-    return __builtin_cpu_supports("avx2");
+    return cpu_has(CPU_AVX2);
 }
 
 const struct sha256_impl sha256_avx2 = {

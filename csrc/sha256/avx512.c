@@ -10,6 +10,7 @@
 
 #include <immintrin.h>
 
+#include "cpu.h"
 #include "impl.h"
 
 #define TARGET __attribute__((target("avx512f,avx512bw")))
@@ -256,7 +257,7 @@ TARGET static void hash_late(const uint32_t *start, const size_t *counts,
 
 static int supported(void)
 {
-    return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw");
+    return cpu_has(CPU_AVX512);
 }
 
 const struct sha256_impl sha256_avx512 = {

@@ -7,17 +7,12 @@
  */
 #if defined(__x86_64__)
 
-#include <cpuid.h>
-
+#include "cpu.h"
 #include "shani.h"
 
 static int supported(void)
 {
-    unsigned eax, ebx, ecx, edx;
-
-    /* __builtin_cpu_supports("sha") needs gcc 14 */
-    return __get_cpuid_count(7, 0, &eax, &ebx, &ecx, &edx) && (ebx & bit_SHA) &&
-           __builtin_cpu_supports("sse4.1");
+    return cpu_has(CPU_SHA | CPU_SSE41);
 }
 
 const struct sha256_impl sha256_shani = {

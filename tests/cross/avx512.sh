@@ -15,8 +15,11 @@ else
 #define SIMDE_ENABLE_NATIVE_ALIASES
 #include <simde/x86/avx512.h>
 END
-    sed 's/^#define TARGET .*/#define TARGET/' "$csrc/sha256/avx512.c" >"$dir/emulated.c"
-    "$CC" -std=c11 -O2 -w -Wno-psabi -DSIMDE_NO_NATIVE -D'__builtin_cpu_supports(x)=1' -I "$dir/include" \
+    {
+        sed 's/^#define TARGET .*/#define TARGET/' "$csrc/sha256/avx512.c"
+        echo 'int emulated(unsigned features) { return features == CPU_AVX512; }'
+    } >"$dir/emulated.c"
+    "$CC" -std=c11 -O2 -w -Wno-psabi -DSIMDE_NO_NATIVE -Dcpu_has=emulated -I "$dir/include" \
         -I "$csrc/sha256" -c "$dir/emulated.c" -o "$dir/avx512.o"
     : >"$dir/src/sha256/avx512.c"
     build_core "$CC" "$dir/avx512.o"

@@ -3,7 +3,14 @@ cd /tmp
 "$1" -m venv home
 PATH=/tmp/home/bin:$PATH
 pip install --quiet --disable-pip-version-check --only-binary :all: dmsign_fast-*.whl
-dmsign-fast --version --verbose
+dmsign-fast --version --verbose | tee version
+case $(uname -m) in
+x86_64) pairs='avx512bw:avx512 sha_ni:shani avx2:avx2' ;;
+*) pairs=:armv8 ;; # as qemu has it
+esac
+for pair in $pairs; do # what the processor can do is used
+    ! grep -qw "${pair%:*}" /proc/cpuinfo || grep -q "  ${pair#*:}: runs here" version
+done
 
 # the same root hash as veritysetup's
 head -c 5000000 /dev/urandom >data
