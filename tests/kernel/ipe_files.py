@@ -46,6 +46,10 @@ class Single:
         return self.directory / "layer.erofs"
 
     @property
+    def tar(self) -> Path:
+        return self.directory / "layer.tar"
+
+    @property
     def root_hash(self) -> str:
         return (self.directory / "layer.erofs.roothash").read_text()
 
@@ -123,16 +127,15 @@ class IpeFiles:
         ok("export", *self.reference, kept)
         return [shlex.join(words) for words in planned["commands"]]
 
-    def single(self, name: str, signer: str) -> Single:
-        """Make and sign a layer of its own."""
+    def single(self, name: str, signer: str, recipe: str = "containerd") -> Single:
+        """Make and sign a layer of its own; beside it is its tar."""
         directory = self.files / name
         directory.mkdir()
-        tar = directory / "layer.tar"
-        tar.write_bytes(make_tar({"bin/hello": self.hello, f"name/{name}": b""}))
         made = Single(directory)
-        ok("layer", "convert", tar, "--out", made.image, "--verity", "none")
-        tar.unlink()
-        ok("verity", "sign", made.image, *self.key(signer), "--quiet")
+        made.tar.write_bytes(make_tar({"bin/hello": self.hello, f"name/{name}": b""}))
+        of = ("--recipe", recipe)
+        ok("layer", "convert", made.tar, "--out", made.image, "--verity", "none", *of)
+        ok("verity", "sign", made.image, *self.key(signer), "--quiet", *of)
         return made
 
     def damaged(self, name: str, of: Single) -> Single:
@@ -140,7 +143,8 @@ class IpeFiles:
         directory = self.files / name
         shutil.copytree(of.directory, directory)
         made = Single(directory)
-        flip(made.image, made.image.read_bytes().rindex(b"hello\n"))
+        for file in (made.image, made.tar):
+            flip(file, file.read_bytes().rindex(b"hello\n"))
         return made
 
     def policy(self, file: str, *options: object, signer: str = "policy") -> None:
