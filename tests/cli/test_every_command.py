@@ -8,6 +8,7 @@ import os
 import re
 import shlex
 import signal
+from pathlib import Path
 
 import pytest
 from cli.test_command_line import COMMANDS
@@ -21,6 +22,7 @@ from dmsign_fast.cli.main import parser_of
 from dmsign_fast.node.system import Finished, System
 from dmsign_fast.oci.layout import Layout
 
+HOME = Path(__file__).parents[2]
 # These do their work and say nothing of it.
 SILENT = {"umount", "verity close"}
 
@@ -334,3 +336,19 @@ def test_examples_can_be_run_as_they_stand():
         except UsageError as error:
             raise AssertionError(f"{name}: {line}: {error}") from None
         assert hasattr(known, "run")
+
+
+@pytest.mark.parametrize(
+    "page", [HOME / "README.md", *sorted(HOME.glob("docs/*.md"))], ids=lambda page: page.name
+)
+def test_command_lines_of_the_pages_are_what_the_commands_take(page):
+    """Those that are whole; what stands for something, such as [--cert FILE], is for people."""
+    text = re.sub(r" *\\\n *", " ", page.read_text())
+    for line in text.splitlines():
+        match = re.match(r"(?: {4})?(?:[$#] )?(?:sudo )?(?:[A-Z_]+=\S+ )?dmsign-fast (.*)", line)
+        told = re.split(r" {2,}|[<>|;] | #", match[1])[0] if match else "..."
+        if "..." in told or set(told) & set("[{$(…"):
+            continue
+        words = shlex.split(told.replace("ROOT_HASH", "00"))
+        with contextlib.suppress(SystemExit):  # --help, and --version
+            parser_of([word for word in words if word[0] != "-"]).parse_args(words)

@@ -254,7 +254,7 @@ def _add_command(
     general = ["--help"]
     if "--output" not in parser._option_string_actions:  # otherwise it is of the command itself
         general.append("--output")
-        add("--output", choices=outputs, default="text", help="print text (default) or JSON")
+        add("--output", choices=outputs, default="text", help="kind of output; default: text")
     add("--quiet", action="store_true", help="print nothing but errors, and JSON if asked for it")
     add("--verbose", action="store_true", help="print details, and each step: requests, programs")
     add("--debug", action="store_true", help="print the tracebacks of errors")

@@ -27,7 +27,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_store_options(parser)
     add = parser.add_argument
     add("file", metavar="FILE", nargs="?", help="name of the file in the trust store")
-    add("-a", "--all", action="store_true", help="the whole store")
+    add("-a", "--all", action="store_true", help="delete the whole store")
     add("-y", "--yes", action="store_true", help="do not ask")
 
 

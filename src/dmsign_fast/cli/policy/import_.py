@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 __all__ = ["EXAMPLES", "HELP", "add_arguments", "run"]
 
-HELP = "take the trust policy from a file, if it is by the rules"
+HELP = "replace the trust policy by that in a file, once it is checked"
 EXAMPLES = """\
 examples:
   dmsign-fast policy import policy.json
@@ -22,7 +22,7 @@ examples:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of the command."""
-    parser.add_argument("file", metavar="FILE", type=Path, help="JSON")
+    parser.add_argument("file", metavar="FILE", type=Path, help="the trust policy, in JSON")
     add_force(parser)
 
 

@@ -6,7 +6,7 @@ HELP = "make, verify, sign and open hash trees of files and devices, as verityse
 ABOUT = """\
 dm-verity is the part of Linux that reads a device and checks each block against a tree of hashes.
 The blocks of the tree are the hash area, in a file of its own or behind the data; the superblock in
-front of it describes it. Who knows the top, the root hash, knows all data.
+front of it describes it. The root hash, the top of the tree, stands for all data.
 """
 EXAMPLES = """\
 examples:

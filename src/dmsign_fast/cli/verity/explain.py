@@ -66,7 +66,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="BLOCK|@OFFSET",
         type=_target,
         nargs="*",
-        help="blocks of the image, or bytes behind @; A-B for several; default: all of it",
+        help="a block of the image, or a byte behind @; A-B for several; default: the whole image",
     )
     add(
         "--data-block-size",
