@@ -1,6 +1,7 @@
 """Many attach to one image at the same time, and some are killed: nothing else is lost."""
 
 import json
+import random
 import signal
 import subprocess
 import sys
@@ -267,3 +268,16 @@ def test_writers_that_all_read_first_lose_nothing():
     with ThreadPoolExecutor(8) as pool:
         list(pool.map(attach, range(8)))
     assert len(shelf.index.manifests) == 8
+
+
+@pytest.mark.parametrize("undo", [0, 3])
+def test_only_who_lost_to_another_waits_longer_than_it_must(undo, monkeypatch):
+    """So that several who lost to one do not look again at the same time."""
+    spread, pauses = [], []
+    monkeypatch.setattr(random, "uniform", lambda *bounds: spread.append(bounds) or bounds[1])
+    monkeypatch.setattr(time, "sleep", pauses.append)
+    update(Shelf(undo), MINE, 10.0)
+    assert len(pauses) == undo + 1
+    assert 9 < pauses[0] <= 10
+    assert all(14 < pause <= 15 for pause in pauses[1:])
+    assert len(spread) == undo + 1  # also for the look that finds all there

@@ -52,8 +52,10 @@ def update_indexes(
     """
     waiting = dict(referrers)
     failed: dict[str, DmsignError] = {}
-    for _ in range(_MOST_ROUNDS):
+    for number in range(_MOST_ROUNDS):
         settled = 0.0
+        # who all lost to one look again at different times
+        spread = random.uniform(1, 1.5) if number else 1
         for tag in list(waiting):
             try:
                 pause = _change(waiting[tag], gone, tag, read, write, settle)
@@ -62,7 +64,7 @@ def update_indexes(
             if pause is None:
                 del waiting[tag]
             else:
-                settled = max(settled, time.monotonic() + pause)
+                settled = max(settled, time.monotonic() + spread * pause)
         if not waiting:
             return failed
         time.sleep(max(0.0, settled - time.monotonic()))
@@ -98,4 +100,4 @@ def _change(
     if time.monotonic() - known > settle / 2:  # this process was stopped meanwhile
         return 0.0
     write(changed, tag)
-    return max(settle, 4 * (time.monotonic() - begin)) * random.uniform(1, 1.5)
+    return max(settle, 4 * (time.monotonic() - begin))
