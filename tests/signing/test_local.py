@@ -1,11 +1,16 @@
+import math
 import traceback
 
+import pki
 import pytest
+from asn1crypto import keys as asn1_keys
+from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.hazmat.primitives.serialization import (
     BestAvailableEncryption,
     Encoding,
     NoEncryption,
     PrivateFormat,
+    load_der_private_key,
 )
 from pki import (
     DAY,
@@ -25,6 +30,7 @@ from pki import (
     pem,
 )
 
+from dmsign_fast.envelope.pkcs7 import sign_root_hash
 from dmsign_fast.errors import FormatError, SigningError, StorageError
 from dmsign_fast.signing.local import load_local_signer
 from dmsign_fast.signing.scheme import KeySpec, pkcs7_scheme
@@ -190,3 +196,69 @@ def test_chains_that_must_not_sign(tmp_path):
 def test_the_time_is_a_parameter(tmp_path):
     files = make_expired_leaf(make_root(start=NOW - 20 * DAY)).write(tmp_path)
     assert load_local_signer(files.key, files.chain, at=NOW - 3 * DAY).key_spec == "EC-256"
+
+
+RSA_NUMBERS = (
+    *("modulus", "public_exponent", "private_exponent", "prime1", "prime2"),
+    *("exponent1", "exponent2", "coefficient"),
+)
+
+
+@pytest.mark.parametrize("passphrase", [None, SECRET])
+@pytest.mark.parametrize("name", RSA_NUMBERS)
+def test_an_rsa_key_whose_numbers_do_not_belong_together(name, passphrase, tmp_path):
+    entity = make_leaf(make_root(), key="RSA-2048")
+    files = entity.write(tmp_path)
+    numbers = numbers_of(entity.key)
+    numbers[name] += 2
+    bad = load_der_private_key(
+        asn1_keys.RSAPrivateKey(numbers).dump(), None, unsafe_skip_rsa_key_validation=True
+    )
+    files.key.write_bytes(Entity(bad, entity.certificate).key_pem(passphrase))
+    with pytest.raises(SigningError if passphrase else FormatError):
+        load_local_signer(files.key, files.chain, lambda: passphrase)
+
+
+@pytest.mark.parametrize("other", [lambda _: 0, lambda _: 1, lambda number: -number])
+@pytest.mark.parametrize("name", RSA_NUMBERS)
+def test_an_rsa_key_with_numbers_that_no_key_has(name, other, tmp_path):
+    entity = make_leaf(make_root(), key="RSA-2048")
+    files = entity.write(tmp_path)
+    numbers = numbers_of(entity.key)
+    numbers[name] = other(numbers[name])
+    files.key.write_bytes(asn1_keys.RSAPrivateKey(numbers).dump())
+    with pytest.raises((FormatError, SigningError)):
+        load_local_signer(files.key, files.chain)
+
+
+def numbers_of(key):
+    form = PrivateFormat.TraditionalOpenSSL
+    return asn1_keys.RSAPrivateKey.load(
+        key.private_bytes(Encoding.DER, form, NoEncryption())
+    ).native
+
+
+def a_key_of_three_primes():
+    """As one of two, of which one is a product: its numbers belong together."""
+    while True:
+        small = [rsa.generate_private_key(65537, 1024).private_numbers().p for _ in range(2)]
+        p, q = math.prod(small), rsa.generate_private_key(65537, 2048).private_numbers().p
+        if (p * q).bit_length() == 2048 and math.gcd(65537, p - 1) == 1:
+            break
+    d = pow(65537, -1, math.lcm(p - 1, q - 1))
+    numbers = rsa.RSAPrivateNumbers(
+        *(p, q, d, d % (p - 1), d % (q - 1), pow(q, -1, p)), rsa.RSAPublicNumbers(65537, p * q)
+    )
+    return numbers.private_key(unsafe_skip_rsa_key_validation=True)
+
+
+def test_what_a_key_signs_whose_factor_is_not_prime_is_not_used(monkeypatch, tmp_path):
+    make = pki.make_key
+    bad = a_key_of_three_primes()
+    monkeypatch.setattr(
+        pki, "make_key", lambda kind, name: bad if kind == "bad" else make(kind, name)
+    )
+    files = make_leaf(make_root(), key="bad").write(tmp_path)
+    signer = load_local_signer(files.key, files.chain)
+    with pytest.raises(SigningError, match="not a .* signature by the key of its certificate"):
+        sign_root_hash(bytes(32), signer)

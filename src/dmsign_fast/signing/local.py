@@ -7,11 +7,12 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
-from typing import cast
+from typing import TYPE_CHECKING, cast
 from urllib.parse import parse_qs, unquote
 
 from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey, RSAPrivateNumbers
 from cryptography.hazmat.primitives.serialization import (
     load_der_private_key,
     load_pem_private_key,
@@ -34,6 +35,9 @@ from dmsign_fast.signing.scheme import (
     ml_dsa_problem,
 )
 from dmsign_fast.signing.signer import Signer
+
+if TYPE_CHECKING:
+    from cryptography.hazmat.primitives.asymmetric.types import PrivateKeyTypes
 
 __all__ = ["LocalSigner", "load_local_signer", "open_signer"]
 
@@ -105,10 +109,9 @@ def _load_private_key(path: Path, passphrase: Callable[[], bytes] | None) -> Pri
     # Every `from None` here keeps the library's exceptions, which saw the key, out of tracebacks.
     forbid_core_dumps()
     data = read_file(path)
-    load = load_pem_private_key if b"-----BEGIN " in data else load_der_private_key
     encrypted = False
     try:
-        private_key = load(data, None)
+        private_key = _parse(data, None)
     except TypeError:  # so the library says that the key is encrypted
         encrypted = True
     except UnsupportedAlgorithm as error:
@@ -122,7 +125,7 @@ def _load_private_key(path: Path, passphrase: Callable[[], bytes] | None) -> Pri
         if passphrase is None:
             raise SigningError(f"{path} is encrypted; give its passphrase")
         try:
-            private_key = load(data, passphrase())
+            private_key = _parse(data, passphrase())
         except (TypeError, ValueError, UnsupportedAlgorithm):
             raise SigningError(
                 f"wrong passphrase for {path}, or an encryption without support; if the passphrase "
@@ -133,6 +136,35 @@ def _load_private_key(path: Path, passphrase: Callable[[], bytes] | None) -> Pri
     except SigningError as error:
         raise SigningError(f"{path}: {error}") from None
     return cast("PrivateKey", private_key)
+
+
+def _parse(data: bytes, passphrase: bytes | None) -> PrivateKeyTypes:
+    """As the library does; ValueError for an RSA key whose numbers do not belong together.
+
+    The library would prove too that an RSA key's factors are prime, which takes 90 ms, and longer
+    than all signatures of an image. Where they are not, no signature is one of the certificate's
+    key, and who signs here checks that.
+    """
+    load = load_pem_private_key if b"-----BEGIN " in data else load_der_private_key
+    key = load(data, passphrase, unsafe_skip_rsa_key_validation=True)
+    if isinstance(key, RSAPrivateKey) and not _sound(key.private_numbers()):
+        raise ValueError("the numbers of the RSA key do not belong together")
+    return key
+
+
+def _sound(key: RSAPrivateNumbers) -> bool:
+    """RFC 8017, section 3.2."""
+    p, q, d, e = key.p, key.q, key.d, key.public_numbers.e
+    return (
+        p * q == key.public_numbers.n
+        and min(p, q, e) > 2
+        and all(number % 2 for number in (p, q, e))
+        and 0 < d < key.public_numbers.n
+        and e * d % (p - 1) == e * d % (q - 1) == 1
+        and (key.dmp1, key.dmq1) == (d % (p - 1), d % (q - 1))
+        and 0 < key.iqmp < p
+        and key.iqmp * q % p == 1
+    )
 
 
 def _ml_dsa() -> str:
