@@ -260,5 +260,5 @@ def test_what_a_key_signs_whose_factor_is_not_prime_is_not_used(monkeypatch, tmp
     )
     files = make_leaf(make_root(), key="bad").write(tmp_path)
     signer = load_local_signer(files.key, files.chain)
-    with pytest.raises(SigningError, match="not a .* signature by the key of its certificate"):
+    with pytest.raises(SigningError, match=r"not a .* signature by the key of its certificate"):
         sign_root_hash(bytes(32), signer)
