@@ -23,7 +23,7 @@ LOCK := $(TOOLS)/bin/uv pip compile --quiet --universal --python-version 3.11 --
 export PATH := $(PATH):/usr/sbin:/sbin
 
 .PHONY: demo demo-node test bench docs check sanitize test-kernel kernel-table kernel-mldsa cross \
-	bochs share sdist wheels test-wheels lock clean
+	bochs share sdist wheels test-wheels signed-dist release lock clean
 
 $(READY): pyproject.toml setup.py csrc/build_core.py $(CORE) $(wildcard csrc/*.h csrc/*/*.h) .ci/dev.txt
 	.ci/packages build
@@ -42,6 +42,8 @@ $(TOOLS)/.ready: .ci/release.txt
 # The main job on real input: an image of packages of this machine is signed, verified, and damaged.
 demo: $(READY)
 	.ci/packages demo
+	@cd tests && PYTHONPATH=.:envelope ../$(BIN)/python -c 'import notation; notation.unpacked(*notation.PACKAGE)' \
+		2>/dev/null || echo "notation could not be fetched from the machine's mirror of Debian"
 	DMSIGN_FAST=$(CURDIR)/$(BIN)/dmsign-fast PYTHON=$(CURDIR)/$(BIN)/python docs/demo.sh demo
 
 # A node that runs only what is signed, in a virtual machine: it mounts an image and refuses others.
@@ -51,6 +53,7 @@ demo-node: $(READY)
 
 test: $(READY)
 	.ci/packages test
+	@echo "about 7 minutes on two idle cores, and more at first, when programs are fetched to compare with"
 	$(PYTEST) -q -n auto
 
 # Of these only what a Linux kernel, in a virtual machine, says to signed images, good and bad.
@@ -123,6 +126,17 @@ wheels: sdist
 test-wheels:
 	.ci/packages test-wheels
 	tests/wheels/run.sh $(DIST)
+
+# dist as a release: checked wheels, SHA256SUMS, and an OCI image of both, signed with KEY, whose
+# certificates are in CHAIN and ROOT (PEM); without them by a test key.
+signed-dist: wheels
+	.ci/packages release
+	PATH=$(CURDIR)/$(BIN):$(CURDIR)/$(TOOLS)/bin:$$PATH .ci/release $(DIST) $(KEY) $(CHAIN) $(ROOT)
+
+# The same of a version that CHANGELOG.md names, tried in clean roots.
+release:
+	.ci/release --ready
+	$(MAKE) --no-print-directory signed-dist test-wheels
 
 # The versions and SHA-256 of what tests and releases install, for every Python.
 lock: $(TOOLS)/.ready

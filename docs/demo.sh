@@ -20,9 +20,16 @@ trap 'exit 143' TERM
 
 say() { printf '\n== %s\n' "$*"; }
 run() { printf '$ %s\n' "$*" | sed "s|$dmsign_fast|dmsign-fast|"; "$@"; }
+has() { command -v "$1" >/dev/null; }
 fail() { echo "$*" >&2; exit 1; }
 blob() { echo "blobs/sha256/${1#sha256:}"; }
 members() { tr ',' '\n' | sed -n "s/.*\"$1\": *\"\([^\"]*\)\".*/\1/p"; } # of that name, in JSON
+
+lacks=
+for program in notation docker-registry skopeo; do
+    has $program || lacks="$lacks $program"
+done
+[ -z "$lacks" ] || say "Not on this machine, so what needs it is left out:$lacks"
 
 say "An image of real packages of this machine: five layers, by gzip and zstd"
 [ -e image ] || "${PYTHON:-python3}" "$docs/demo_image.py" image:1.0
@@ -59,13 +66,13 @@ run openssl smime -verify -binary -inform DER -in "image/$(blob "$signature")" \
 echo "A kernel that trusts demo.crt opens it by: veritysetup open layer.erofs NAME layer.erofs.verity" \
     "--root-hash-file layer.erofs.roothash --root-hash-signature image/$(blob "$signature")"
 
-if command -v notation >/dev/null; then
+if has notation; then
     say "notation agrees"
     digest=$(members digest <image/index.json | sed -n 1p)
     run notation verify --oci-layout "image@$digest" --scope local/demo
 fi
 
-if command -v docker-registry >/dev/null && command -v skopeo >/dev/null; then
+if has docker-registry && has skopeo; then
     say "The same in a registry"
     rm -rf registry
     printf '%s\n' 'version: 0.1' "storage: {filesystem: {rootdirectory: $PWD/registry}}" \
@@ -81,7 +88,7 @@ if command -v docker-registry >/dev/null && command -v skopeo >/dev/null; then
     run skopeo copy --quiet --dest-tls-verify=false oci:image:1.0 "docker://$host/demo/image:1.0"
     run "$dmsign_fast" sign "$host/demo/image:1.0"
     run "$dmsign_fast" verify "$host/demo/image:1.0"
-    if command -v notation >/dev/null; then
+    if has notation; then
         run notation verify --insecure-registry "$host/demo/image:1.0"
     fi
 fi

@@ -23,10 +23,13 @@ root() { # SUITE ARCHITECTURE PYTHON_PACKAGES: makes the root once
     mirror=http://deb.debian.org/debian components=main
     keyring=/usr/share/keyrings/debian-archive-keyring.gpg
     variant=apt
-    [ "$2" = amd64 ] || variant=extract # nothing is configured: under qemu that takes half an hour
-    case $1 in
-    trixie) set -- "$@" ,ubuntu-keyring ;; # which Debian 12 does not have, for
-    noble)
+    case $1-$2 in
+    *-arm64) # nothing is configured: under qemu that takes half an hour
+        variant=extract
+        set -- "$@" ,base-files,?essential
+        ;;
+    trixie-*) set -- "$@" ,ubuntu-keyring ;; # which Debian 12 does not have, for
+    noble-*)
         mirror=http://archive.ubuntu.com/ubuntu components=main,universe
         keyring=$roots/trixie-amd64/usr/share/keyrings/ubuntu-archive-keyring.gpg
         ;;
