@@ -159,11 +159,12 @@ def _when_ready(file: Path, workers: int) -> str:
     from distributed import Client
 
     end = time.monotonic() + _PATIENCE
-    while not file.exists():
+    while not (file.exists() and (written := file.read_text()).endswith("}")):
         if time.monotonic() > end:
-            raise RuntimeError("the scheduler does not start")
+            message = "the scheduler does not start"
+            raise RuntimeError(message)
         time.sleep(0.1)
-    address = str(json.loads(file.read_text())["address"])
+    address = str(json.loads(written)["address"])
     with Client(address) as client:
         client.wait_for_workers(workers, timeout=_PATIENCE)
         client.run(_import_worker)  # a cluster that is in use has done that long ago

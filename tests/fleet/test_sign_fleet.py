@@ -2,6 +2,10 @@
 
 import base64
 import json
+import threading
+import time
+from collections import Counter
+from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 
 import pytest
@@ -9,6 +13,7 @@ from registry_server import status
 
 from dmsign_fast.erofs.recipe import Recipe
 from dmsign_fast.errors import ParameterError
+from dmsign_fast.fleet.progress import FleetProgress
 from dmsign_fast.fleet.rows import State
 from dmsign_fast.fleet.sign import sign_fleet
 from dmsign_fast.fleet.state import FleetState
@@ -160,3 +165,45 @@ def test_logins_are_in_the_file_that_is_named(registry, run, options, tmp_path):
     authfile.unlink()
     counts, _ = run(registry.references, changed)
     assert counts.unresolved == (0, len(IMAGES))
+
+
+def test_keys_wait_for_each_other_and_registries_do_not(registry, key, options, threads, path):
+    """A key that several threads cannot use, and a registry that takes its time."""
+    busy, lock = Counter(), threading.Lock()
+    most = Counter()
+    planned = threading.Event()
+
+    @contextmanager
+    def counted(what):
+        with lock:
+            busy[what] += 1
+            most[what] = max(most[what], busy[what])
+        time.sleep(0.2)
+        yield
+        with lock:
+            busy[what] -= 1
+
+    class Slow:
+        key_spec, certificate_chain = key.key_spec, key.certificate_chain
+
+        def sign(self, message, scheme):
+            with counted("key"):
+                return key.sign(message, scheme)
+
+    class Progress(FleetProgress):
+        def planned(self, *_):
+            planned.set()
+
+    def look(handler):
+        pushed = {path.partition("/blobs")[0] for path in registry.server.paths("POST")}
+        first = handler.path.partition("/referrers")[0] not in pushed
+        with counted("registry") if planned.is_set() and first else nullcontext():
+            handler.serve()
+
+    registry.server.fail("GET", "/v2/.*/referrers/.*", look, 999)
+    with FleetState(path) as state:
+        sign_fleet(state, registry.references, Slow(), options, threads, progress=Progress())
+        assert state.counts().images[State.SIGNED] == len(IMAGES)
+    registry.server.faults.clear()
+    assert most["key"] == 1
+    assert most["registry"] > 1

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import functools
 import random
-import threading
 import time
 from collections import deque
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -13,13 +11,14 @@ from typing import TYPE_CHECKING
 
 from dmsign_fast.errors import DmsignError, VerificationError
 from dmsign_fast.fleet.hashing import Hashing
+from dmsign_fast.fleet.keys import Keys
 from dmsign_fast.fleet.parts import Parts
 from dmsign_fast.fleet.progress import FleetProgress
 from dmsign_fast.fleet.rows import State
 from dmsign_fast.fleet.task import LayerTask
 from dmsign_fast.oci.descriptor import Descriptor, Digest
 from dmsign_fast.pipeline.plan import Plan, SignedLayer
-from dmsign_fast.pipeline.sign_image import push_signed, sign_layer, sign_planned
+from dmsign_fast.pipeline.sign_image import push_signed
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -35,8 +34,6 @@ if TYPE_CHECKING:
 
 __all__ = ["SigningRun"]
 
-_MOST_REMEMBERED = 1 << 16  # signatures of root hashes; each has 1 to 3 KiB, or 15 by ML-DSA
-
 
 class SigningRun:
     """The part of a run behind its plan."""
@@ -51,11 +48,7 @@ class SigningRun:
         progress: FleetProgress,
     ) -> None:
         self._state, self._options = state, options
-        self._signer = signer
-        # a layer is in many images, and a key in a cloud costs time and money for each signature
-        self._sign_layer = functools.lru_cache(_MOST_REMEMBERED)(
-            functools.partial(sign_layer, signer=signer, options=options.sign)
-        )
+        self._keys = Keys(signer, options.sign)
         self._engine, self._places, self._progress = engine, places, progress
         self._recipes = [state.recipe(recipe.fields()) for recipe in options.recipes]
         self._known = [state.root_hashes(number) for number in self._recipes]
@@ -66,7 +59,6 @@ class SigningRun:
         self._images: dict[int, ImageRow] = {}
         self._ready: deque[ImageRow] = deque()
         self._pushing: dict[Future[list[SignedImage]], tuple[ImageRow, float]] = {}
-        self._key = threading.Lock()
         self._failures = 0
 
     def go(self) -> bool:
@@ -200,12 +192,7 @@ class SigningRun:
         with self._places.use(image.place) as store:
             # without layers all recipes are the same
             for recipe, known in recipes if image.layers else recipes[:1]:
-                plan = self._plan(image, known)
-                options = replace(self._options.sign, recipe=recipe)
-                with self._key:  # not every provider's key can be used by several threads
-                    made.append(
-                        sign_planned(store, plan, self._signer, options, sign=self._sign_layer)
-                    )
+                made.append(self._keys.sign(store, self._plan(image, known), recipe))
             for number in dict.fromkeys(image.layers):
                 self._parts.bring(number, store, image.place)
             # what one recipe would replace may be what another has made
