@@ -40,6 +40,9 @@ KEY_SPECS = {
     "EC-256": "ECC_NIST_P256",
     "EC-384": "ECC_NIST_P384",
     "EC-521": "ECC_NIST_P521",
+    "ML-DSA-44": "ML_DSA_44",
+    "ML-DSA-65": "ML_DSA_65",
+    "ML-DSA-87": "ML_DSA_87",
 }
 _HASHES = {"256": hashes.SHA256(), "384": hashes.SHA384(), "512": hashes.SHA512()}
 _STATES = {
@@ -70,7 +73,8 @@ class Server:
 
     def put(self, entity: Entity) -> str:
         spec = key_spec_of(entity.key.public_key())
-        arn = self.create("RSA_2048" if spec.startswith("RSA") else KEY_SPECS[spec])
+        # moto makes RSA keys slowly, and none of ML-DSA
+        arn = self.create(KEY_SPECS[spec] if spec.startswith("EC") else "RSA_2048")
         key = kms_backends[DEFAULT_ACCOUNT_ID][REGION].describe_key(arn)
         key.key_spec, key.private_key.private_key = KEY_SPECS[spec], entity.key
         return arn
@@ -105,6 +109,8 @@ def signature(key, asked):
     if key.key_usage != "SIGN_VERIFY":
         refuse("InvalidKeyUsageException", f"{key.arn} key usage is {key.key_usage}")
     algorithm = asked["SigningAlgorithm"]
+    if key.key_spec.startswith("ML_DSA") and algorithm == "ML_DSA_SHAKE_256":
+        return {"Signature": base64.b64encode(ml_dsa(key, asked)).decode()}
     if algorithm not in key.signing_algorithms:
         refuse("InvalidKeyUsageException", f"Algorithm {algorithm} is incompatible with key spec")
     digest, digest_bytes = _HASHES[algorithm[-3:]], base64.b64decode(asked["Message"])
@@ -118,6 +124,15 @@ def signature(key, asked):
         used = pss if "PSS" in algorithm else padding.PKCS1v15()
         made = private.sign(digest_bytes, used, hashed)
     return {"Signature": base64.b64encode(made).decode(), "SigningAlgorithm": algorithm}
+
+
+def ml_dsa(key, asked):
+    private, message = key.private_key.private_key, base64.b64decode(asked["Message"])
+    if asked["MessageType"] == "EXTERNAL_MU" and len(message) == 64:
+        return private.sign_mu(message)
+    if asked["MessageType"] == "RAW" and len(message) <= 4096:
+        return private.sign(message)
+    return refuse("ValidationException", "Message is invalid for algorithm ML_DSA_SHAKE_256.")
 
 
 @contextlib.contextmanager

@@ -3,14 +3,18 @@
 import logging
 
 import pytest
+from cryptography.exceptions import UnsupportedAlgorithm
 from helpers import dmsign, write
 from helpers_pkcs7 import ROOT_HASH
 from notation import Layout
-from pki import make_leaf, make_root, openssl
+from pki import ML_DSA_SPECS, make_leaf, make_root, openssl
 from signing.kms_server import REGION, SECRET, SESSION, kms
 
-from dmsign_fast.envelope.pkcs7 import sign_root_hash
+from dmsign_fast.envelope.pkcs7 import sign_root_hash, verify_root_hash
+from dmsign_fast.envelope.signed_content import sign_content
+from dmsign_fast.envelope.trust import TrustAnchors
 from dmsign_fast.errors import ParameterError, SigningError
+from dmsign_fast.signing import aws_kms
 from dmsign_fast.signing.providers import KeyOptions, open_signer
 from dmsign_fast.signing.scheme import SCHEMES
 
@@ -83,6 +87,38 @@ def test_only_the_digest_leaves(server, arn, options):
     (asked,) = server.asked
     assert (asked["MessageType"], asked["SigningAlgorithm"]) == ("DIGEST", "ECDSA_SHA_256")
     assert len(asked["Message"]) == 44  # base64 of 32 bytes
+
+
+@pytest.mark.parametrize("spec", ML_DSA_SPECS)
+def test_ml_dsa(spec, server, tmp_path):
+    entity = make_leaf(make_root(f"Root {spec}", key=spec), f"Signer {spec}", key=spec)
+    options = KeyOptions(certificates=entity.write(tmp_path).chain)
+    signer = open_signer(f"aws-kms:{server.put(entity)}", options)
+    assert signer.key_spec == spec
+    signature = sign_root_hash(ROOT_HASH, signer)
+    verdict = verify_root_hash(signature, ROOT_HASH, TrustAnchors((entity.root,)))
+    assert verdict.scheme == spec.lower()
+    asked = server.asked[-1]
+    assert (asked["MessageType"], asked["SigningAlgorithm"]) == ("EXTERNAL_MU", "ML_DSA_SHAKE_256")
+    assert len(asked["Message"]) == 88  # base64 of 64 bytes
+    policy = b"x" * 30000  # KMS itself would take 4096 bytes
+    message = sign_content(policy, signer)
+    assert policy in message
+    with pytest.raises(SigningError, match="cannot make a rsassa-pkcs1"):
+        signer.sign(b"", SCHEMES[0])
+
+
+def test_ml_dsa_that_cryptography_does_not_know(server, tmp_path, monkeypatch):
+    entity = make_leaf(make_root(), key="ML-DSA-44")
+    arn, files = server.put(entity), entity.write(tmp_path)
+
+    def unknown(_):
+        raise UnsupportedAlgorithm("unknown")
+
+    monkeypatch.setattr(aws_kms, "load_der_public_key", unknown)
+    monkeypatch.setattr(aws_kms, "ml_dsa_problem", lambda: "pip install it")
+    with pytest.raises(SigningError, match="in AWS KMS: pip install it"):
+        open_signer(f"aws-kms:{arn}", KeyOptions(certificates=files.chain))
 
 
 def test_certificates(server, arn, options, tmp_path):

@@ -10,6 +10,7 @@ import hashlib
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from typing import Any
 
 from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
@@ -18,7 +19,7 @@ from cryptography.hazmat.primitives.serialization import load_der_public_key
 from dmsign_fast.errors import ParameterError, SigningError
 from dmsign_fast.signing.certificates import chain_of_key, load_certificates, moment
 from dmsign_fast.signing.providers import KeyOptions, extra
-from dmsign_fast.signing.scheme import Family, KeySpec, Scheme, key_spec_of
+from dmsign_fast.signing.scheme import Family, KeySpec, Scheme, key_spec_of, ml_dsa_problem
 from dmsign_fast.signing.signer import Signer
 
 with extra("aws"):
@@ -31,10 +32,11 @@ __all__ = ["KmsSigner", "open_signer"]
 
 _ARN = re.compile(r"arn:[a-z0-9-]+:kms:([a-z0-9-]+):[0-9]{12}:(?:key/[\w-]+|alias/[\w/-]+)", re.A)
 _ID = re.compile(r"[\w-]+|alias/[\w/-]+", re.ASCII)
-_ALGORITHMS = {
-    Family.RSA_PKCS1: "RSASSA_PKCS1_V1_5",
-    Family.RSA_PSS: "RSASSA_PSS",
-    Family.ECDSA: "ECDSA",
+_ALGORITHMS = {  # with the size of the digest
+    Family.RSA_PKCS1: "RSASSA_PKCS1_V1_5_SHA_{}",
+    Family.RSA_PSS: "RSASSA_PSS_SHA_{}",
+    Family.ECDSA: "ECDSA_SHA_{}",
+    Family.ML_DSA: "ML_DSA_SHAKE_256",
 }
 _CREDENTIALS = "renew the credentials that boto3 finds, as with 'aws sso login'"
 _REMEDIES = {  # by error code of the service
@@ -64,14 +66,27 @@ class KmsSigner:
     def sign(self, message: bytes, scheme: Scheme) -> bytes:
         """Return the raw signature over ``message``; see ``Signer.sign``."""
         scheme.check_key(self.key_spec)
+        if scheme.family is Family.ML_DSA:
+            kind, digest = "EXTERNAL_MU", _mu(self.certificate_chain[0].public_key(), message)
+        else:
+            kind, digest = "DIGEST", hashlib.new(scheme.digest, message).digest()
         with _errors(self._key_id):
             answer = self._client.sign(
                 KeyId=self._key_id,
-                Message=hashlib.new(scheme.digest, message).digest(),
-                MessageType="DIGEST",
-                SigningAlgorithm=f"{scheme.named(_ALGORITHMS, 'AWS KMS')}_SHA_{scheme.bits}",
+                Message=digest,
+                MessageType=kind,
+                SigningAlgorithm=scheme.named(_ALGORITHMS, "AWS KMS").format(scheme.bits),
             )
         return bytes(answer["Signature"])
+
+
+def _mu(public_key: Any, message: bytes) -> bytes:
+    """What pure ML-DSA signs of a message with an empty context (FIPS 204, algorithm 7, line 6).
+
+    KMS takes messages of up to 4096 bytes too, and makes the same signatures of them.
+    """
+    key = hashlib.shake_256(public_key.public_bytes_raw()).digest(64)
+    return hashlib.shake_256(key + b"\0\0" + message).digest(64)
 
 
 def open_signer(uri: str, options: KeyOptions) -> Signer:
@@ -99,7 +114,8 @@ def open_signer(uri: str, options: KeyOptions) -> Signer:
         public_key = load_der_public_key(answer["PublicKey"])
         key_spec = key_spec_of(public_key)
     except (ValueError, UnsupportedAlgorithm, SigningError) as error:
-        raise SigningError(f"the public key of {key_id} in AWS KMS: {error}") from None
+        missing = str(answer.get("KeySpec")).startswith("ML_DSA") and ml_dsa_problem()
+        raise SigningError(f"the public key of {key_id} in AWS KMS: {missing or error}") from None
     try:
         chain = chain_of_key(public_key, certificates, moment(options.at))
     except SigningError as error:
