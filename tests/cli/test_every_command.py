@@ -269,6 +269,7 @@ def test_the_ten_options_that_are_used_most_come_first(name):
         (("sign", "image:v1", "--insecure-registry"), "--plain-http"),
         (("list", "image:v1", "--cacert", "ca.pem"), "--ca-file"),
         (("sign", "image:v1", "-p", "secret"), "--password-stdin"),
+        (("sign", "image:v1", "--plugin", "azure-kv"), "--key plugin:NAME?id=ID"),
     ],
 )
 def test_the_name_that_an_option_has_here_is_proposed(words, ours):

@@ -41,8 +41,10 @@ _ELSEWHERE = {
     "--cert": ("--trust",),
     "--certificate": ("--cert", "--trust"),
     "--certificate-chain": ("--cert", "--trust"),
+    "--id": ("--key plugin:NAME?id=ID",),
     "--insecure-registry": ("--plain-http",),
     "--password": ("--password-stdin",),
+    "--plugin": ("--key plugin:NAME?id=ID",),
     "--registry-config": ("--authfile",),
     "--root": ("--trust",),
     "--trust": ("--cert",),
@@ -158,7 +160,7 @@ class Parser(argparse.ArgumentParser):
     def _unknown(self, kind: str, name: str, known: Iterable[str]) -> NoReturn:
         import difflib
 
-        ours = [one for one in _ELSEWHERE.get(name, ()) if one in known]
+        ours = [one for one in _ELSEWHERE.get(name, ()) if one.partition(" ")[0] in known]
         near = difflib.get_close_matches(name, known, 3)
         hint = f"did you mean {' or '.join(near)}?" if near else "--help lists them all"
         if ours:
