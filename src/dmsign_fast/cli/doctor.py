@@ -22,9 +22,14 @@ if TYPE_CHECKING:
     from dmsign_fast.pipeline.nodes import Node
     from dmsign_fast.pipeline.verify_image import ImageVerdict
 
-__all__ = ["EXAMPLES", "HELP", "add_arguments", "run"]
+__all__ = ["ABOUT", "EXAMPLES", "HELP", "add_arguments", "run"]
 
 HELP = "say whether this node enforces signatures, or why Linux refuses a signature"
+ABOUT = """\
+Linux opens a signed device only if a certificate in one of its keyrings (.dm-verity, or those that
+it is built with) stands for the signature. Whether it refuses unsigned devices is up to its
+configuration. doctor looks at all of that and says what to do.
+"""
 EXAMPLES = """\
 examples:
   sudo dmsign-fast doctor --cert signer.pem --probe-seal

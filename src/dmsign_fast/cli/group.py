@@ -75,8 +75,14 @@ class _Help(argparse.HelpFormatter):
     def _fill_text(self, text: str, width: int, indent: str) -> str:
         if "\n  " in text:  # examples, or a table
             return "".join(indent + line for line in text.splitlines(keepends=True))
-        paragraphs = text.strip().split("\n\n")
-        return "\n\n".join(super(_Help, self)._fill_text(one, width, indent) for one in paragraphs)
+        paragraphs = (self._split_lines(one, width - len(indent)) for one in text.split("\n\n"))
+        return "\n\n".join("\n".join(indent + line for line in lines) for lines in paragraphs)
+
+    def _split_lines(self, text: str, width: int) -> list[str]:
+        import textwrap
+
+        # names of options and files stay whole
+        return textwrap.wrap(" ".join(text.split()), width, break_on_hyphens=False)
 
     def _format_action_invocation(self, action: argparse.Action) -> str:
         if not action.option_strings or action.nargs == 0:

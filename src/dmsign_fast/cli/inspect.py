@@ -11,9 +11,13 @@ if TYPE_CHECKING:
     import argparse
     from collections.abc import Iterator
 
-__all__ = ["EXAMPLES", "HELP", "add_arguments", "run"]
+__all__ = ["ABOUT", "EXAMPLES", "HELP", "add_arguments", "run"]
 
 HELP = "show what the signatures of an image say, believed or not"
+ABOUT = """\
+Nothing is verified: it shows who claims to have signed what, with which certificates, recipe and
+root hashes. verify says whether that is so.
+"""
 EXAMPLES = """\
 examples:
   dmsign-fast inspect registry.example/app:1.0

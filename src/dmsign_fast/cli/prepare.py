@@ -18,9 +18,14 @@ from dmsign_fast.cli.stores import add_image_options, open_image
 if TYPE_CHECKING:
     import argparse
 
-__all__ = ["EXAMPLES", "HELP", "add_arguments", "run"]
+__all__ = ["ABOUT", "EXAMPLES", "HELP", "add_arguments", "run"]
 
 HELP = "write what must be signed, for a key that is elsewhere; then see attach"
+ABOUT = """\
+For keys that never come to this machine: prepare writes the messages that must be signed into a
+directory, whoever has the key signs each of them there, and attach verifies the signatures and
+pushes them as sign would.
+"""
 EXAMPLES = """\
 examples:
   dmsign-fast prepare registry.example/app:1.0 --cert chain.pem -o to-sign

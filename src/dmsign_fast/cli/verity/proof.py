@@ -10,9 +10,13 @@ from dmsign_fast.cli.output import print_json, print_line
 from dmsign_fast.cli.verity.hash_tree_file import add_hash_file, hash_tree_file
 from dmsign_fast.errors import ParameterError, VerificationError
 
-__all__ = ["EXAMPLES", "HELP", "add_arguments", "run"]
+__all__ = ["ABOUT", "EXAMPLES", "HELP", "add_arguments", "run"]
 
 HELP = "prove a file of a signed image, or a block, without the image"
+ABOUT = """\
+A proof holds the blocks of a file and the digests on their way up to the root hash. Who trusts the
+root hash can check the file by it, and needs neither the image nor its hash tree.
+"""
 EXAMPLES = """\
 examples:
   dmsign-fast verity proof image.erofs /usr/bin/env -o env.proof

@@ -23,9 +23,13 @@ from dmsign_fast.errors import ParameterError, UnrepairedError
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-__all__ = ["EXAMPLES", "HELP", "add_arguments", "run"]
+__all__ = ["ABOUT", "EXAMPLES", "HELP", "add_arguments", "run"]
 
 HELP = "bring bad blocks back by their parity (see format --fec-device)"
+ABOUT = """\
+Parity is what error correction (FEC, forward error correction) needs to compute lost bytes again:
+verity format writes it to the --fec-device.
+"""
 EXAMPLES = """\
 examples:
   dmsign-fast verity repair image.erofs image.verity ROOT_HASH --fec-device image.fec \\
