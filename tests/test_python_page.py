@@ -102,9 +102,12 @@ def test_the_package_shows_its_names_before_they_are_used():
         (lambda: VerityParams(hash_type="1"), "the hash type is of type str: give 1 or 0"),
         (lambda: VerityParams(b"sha256"), "the hash algorithm is of type bytes: give its name"),
         (lambda: hash_layer(5, RECIPE), "the layer is of type int: give a path"),
-        (lambda: hash_layer(b"", "containerd"), "the recipe is of type str: give a Recipe"),
-        (lambda: SignOptions(recipe="containerd"), "the recipe is of type str: give a Recipe"),
-        (lambda: VerifyOptions(recipe=RECIPE, trust="root.pem"), "the trust is of type str"),
+        (
+            lambda: hash_layer(b"", "containerd"),
+            "recipe of hash_layer is of type str: give",
+        ),
+        (lambda: SignOptions(recipe="containerd"), "recipe of SignOptions is of type str: give a"),
+        (lambda: VerifyOptions(recipe=RECIPE, trust="root.pem"), "trust of VerifyOptions is of"),
     ],
 )
 def test_wrong_types_have_our_message(make, message):

@@ -20,6 +20,7 @@ from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.x509 import verification
 
+from dmsign_fast.arguments import check_type, instance
 from dmsign_fast.errors import ParameterError, VerificationError
 from dmsign_fast.signing.certificates import (
     issuer_problem,
@@ -32,7 +33,7 @@ from dmsign_fast.signing.certificates import (
 )
 from dmsign_fast.signing.scheme import ML_DSA
 
-__all__ = ["TrustAnchors", "build_path", "load_trust_anchors", "signature_problem"]
+__all__ = ["ANCHORS", "TrustAnchors", "build_path", "load_trust_anchors", "signature_problem"]
 
 _MAX_ISSUERS = 8
 _SEARCH = re.compile(r"validation failed: |candidates exhausted: | \(encountered processing <.*")
@@ -60,8 +61,13 @@ class TrustAnchors:
             raise ParameterError("there is no trust anchor; give a certificate to trust")
 
 
+ANCHORS = instance(TrustAnchors, "TrustAnchors, as load_trust_anchors returns them")
+
+
 def load_trust_anchors(*paths: Path) -> TrustAnchors:
     """Load anchors from PEM bundles or DER files; StorageError or FormatError for a bad file."""
+    for path in paths:
+        check_type("an argument of load_trust_anchors", path, Path, "a pathlib.Path")
     certificates = (one for path in paths for one in load_certificates(path))
     return TrustAnchors(tuple(dict.fromkeys(certificates)))
 

@@ -7,9 +7,10 @@ import tempfile
 from typing import TYPE_CHECKING
 
 from dmsign_fast import _core
+from dmsign_fast.arguments import NUMBER, takes
 from dmsign_fast.erofs.bounds import MAX_TRAILING
 from dmsign_fast.erofs.image_hasher import HashedImage, ImageHasher, grow_tree, hash_image
-from dmsign_fast.erofs.recipe import ImageLayout
+from dmsign_fast.erofs.recipe import RECIPE, ImageLayout
 from dmsign_fast.errors import FormatError
 from dmsign_fast.outputs import storage_errors, write_all
 from dmsign_fast.verity.tree import VerityHasher
@@ -83,6 +84,7 @@ class LayerHasher(ImageHasher):
     '3b8bc65c542dd6a0'
     """
 
+    @takes(recipe=RECIPE, threads=NUMBER.or_none, memory=NUMBER)
     def __init__(
         self,
         recipe: Recipe,

@@ -9,13 +9,14 @@ from typing import TYPE_CHECKING
 from uuid import NAMESPACE_URL, UUID, uuid5
 
 from dmsign_fast import _core
+from dmsign_fast.arguments import TEXT, instance, takes
 from dmsign_fast.errors import ParameterError
 from dmsign_fast.verity.params import VerityParams
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-__all__ = ["RECIPES", "ImageLayout", "Recipe", "UuidRule"]
+__all__ = ["RECIPE", "RECIPES", "ImageLayout", "Recipe", "UuidRule"]
 
 _NEWEST = "1.9.4"
 
@@ -82,6 +83,7 @@ class Recipe:
             )
 
     @classmethod
+    @takes(text=TEXT)
     def parse(cls, text: str) -> Recipe:
         """The recipe of a text ``NAME`` or ``NAME@MKFS_VERSION``.
 
@@ -179,6 +181,7 @@ def _params(block_size: int) -> VerityParams:
     return VerityParams(data_block_size=block_size, hash_block_size=block_size, salt=bytes(32))
 
 
+RECIPE = instance(Recipe, "a Recipe, as of Recipe.parse")
 RECIPES = (
     # containerd 2.3: plugins/diff/erofs, Apply, with mkfs_options = ["-T0", "--mkfs-time",
     # "--sort=none"] as docs/snapshotters/erofs.md has them

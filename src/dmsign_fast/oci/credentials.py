@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from dmsign_fast.arguments import TEXT, takes
 from dmsign_fast.errors import FormatError, ProgramError, RegistryError, StorageError
 from dmsign_fast.outputs import Outputs, locked, storage_errors, write_all
 from dmsign_fast.processes import run_program
@@ -27,6 +28,7 @@ _DOCKER_HUB = ("docker.io", "index.docker.io", "registry-1.docker.io")
 _DOCKER_HUB_URL = "https://index.docker.io/v1/"  # what a helper knows it by
 
 
+@takes(username=TEXT, password=TEXT, identity_token=TEXT.or_none, registry_token=TEXT.or_none)
 @dataclass(frozen=True)
 class Credentials:
     """One login; its secrets never show in its repr.

@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
+from dmsign_fast.arguments import PATH, instance, takes
 from dmsign_fast.errors import (
     FormatError,
     NotFoundError,
@@ -67,6 +68,7 @@ class Layout:
     whole, under their names, and ``index.json`` after what it lists.
     """
 
+    @takes(path=instance((Path, str), "a path"))
     def __init__(self, path: Path | str) -> None:
         """Open a layout.
 
@@ -105,6 +107,7 @@ class Layout:
         return f": {error}; give the directory or tar that has it"
 
     @classmethod
+    @takes(path=PATH)
     def create(cls, path: Path) -> Self:
         """Open the layout at ``path``, which is made first if there is no file there."""
         with storage_errors("create", path):

@@ -7,6 +7,7 @@ import re
 from typing import TYPE_CHECKING, Self
 from urllib.parse import quote, urlunsplit
 
+from dmsign_fast.arguments import MAPPING, instance, takes
 from dmsign_fast.errors import (
     NotFoundError,
     ParameterError,
@@ -49,6 +50,12 @@ _OURS = "what was to be pushed"
 class Registry:
     """A Store that is one repository; close it, or use it in a ``with`` block."""
 
+    @takes(
+        reference=instance((str, RegistryReference), "text such as registry.example/app"),
+        connection=instance(Connection, "a Connection"),
+        credentials=instance(Credentials, "Credentials").or_none,
+        environment=MAPPING.or_none,
+    )
     def __init__(
         self,
         reference: RegistryReference | str,

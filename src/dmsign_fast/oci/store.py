@@ -6,11 +6,13 @@ import hashlib
 from collections.abc import Callable, Collection, Iterable, Iterator
 from typing import Protocol
 
+from dmsign_fast.arguments import Kind
 from dmsign_fast.errors import FormatError, ParameterError, VerificationError
 from dmsign_fast.oci.descriptor import Descriptor, Digest
 from dmsign_fast.oci.manifest import MANIFEST_LIMIT, Index, Manifest, parse_manifest
 
 __all__ = [
+    "STORE",
     "Content",
     "Referrers",
     "Store",
@@ -130,6 +132,12 @@ class Store(Protocol):
             RegistryError: the registry lists referrers by itself, and deletes no manifests.
         """
         ...
+
+
+STORE = Kind(
+    "a Layout, a Registry, or a Store of your own",
+    lambda value: not isinstance(value, type) and hasattr(value, "fetch_manifest"),
+)
 
 
 class Referrers(list[Descriptor]):

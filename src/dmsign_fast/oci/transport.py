@@ -16,6 +16,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from dmsign_fast.arguments import NUMBER, PATH, SECONDS, takes
 from dmsign_fast.bounded_http import Budget, budget_adapter
 from dmsign_fast.errors import NotFoundError, RegistryError
 from dmsign_fast.oci.auth import Authenticator, Scope
@@ -48,6 +49,18 @@ class AnswerTooLargeError(RegistryError):
     """An answer has more bytes than it may have."""
 
 
+@takes(
+    ca_file=PATH.or_none,
+    client_certificate=PATH.or_none,
+    client_key=PATH.or_none,
+    connect_timeout=SECONDS,
+    read_timeout=SECONDS,
+    deadline=SECONDS.or_none,
+    tries=NUMBER,
+    patience=SECONDS,
+    pause=SECONDS,
+    settle=SECONDS,
+)
 @dataclass(frozen=True)
 class Connection:
     """How to reach a registry.

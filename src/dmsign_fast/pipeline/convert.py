@@ -8,10 +8,19 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
+from dmsign_fast.arguments import FUNCTION, PATH, PATHS, TEXT, takes
 from dmsign_fast.erofs.image_hasher import no_hash_area
+from dmsign_fast.erofs.recipe import RECIPE
 from dmsign_fast.errors import ParameterError
 from dmsign_fast.outputs import Outputs, storage_errors
-from dmsign_fast.pipeline.layers import Conversion, Expected, HashedLayer, hash_layer
+from dmsign_fast.pipeline.layers import (
+    CONVERSION,
+    EXPECTED,
+    Conversion,
+    Expected,
+    HashedLayer,
+    hash_layer,
+)
 from dmsign_fast.verity.hash_file import HashFile
 from dmsign_fast.verity.superblock import Superblock
 
@@ -93,6 +102,15 @@ def sidecar_of(root_hash: bytes, hash_offset: int) -> bytes:
     return json.dumps({"roothash": root_hash.hex(), "hashoffset": hash_offset}, indent=2).encode()
 
 
+@takes(
+    image=PATH,
+    recipe=RECIPE,
+    expected=EXPECTED.or_none,
+    conversion=CONVERSION.or_none,
+    verity=TEXT,
+    protect=PATHS,
+    progress=FUNCTION,
+)
 def convert_layer(
     stream: Path | str | BinaryIO | Iterable[Buffer],
     image: Path,

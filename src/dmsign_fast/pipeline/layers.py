@@ -8,16 +8,16 @@ import threading
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, BinaryIO, NamedTuple
 
+from dmsign_fast.arguments import FUNCTION, NUMBER, SECONDS, TEXT, TEXTS, instance, takes
 from dmsign_fast.erofs.bounds import MAX_LAYER_SIZE, max_stored_size
 from dmsign_fast.erofs.compression import Compression, check_tar, compression_of, decompress
 from dmsign_fast.erofs.layer import LayerHasher
 from dmsign_fast.erofs.native_image import NativeImageHasher, is_erofs
-from dmsign_fast.erofs.recipe import Recipe, UuidRule
+from dmsign_fast.erofs.recipe import RECIPE, Recipe, UuidRule
 from dmsign_fast.errors import ParameterError, VerificationError
 from dmsign_fast.pipeline.digests import LayerDigest, SharedDigests
 from dmsign_fast.pipeline.pieces import PIECE, cancelled, first_bytes, pieces_of, read_pieces
 from dmsign_fast.pipeline.side_by_side import side_by_side
-from dmsign_fast.verity.params import check_type
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
@@ -31,7 +31,9 @@ if TYPE_CHECKING:
     from dmsign_fast.pipeline.digests import NewDigest
 
 __all__ = [
+    "CONVERSION",
     "CONVERTERS",
+    "EXPECTED",
     "Conversion",
     "Expected",
     "HashedLayer",
@@ -52,6 +54,7 @@ _TOO_LARGE = (
 _DIGEST = re.compile(r"(sha256:[0-9a-f]{64}|sha384:[0-9a-f]{96}|sha512:[0-9a-f]{128})")
 
 
+@takes(digest=TEXT.or_none, size=NUMBER.or_none, diff_id=TEXT.or_none, media_type=TEXT.or_none)
 @dataclass(frozen=True, kw_only=True)
 class Expected:
     """What is known of a layer before it is read.
@@ -80,6 +83,14 @@ class Expected:
                 )
 
 
+@takes(
+    converter=TEXT,
+    mkfs_options=TEXTS,
+    threads=NUMBER.or_none,
+    memory=NUMBER,
+    max_layer_size=NUMBER,
+    time_limit=SECONDS,
+)
 @dataclass(frozen=True, kw_only=True)
 class Conversion:
     """How a layer is converted, besides its recipe.
@@ -169,7 +180,6 @@ def _hasher(
     )
     if conversion.converter == "native" and ours:
         return ours
-    from dmsign_fast.erofs.mkfs import MkfsErofs
     from dmsign_fast.erofs.mkfs_hasher import MkfsHasher, TwinHasher
 
     theirs = MkfsHasher(
@@ -183,6 +193,17 @@ def _hasher(
     return TwinHasher(ours, theirs) if ours else theirs
 
 
+EXPECTED = instance(Expected, "an Expected")
+CONVERSION = instance(Conversion, "a Conversion")
+
+
+@takes(
+    recipe=RECIPE,
+    expected=EXPECTED.or_none,
+    conversion=CONVERSION.or_none,
+    progress=FUNCTION,
+    stop=instance(threading.Event, "a threading.Event").or_none,
+)
 def hash_layer(
     stream: Path | str | BinaryIO | Iterable[Buffer],
     recipe: Recipe,
@@ -250,8 +271,6 @@ def hash_layer_by(
 
     ``image``, ``image_head`` and ``hash_area`` are for one recipe alone.
     """
-    for recipe in recipes:
-        check_type("the recipe", recipe, Recipe, "a Recipe, as of Recipe.parse")
     expected = expected or Expected()
     conversion = conversion or Conversion()
     with contextlib.ExitStack() as opened:

@@ -10,10 +10,11 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, cast
 
+from dmsign_fast.arguments import check_type
+from dmsign_fast.errors import ParameterError
 from dmsign_fast.oci.archives import check_is_layer
 from dmsign_fast.outputs import storage_errors
 from dmsign_fast.pipeline.side_by_side import BUFFERS
-from dmsign_fast.verity.params import check_type
 
 if TYPE_CHECKING:
     import threading
@@ -88,8 +89,17 @@ def pieces_of(
         return iter(lambda: file.read(PIECE), b"")
     if not isinstance(stream, bytes | bytearray | memoryview):
         check_type("the layer", stream, Iterable, _LAYER)
-        return iter(stream)
+        return map(_checked, stream)
     return iter((stream,))
+
+
+def _checked(piece: Buffer) -> Buffer:
+    try:
+        memoryview(piece)
+    except TypeError as error:
+        kind = type(piece).__name__
+        raise ParameterError(f"a piece of the layer is of type {kind}: give {_LAYER}") from error
+    return piece
 
 
 def first_bytes(pieces: Iterator[Buffer], size: int) -> tuple[bytes, Iterator[Buffer]]:

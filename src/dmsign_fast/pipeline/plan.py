@@ -6,11 +6,12 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
-from dmsign_fast.erofs.recipe import Recipe
+from dmsign_fast.arguments import MAPPING, NUMBER, TEXT, TEXTS, instance, several, takes
+from dmsign_fast.erofs.recipe import RECIPE, Recipe
 from dmsign_fast.pipeline.binding import digest_of_roots
 from dmsign_fast.pipeline.forms import FORMS, form_of
-from dmsign_fast.pipeline.layers import Conversion
-from dmsign_fast.verity.params import check_type
+from dmsign_fast.pipeline.layers import CONVERSION, Conversion
+from dmsign_fast.signing.signer import SIGNER
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -42,6 +43,22 @@ class Reuse:
     certificates: Sequence[x509.Certificate] = ()
 
 
+@takes(
+    recipe=RECIPE,
+    forms=TEXTS,
+    media_type=TEXT,
+    expiry=instance((datetime, timedelta), "a datetime or timedelta").or_none,
+    user_metadata=MAPPING,
+    agent=TEXT.or_none,
+    platform=TEXT.or_none,
+    jobs=NUMBER,
+    conversion=CONVERSION,
+    pkcs7_digest=TEXT.or_none,
+    reuse=instance(Reuse, "a Reuse").or_none,
+    signing_time=instance(datetime, "a datetime").or_none,
+    and_by=several(SIGNER, "a tuple of Signers"),
+    manifest_signer=SIGNER.or_none,
+)
 @dataclass(frozen=True, kw_only=True)
 class SignOptions:
     """What is signed and how.
@@ -94,9 +111,6 @@ class SignOptions:
     signing_time: datetime | None = None
     and_by: tuple[Signer, ...] = ()
     manifest_signer: Signer | None = None
-
-    def __post_init__(self) -> None:
-        check_type("the recipe", self.recipe, Recipe, "a Recipe, as of Recipe.parse")
 
     @property
     def parts(self) -> frozenset[Part]:

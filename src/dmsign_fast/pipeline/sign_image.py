@@ -8,11 +8,13 @@ import time
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from dmsign_fast.arguments import FUNCTION, TEXT, instance, takes
 from dmsign_fast.envelope.notary import check_manifest_signer, parse_envelope, sign_manifest
 from dmsign_fast.envelope.pkcs7 import check_signers, sign_root_hash
 from dmsign_fast.envelope.trust import TrustAnchors
 from dmsign_fast.errors import FormatError, ParameterError, VerificationError
 from dmsign_fast.oci.manifest import Manifest
+from dmsign_fast.oci.store import STORE
 from dmsign_fast.pipeline.already_signed import (
     find_former,
     find_layers,
@@ -33,7 +35,7 @@ from dmsign_fast.pipeline.image import hash_image_layer, image_layers, is_image,
 from dmsign_fast.pipeline.jobs import run_all
 from dmsign_fast.pipeline.layer_file import LayerBlob, LayerFile
 from dmsign_fast.pipeline.plan import Plan, SignedImage, SignedLayer, SignOptions
-from dmsign_fast.signing.signer import EnvelopeSigner
+from dmsign_fast.signing.signer import SIGNER, EnvelopeSigner
 
 if TYPE_CHECKING:
     import threading
@@ -59,6 +61,15 @@ __all__ = [
 ]
 
 
+@takes(
+    store=STORE,
+    reference=TEXT,
+    signer=SIGNER,
+    options=instance(SignOptions, "SignOptions"),
+    progress=FUNCTION,
+    found=FUNCTION,
+    stage=FUNCTION,
+)
 def sign_image(
     store: Store,
     reference: str,

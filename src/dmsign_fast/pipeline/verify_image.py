@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING
 
 from cryptography.hazmat.primitives.hashes import SHA256
 
-from dmsign_fast.erofs.recipe import Recipe
+from dmsign_fast.arguments import MAPPING, NUMBER, TEXT, TEXTS, instance, several, takes
+from dmsign_fast.erofs.recipe import RECIPE, Recipe
 from dmsign_fast.errors import FormatError, ParameterError, UnsignedError, VerificationError
 from dmsign_fast.oci.manifest import Manifest
-from dmsign_fast.oci.store import refers_to
+from dmsign_fast.oci.store import STORE, refers_to
 from dmsign_fast.pipeline.artifact import (
     fetch_blob,
     kind_of,
@@ -24,18 +25,18 @@ from dmsign_fast.pipeline.binding import bound_by, digest_of_roots
 from dmsign_fast.pipeline.deep import LayerVerdict, RootHashes
 from dmsign_fast.pipeline.forms import form_of, form_of_type
 from dmsign_fast.pipeline.image import is_image, manifests_of
-from dmsign_fast.pipeline.layers import Conversion
+from dmsign_fast.pipeline.layers import CONVERSION, Conversion
 from dmsign_fast.pipeline.published import check_published
 from dmsign_fast.pipeline.strangers import MAX_SIGNATURES, Judgement
 from dmsign_fast.trust.policy import Action, Validation
 from dmsign_fast.trust.verdict import (
+    TRUST,
     SignatureVerdict,
     Trust,
     envelope_verdict,
     verify_layer_signature,
 )
 from dmsign_fast.trust.verification_plugin import PluginOptions
-from dmsign_fast.verity.params import check_type
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -59,6 +60,8 @@ __all__ = [
 _THUMBPRINTS = "io.cncf.notary.x509chain.thumbprint#S256"
 
 
+@takes(trust=TRUST, recipe=RECIPE, forms=TEXTS, max_signatures=NUMBER, user_metadata=MAPPING)
+@takes(platform=TEXT.or_none, jobs=NUMBER, conversion=CONVERSION)
 @dataclass(frozen=True, kw_only=True)
 class VerifyOptions:
     """What a verified image needs.
@@ -96,10 +99,6 @@ class VerifyOptions:
     recursive: bool = False
     jobs: int = 1
     conversion: Conversion = field(default_factory=Conversion)
-
-    def __post_init__(self) -> None:
-        check_type("the trust", self.trust, Trust, "trust_files(...) or trust_by_policy(...)")
-        check_type("the recipe", self.recipe, Recipe, "a Recipe, as of Recipe.parse")
 
 
 @dataclass(frozen=True)
@@ -176,6 +175,7 @@ class ImageVerdict:
         return self.verified or (self.skipped and not self.missing)
 
 
+@takes(store=STORE, reference=TEXT, options=instance(VerifyOptions, "VerifyOptions"))
 def verify_image(
     store: Store,
     reference: str,
@@ -230,6 +230,7 @@ def checked_options(options: VerifyOptions) -> VerifyOptions:
     return options
 
 
+@takes(verdicts=several(instance(ImageVerdict, ""), "what verify_image returns"), name=TEXT)
 def check_passed(verdicts: Sequence[ImageVerdict], name: str) -> None:
     """Pass over verdicts that all let their manifests pass; ``name`` is that of the repository.
 
@@ -246,8 +247,7 @@ def check_passed(verdicts: Sequence[ImageVerdict], name: str) -> None:
             f"{image} has {_none_of(bad.missing)}: nothing to verify; sign it first, with "
             "dmsign-fast sign"
         )
-    there = {one.kind for one in bad.referrers}
-    there |= {f"{one.kind} {one.form}" for one in bad.referrers}
+    there = {name for one in bad.referrers for name in (one.kind, f"{one.kind} {one.form}")}
     # of those that were not looked at nobody knows
     refused = [kind for kind in bad.missing if kind in there or bad.unjudged]
     absent = [kind for kind in bad.missing if kind not in refused]

@@ -10,6 +10,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
+from dmsign_fast.arguments import FUNCTION, MAPPING, PATH, SECONDS, TEXT, instance, takes
 from dmsign_fast.errors import ParameterError, SigningError
 
 if TYPE_CHECKING:
@@ -26,6 +27,13 @@ PROVIDERS = {
 }
 
 
+@takes(
+    certificates=PATH.or_none,
+    secret=FUNCTION.or_none,
+    config=MAPPING,
+    at=instance(datetime, "a datetime").or_none,
+    timeout=SECONDS,
+)
 @dataclass(frozen=True, kw_only=True)
 class KeyOptions:
     """What a provider may need besides the URI.
@@ -57,6 +65,7 @@ def is_key_uri(text: str) -> bool:
     return text.partition(":")[0] in PROVIDERS and ":" in text
 
 
+@takes(uri=TEXT, options=instance(KeyOptions, "KeyOptions").or_none)
 def open_signer(uri: str, options: KeyOptions | None = None) -> Signer:
     """Return the signer that a URI names.
 

@@ -7,10 +7,11 @@ from typing import Protocol, runtime_checkable
 
 from cryptography import x509
 
+from dmsign_fast.arguments import Kind
 from dmsign_fast.errors import SigningError
 from dmsign_fast.signing.scheme import KeySpec, Scheme, signature_matches
 
-__all__ = ["EnvelopeSigner", "Signer", "check_raw_signature"]
+__all__ = ["SIGNER", "EnvelopeSigner", "Signer", "check_raw_signature"]
 
 
 class Signer(Protocol):
@@ -34,6 +35,12 @@ class Signer(Protocol):
         SigningError when the key cannot be used or does not belong to the scheme. What comes back
         is not trusted: ``check_raw_signature`` is called before it is used.
         """
+
+
+SIGNER = Kind(
+    "a Signer, as open_signer returns it",
+    lambda value: not isinstance(value, type) and hasattr(value, "sign"),
+)
 
 
 @runtime_checkable

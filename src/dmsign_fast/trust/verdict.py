@@ -14,6 +14,7 @@ from typing import Any
 
 from cryptography import x509
 
+from dmsign_fast.arguments import PATH, TEXT, instance, takes
 from dmsign_fast.envelope.claims import SCHEME_AUTHORITY, SCHEME_X509
 from dmsign_fast.envelope.facts import CertificateFacts, facts_of
 from dmsign_fast.envelope.headers import PluginDemand, plugin_demand
@@ -21,7 +22,7 @@ from dmsign_fast.envelope.notary import Envelope, check_envelope, parse_envelope
 from dmsign_fast.envelope.pkcs7 import VerifiedRootHash, verify_root_hash
 from dmsign_fast.envelope.signed_data import parse_signed_data
 from dmsign_fast.envelope.timestamp import Timestamp
-from dmsign_fast.envelope.trust import TrustAnchors
+from dmsign_fast.envelope.trust import ANCHORS, TrustAnchors
 from dmsign_fast.errors import FormatError, VerificationError
 from dmsign_fast.signing.certificates import moment, name_of
 from dmsign_fast.signing.plugin_contract import REVOCATION_CHECK, TRUSTED_IDENTITY
@@ -42,6 +43,7 @@ from dmsign_fast.trust.validations import (
 from dmsign_fast.trust.verification_plugin import PluginOptions, VerificationPlugin
 
 __all__ = [
+    "TRUST",
     "Finding",
     "SignatureVerdict",
     "Trust",
@@ -132,6 +134,10 @@ class SignatureVerdict:
         return "; ".join(wrong) or None
 
 
+TRUST = instance(Trust, "what trust_files or trust_by_policy returns")
+
+
+@takes(anchors=ANCHORS, tsa_anchors=ANCHORS.or_none)
 def trust_files(
     anchors: TrustAnchors, tsa_anchors: TrustAnchors | None = None, *, revocation: bool = False
 ) -> Trust:
@@ -144,6 +150,7 @@ def trust_files(
     return Trust("given certificates", "strict", actions, anchors, tsa_anchors)
 
 
+@takes(scope=TEXT, config=PATH.or_none)
 def trust_by_policy(scope: str, config: Path | None = None) -> Trust:
     """Trust as notation's configuration says for a repository such as ``registry.example/app``.
 

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from dmsign_fast._core_fec import MAX_ROOTS, MIN_ROOTS, SYMBOLS, FecPart
+from dmsign_fast.arguments import NUMBER, PATH, instance, takes
 from dmsign_fast.errors import ParameterError
 
 if TYPE_CHECKING:
@@ -21,12 +22,13 @@ if TYPE_CHECKING:
     from dmsign_fast.verity.params import HashArea, VerityParams
     from dmsign_fast.verity.source import Source
 
-__all__ = ["FecArea", "FecDevice", "is_same_file", "message_parts"]
+__all__ = ["FEC_DEVICE", "FecArea", "FecDevice", "is_same_file", "message_parts"]
 
 _SECTOR = 512
 _MAX_FILE = (1 << 63) - 1
 
 
+@takes(path=PATH, offset=NUMBER, roots=NUMBER)
 @dataclass(frozen=True)
 class FecDevice:
     """Where parity is, or goes, as ``veritysetup --fec-device`` and its like say it.
@@ -52,6 +54,9 @@ class FecDevice:
             )
         if not 0 <= self.offset <= _MAX_FILE or self.offset % _SECTOR:
             raise ParameterError(f"FEC offset {self.offset} is not a multiple of {_SECTOR}")
+
+
+FEC_DEVICE = instance(FecDevice, "a FecDevice")
 
 
 @dataclass(frozen=True)

@@ -9,10 +9,12 @@ from typing import TYPE_CHECKING
 
 from dmsign_fast import _core
 from dmsign_fast._core_fec import FecCode, FecPart
+from dmsign_fast.arguments import BYTES, FUNCTION, NUMBER, PATH, takes
 from dmsign_fast.errors import FormatError, ParameterError, UnrepairedError
 from dmsign_fast.outputs import Outputs, storage_errors, write_all
 from dmsign_fast.verity.blocks import LevelBlocks, block_hash
-from dmsign_fast.verity.fec import FecArea, FecDevice, is_same_file, message_parts
+from dmsign_fast.verity.fec import FEC_DEVICE, FecArea, FecDevice, is_same_file, message_parts
+from dmsign_fast.verity.params import PARAMS
 from dmsign_fast.verity.report import BadBlocks, Repaired
 from dmsign_fast.verity.source import Source, open_source
 from dmsign_fast.verity.verify import read_superblock
@@ -136,6 +138,19 @@ def _stages(
     return stages
 
 
+@takes(
+    data=PATH,
+    hash_file=PATH,
+    root_hash=BYTES,
+    fec=FEC_DEVICE,
+    output=PATH.or_none,
+    hash_output=PATH.or_none,
+    params=PARAMS.or_none,
+    data_blocks=NUMBER.or_none,
+    hash_offset=NUMBER,
+    threads=NUMBER.or_none,
+    progress=FUNCTION,
+)
 def repair_file(
     data: Path,
     hash_file: Path,

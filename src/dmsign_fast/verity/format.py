@@ -8,11 +8,12 @@ import uuid
 from typing import TYPE_CHECKING, NamedTuple
 
 from dmsign_fast import _core
+from dmsign_fast.arguments import FUNCTION, NUMBER, PATH, Kind, instance, takes
 from dmsign_fast.errors import ParameterError, StorageError
 from dmsign_fast.outputs import Outputs
 from dmsign_fast.verity.blocks import block_hash
 from dmsign_fast.verity.hash_file import HashFile
-from dmsign_fast.verity.params import HashArea, VerityParams
+from dmsign_fast.verity.params import PARAMS, HashArea, VerityParams
 from dmsign_fast.verity.reading import hash_source
 from dmsign_fast.verity.source import Source, open_source
 from dmsign_fast.verity.superblock import Superblock
@@ -122,6 +123,17 @@ def _hash(
     return tree
 
 
+@takes(
+    data=PATH,
+    hash_file=PATH.or_none,
+    params=PARAMS.or_none,
+    data_blocks=NUMBER.or_none,
+    hash_offset=NUMBER,
+    superblock_uuid=instance(uuid.UUID, "a uuid.UUID").or_none,
+    threads=NUMBER.or_none,
+    progress=FUNCTION,
+    fec=Kind("a FecDevice", lambda value: hasattr(value, "roots")).or_none,
+)
 def format_file(
     data: Path,
     hash_file: Path | None = None,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING, Any, NamedTuple, Self, SupportsIndex
 
+from dmsign_fast.arguments import check_type, instance
 from dmsign_fast.errors import ParameterError
 
 if TYPE_CHECKING:
@@ -13,10 +14,10 @@ if TYPE_CHECKING:
 __all__ = [
     "MAX_BLOCK_SIZE",
     "MIN_BLOCK_SIZE",
+    "PARAMS",
     "HashArea",
     "Level",
     "VerityParams",
-    "check_type",
     "new_digest",
 ]
 
@@ -27,16 +28,6 @@ SUPERBLOCK_SIZE = 512
 _MAX_FILE = (1 << 63) - 1
 # Names that dm-verity (the kernel's crypto API) and hashlib spell differently.
 _HASHLIB_NAMES = {"blake2b-512": "blake2b", "blake2s-256": "blake2s", "rmd160": "ripemd160"}
-
-
-def check_type(what: str, value: object, kinds: type | tuple[type, ...], give: str) -> None:
-    """Refuse a value of another type, where a caller without a type checker may hand in any.
-
-    Raises:
-        ParameterError: ``value`` is of none of the ``kinds``; ``give`` says what to give instead.
-    """
-    if not isinstance(value, kinds):
-        raise ParameterError(f"{what} is of type {type(value).__name__}: give {give}")
 
 
 def new_digest(algorithm: str) -> hashlib._Hash:
@@ -206,3 +197,6 @@ class VerityParams(_Fields):
         if end > _MAX_FILE:
             raise ParameterError(f"the hash area would end at byte {end}, beyond 2^63")
         return HashArea(tuple(levels), start, end)
+
+
+PARAMS = instance(VerityParams, "VerityParams")

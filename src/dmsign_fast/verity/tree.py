@@ -5,9 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, NamedTuple
 
 from dmsign_fast import _core
+from dmsign_fast.arguments import NUMBER, takes
 from dmsign_fast.errors import ParameterError
 from dmsign_fast.verity.hashlib_tree import HashlibTree
-from dmsign_fast.verity.params import VerityParams
+from dmsign_fast.verity.params import PARAMS, VerityParams
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -93,6 +94,7 @@ class VerityHasher:
     '90b10db56173e2e7'
     """
 
+    @takes(params=PARAMS.or_none, threads=NUMBER.or_none)
     def __init__(self, params: VerityParams | None = None, *, threads: int | None = None) -> None:
         """Begin an empty tree; ``threads`` defaults to every core."""
         self.params = params or VerityParams()

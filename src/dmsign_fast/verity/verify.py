@@ -14,6 +14,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from dmsign_fast import _core
+from dmsign_fast.arguments import BYTES, FUNCTION, NUMBER, PATH, takes
 from dmsign_fast.errors import CorruptionError, FormatError, ParameterError
 from dmsign_fast.verity.blocks import (
     LevelBlocks,
@@ -22,6 +23,7 @@ from dmsign_fast.verity.blocks import (
     read_exactly,
     read_into,
 )
+from dmsign_fast.verity.params import PARAMS
 from dmsign_fast.verity.reading import hash_source
 from dmsign_fast.verity.report import BadBlocks, Verified, runs_of
 from dmsign_fast.verity.source import Source, open_source
@@ -236,6 +238,16 @@ def read_superblock(source: Source, hash_offset: int = 0) -> Superblock:
     return Superblock.unpack(data, f"the superblock at byte {hash_offset} of {source.path}")
 
 
+@takes(
+    data=PATH,
+    hash_file=PATH,
+    root_hash=BYTES,
+    params=PARAMS.or_none,
+    data_blocks=NUMBER.or_none,
+    hash_offset=NUMBER,
+    threads=NUMBER.or_none,
+    progress=FUNCTION,
+)
 def verify_file(
     data: Path,
     hash_file: Path,
