@@ -65,14 +65,15 @@ def add_key_options(parser: argparse.ArgumentParser) -> None:
     add(
         "--key",
         metavar="FILE|URI|NAME",
-        help="sign with this key: a file (PEM or DER) with --cert, the URI of a key elsewhere "
-        "(docs/providers.md), or a name of dmsign-fast key; default: the default key there",
+        help="sign with this key: a file (PEM or DER with --cert, or PKCS#12), the URI of a key "
+        "elsewhere (docs/providers.md), or a name of dmsign-fast key; default: the default key "
+        "there",
     )
     add(
         "--cert",
         type=Path,
         metavar="FILE",
-        help="the certificate of --key, and its chain to the root (PEM)",
+        help="the certificate of --key, and its chain to the root (PEM); default: those in --key",
     )
     add_plugin_options(add)
     add(
@@ -206,6 +207,10 @@ def _open(args: argparse.Namespace, key: str | None, certificates: Path | None) 
     if certificates and key and not isinstance(known.keys.get(key), PluginKey):
         return open_signer(in_file, options)
     if key not in known.keys and key and Path(key).is_file():
+        from dmsign_fast.signing.key_files import has_own_certificates
+
+        if has_own_certificates(Path(key)):
+            return open_signer(in_file, options)
         raise ParameterError(f"{key} is a file: give its certificate too, with --cert")
     named = known.get(key)
     if isinstance(named, PluginKey):

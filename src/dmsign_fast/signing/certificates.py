@@ -21,6 +21,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import ExtendedKeyUsageOID as Usage
 
 from dmsign_fast.errors import FormatError, ParameterError, SigningError, StorageError
+from dmsign_fast.signing.file_kinds import said_by_parser, why_no_certificate
 
 __all__ = [
     "chain_of_key",
@@ -116,7 +117,8 @@ def load_certificates(path: Path) -> tuple[x509.Certificate, ...]:
             _parse_fully(certificate)
     except _PARSE_ERRORS as error:
         raise FormatError(
-            f"{path} is not a certificate ({error}); give a PEM bundle or one DER certificate"
+            f"{path} is not a certificate ({why_no_certificate(data, error)}); give a PEM bundle "
+            "or one DER certificate"
         ) from None
     return tuple(certificates)
 
@@ -138,7 +140,7 @@ def parse_certificate(der: bytes) -> x509.Certificate:
     try:
         certificate = _parse_fully(x509.load_der_x509_certificate(der))
     except _PARSE_ERRORS as error:
-        raise FormatError(f"a certificate cannot be parsed: {error}") from None
+        raise FormatError(f"a certificate cannot be parsed: {said_by_parser(error)}") from None
     # The issuer does not sign the count of unused bits, and parsers ignore it.
     if not der.endswith(b"\0" + certificate.signature):
         raise FormatError("a certificate's signature is not of whole bytes")

@@ -133,15 +133,16 @@ def change_signing_keys(
 
 
 def checked_local_key(
-    name: str, key: Path, certificates: Path, passphrase: Callable[[], bytes] | None = None
+    name: str, key: Path, certificates: Path | None, passphrase: Callable[[], bytes] | None = None
 ) -> LocalKey:
     """Return the entry of a key, by absolute paths, after loading it with its certificates.
 
+    Without ``certificates`` they are in the key's own file, which then stands in their place too.
     Raises what ``load_local_signer`` raises.
     """
     load_local_signer(key, certificates, passphrase)
     # not resolved: a link is often what stays when a key is renewed
-    return LocalKey(name, key.absolute(), certificates.absolute())
+    return LocalKey(name, key.absolute(), (certificates or key).absolute())
 
 
 def _parse(document: Mapping[str, Any], path: Path) -> SigningKeys:

@@ -22,6 +22,7 @@ HELP = "add a key to the list: of a file, or of a plugin"
 EXAMPLES = """\
 examples:
   dmsign-fast key add release --key key.pem --cert chain.pem --default
+  dmsign-fast key add release --key release.p12
   dmsign-fast key add kms --plugin azure-kv --id https://vault.example/keys/k/1
 """
 
@@ -37,7 +38,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--cert",
         type=Path,
         metavar="FILE",
-        help="the certificate of --key, and its chain to the root (PEM)",
+        help="the certificate of --key, and its chain to the root (PEM); default: those in --key",
     )
     local(
         "--passphrase-file",
@@ -80,10 +81,12 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _key(args: argparse.Namespace) -> LocalKey | PluginKey:
+    from dmsign_fast.signing.key_files import has_own_certificates
     from dmsign_fast.trust.keys import PluginKey, checked_local_key
 
     local, plugin = (args.key, args.cert), (args.plugin, args.id)
-    if all(local) and not any(plugin) and not args.plugin_config:
+    whole = args.key and (args.cert or has_own_certificates(args.key))
+    if whole and not any(plugin) and not args.plugin_config:
         passphrase = partial(secret_of(args), f"passphrase of {args.key}")
         return checked_local_key(args.name, *local, passphrase)
     if all(plugin) and not any(local):
