@@ -1,6 +1,7 @@
 """Many images signed in one run: each layer once, each image as if it were alone."""
 
 import base64
+import hashlib
 import json
 import threading
 import time
@@ -13,10 +14,14 @@ from registry_server import status
 
 from dmsign_fast.erofs.recipe import Recipe
 from dmsign_fast.errors import ParameterError
+from dmsign_fast.fleet import hashing
 from dmsign_fast.fleet.progress import FleetProgress
 from dmsign_fast.fleet.rows import State
 from dmsign_fast.fleet.sign import sign_fleet
 from dmsign_fast.fleet.state import FleetState
+from dmsign_fast.fleet.task import LayerOutcome
+from dmsign_fast.oci.descriptor import Descriptor
+from dmsign_fast.oci.manifest import make_manifest
 from fleet.conftest import IMAGES
 
 
@@ -207,3 +212,26 @@ def test_keys_wait_for_each_other_and_registries_do_not(registry, key, options, 
     registry.server.faults.clear()
     assert most["key"] == 1
     assert most["registry"] > 1
+
+
+def test_one_digest_with_two_root_hashes_stops_its_image_alone(registry, run, monkeypatch):
+    """Nodes convert by the media type: what has two of them may be two devices."""
+    store = registry.store("app/a")
+    listed = store.resolve("1.0")
+    again = replace(listed.layers[0], media_type=f"{listed.layers[0].media_type}+zstd")
+    config = json.loads(b"".join(store.fetch(listed.config)))
+    config["rootfs"]["diff_ids"].insert(0, config["rootfs"]["diff_ids"][0])
+    described = Descriptor.of(json.dumps(config).encode(), listed.config.media_type)
+    store.push(described, json.dumps(config).encode())
+    store.tag(make_manifest(config=described, layers=[again, *listed.layers]), "1.0")
+
+    def by_media_type(task):
+        root_hash = hashlib.sha256(f"{task.digest}{task.media_type}".encode()).digest()
+        return LayerOutcome(task.digest, task.diff_id, (root_hash,), 1)
+
+    monkeypatch.setattr(hashing, "run_task", by_media_type)
+    counts, images = run(registry.references)
+    assert counts.images[State.SIGNED] == len(IMAGES) - 1
+    (failed,) = [one for one in images if one.state is State.FAILED]
+    assert failed.place.endswith("app/a")
+    assert "also the root hash" in failed.reason

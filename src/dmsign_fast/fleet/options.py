@@ -43,7 +43,7 @@ class FleetOptions:
     access: Access = field(default_factory=Access)
     worker_access: Access = field(default_factory=Access)
     limits: Limits = field(default_factory=Limits)
-    pushes: int = 32
+    pushes: int = 64
     renew_before: timedelta = timedelta(days=30)
     max_failures: int | None = None
     index: bool = True

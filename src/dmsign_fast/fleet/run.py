@@ -18,7 +18,7 @@ from dmsign_fast.fleet.rows import State
 from dmsign_fast.fleet.task import LayerTask
 from dmsign_fast.oci.descriptor import Descriptor, Digest
 from dmsign_fast.pipeline.plan import Plan, SignedLayer
-from dmsign_fast.pipeline.sign_image import push_signed
+from dmsign_fast.pipeline.sign_image import check_same, push_signed
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -223,6 +223,7 @@ class SigningRun:
                     blobs=self._parts.blobs(number),
                 )
             )
+        check_same("root hash", ((layer.digest, layer.root_hash.hex()) for layer in layers))
         manifest = Descriptor(image.media_type, Digest(image.digest), image.size)
         return Plan(manifest, tuple(layers))
 

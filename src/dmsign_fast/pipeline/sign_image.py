@@ -52,6 +52,7 @@ if TYPE_CHECKING:
 __all__ = [
     "SignOptions",
     "SignedImage",
+    "check_same",
     "plan_image",
     "push_signed",
     "sign_image",
@@ -162,7 +163,7 @@ def _hash_layers(
     found: Callable[[int], object],
 ) -> _Layers:
     """All of the layers; a node converts one digest with two media types by each of them."""
-    _check_same("diff ID", ((layer.descriptor.digest, layer.diff_id) for layer in layers))
+    check_same("diff ID", ((layer.descriptor.digest, layer.diff_id) for layer in layers))
     jobs = max(1, options.jobs)
     conversion = replace(options.conversion, memory=options.conversion.memory // jobs)
     hashed = _reused(store, images, layers, signer, options)
@@ -199,12 +200,12 @@ def _hash_layers(
     rest.sort(key=lambda layer: layer.descriptor.size, reverse=True)
     with SharedDigests(min(jobs, len(rest))) as digests:
         hashed |= zip(rest, run_all([task(layer) for layer in rest], jobs), strict=True)
-    _check_same("root hash", ((one.digest, one.root_hash.hex()) for one in hashed.values()))
+    check_same("root hash", ((one.digest, one.root_hash.hex()) for one in hashed.values()))
     return hashed
 
 
-def _check_same(what: str, named: Iterable[tuple[Digest, str]]) -> None:
-    """Raise VerificationError where one digest has two values."""
+def check_same(what: str, named: Iterable[tuple[Digest, str]]) -> None:
+    """Raise VerificationError where a layer's digest has two values, such as root hashes."""
     known: dict[Digest, str] = {}
     for digest, value in named:
         if known.setdefault(digest, value) != value:
