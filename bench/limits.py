@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import statistics
 import subprocess
@@ -11,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from compare import dmsign_fast
 from inputs import MIB, cache, repeated, sparse_file
-from measure import Limit, in_turn, peak, run
+from measure import Limit, Run, in_turn, peak, run, seconds
 
 from dmsign_fast.benchmark.programs import format_words, root_hash, verify_words
 
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 _GIB = 1 << 30
 _SPARE = 10 * _GIB
 _STARTS = 20
+_COLD_ROUNDS = 9
 
 
 def _format(data: Path, hash_file: Path, block_size: int = 4096) -> list[str]:
@@ -84,6 +86,36 @@ def sparse(source: Path, size: int, scratch: Path, hash_directory: Path, rounds:
     ratio = statistics.median(pairs.ratios)
     note = f"{min(pairs.ratios):.2f} to {max(pairs.ratios):.2f}"
     return Limit(name, ratio, "times the data alone", 3.0, note)
+
+
+def _forget(path: Path) -> None:
+    """Take a file out of the page cache."""
+    fd = os.open(path, os.O_RDONLY)
+    os.fsync(fd)
+    os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_DONTNEED)
+    os.close(fd)
+
+
+def cold(data: Path, hash_directory: Path, rounds: int) -> Limit:
+    """A file that is not in the page cache, with two threads, against ``dd``."""
+    hashes, threads = hash_directory / "hashes", ["--threads", "2"]
+
+    def cold_run(command: list[str]) -> Run:
+        _forget(data)
+        return run(command)
+
+    pairs = in_turn(
+        lambda: cold_run(["dd", f"if={data}", "of=/dev/null", "bs=1M", "status=none"]),
+        lambda: cold_run([*_format(data, hashes), *threads]),
+        max(rounds, _COLD_ROUNDS),
+    )
+    hashes.unlink()
+    size = data.stat().st_size
+    low, middle, high = statistics.quantiles((1 / ratio for ratio in pairs.ratios), n=4)
+    speeds = [size / seconds(runs) / 1e9 for runs in (pairs.theirs, pairs.ours)]
+    note = f"quartiles {low:.2f} and {high:.2f}; dd {speeds[0]:.2f} GB/s, ours {speeds[1]:.2f}"
+    name = f"format of {size / _GIB:g} GiB out of the page cache, two threads"
+    return Limit(name, middle, "times the time of dd", 1.0, note)
 
 
 def start() -> list[Limit]:

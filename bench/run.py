@@ -24,7 +24,7 @@ from images import compare_image
 from inputs import MIB, cache, erofs_image, random_file
 from layer_inputs import FORMS, make, names
 from layers import RECIPES, compare_layer, memory
-from limits import peaks, sparse, start
+from limits import cold, peaks, sparse, start
 from machine import describe
 from many_cores import many_cores
 from report import Results, markdown
@@ -109,6 +109,10 @@ def _limits(args: argparse.Namespace, results: Results, scratch: Path, tmpfs: Pa
     _say("limits: start, sparse file, peak memory")
     results.limits += start()
     results.limits += many_cores(scratch)
+    _say("limits: cold data")
+    data = random_file(scratch / "cold", args.size)
+    results.limits.append(cold(data, tmpfs, args.rounds))
+    data.unlink()
     data = random_file(scratch / "gib", min(1024 * MIB, args.peak_size))
     whole = 64 * data.stat().st_size
     results.limits.append(sparse(data, whole, scratch, tmpfs, args.rounds))

@@ -12,10 +12,11 @@
 struct file_hash {
     const dmsign_block_hash *hash;
     int fd;
-    uint64_t offset;
+    uint64_t offset, end;
     size_t count, batch;
     uint8_t *digests;
-    _Atomic uint64_t failed_at;
+    _Atomic uint64_t failed_at, asked;
+    _Atomic int cold; /* not all is in the page cache */
     uint8_t *buffers[MAX_THREADS]; /* of each worker, when it needs one */
 };
 

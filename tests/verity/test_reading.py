@@ -1,5 +1,7 @@
 """Data is read span by span, and what is finished is written or compared meanwhile."""
 
+import os
+
 import pytest
 from helpers import flip, noise, write
 
@@ -37,6 +39,19 @@ def test_spans_make_the_tree_of_the_whole(threads, algorithm, data, tmp_path):
     assert formatted.root_hash == whole.root_hash
     written = (tmp_path / "hashes").read_bytes()
     assert written[formatted.hash_area.start :] == whole.hash_area
+
+
+def test_data_that_is_not_in_the_page_cache_is_asked_for_ahead(tmp_path, monkeypatch):
+    monkeypatch.setattr("dmsign_fast.verity.reading._FIRST_SPAN", 37 * MIB)
+    contents = noise(40 * MIB)  # two spans, of which the first is longer than what is asked for
+    data = write(tmp_path / "data", contents)
+    with data.open("rb") as file:
+        os.fsync(file.fileno())
+        os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+    hasher = VerityHasher(VerityParams(salt=b""))
+    hasher.update(contents)
+    found = format_file(data, None, VerityParams(salt=b""), threads=3).root_hash
+    assert found == hasher.finalize().root_hash
 
 
 @pytest.mark.parametrize("at", [0, 5 * MIB, SIZE - 1, None])
