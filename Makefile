@@ -9,7 +9,6 @@ READY := $(VENV)/.ready
 # what builds, checks and signs releases
 TOOLS := build/tools
 DIST := dist
-export SOURCE_DATE_EPOCH ?= $(shell git log -1 --format=%ct 2>/dev/null || date +%s)
 CORE := $(wildcard csrc/*/*.c)
 # The conversion alone, without the digests of layer.c.
 EROFS := $(filter-out %/layer.c,$(wildcard csrc/tar/*.c csrc/erofs/*.c))
@@ -104,6 +103,8 @@ sanitize:
 			build/$$fuzz.found $$tars || exit 1; \
 	done
 
+# Not in the environment of tests: mkfs.erofs takes it, too.
+share sdist wheels signed-dist: export SOURCE_DATE_EPOCH ?= $(shell git log -1 --format=%ct)
 # Manual pages of every command and completions of shells, which a source distribution and wheels from
 # it install: `man -M share/man dmsign-fast-sign`.
 share: $(READY)
@@ -114,9 +115,15 @@ share: $(READY)
 	$(BIN)/dmsign-fast completion fish >share/fish/vendor_completions.d/dmsign-fast.fish
 	$(BIN)/dmsign-fast completion zsh >share/zsh/site-functions/_dmsign-fast
 
+# packed again, since setuptools keeps times and modes of the checkout
 sdist: share $(TOOLS)/.ready
 	rm -rf $(DIST)
-	$(TOOLS)/bin/python -m build --no-isolation --sdist --outdir $(DIST) . >/dev/null
+	$(TOOLS)/bin/python -m build --no-isolation --sdist --outdir $(DIST)/made . >/dev/null
+	cd $(DIST)/made && tar xf *.tar.gz && for name in dmsign_fast-*[0-9]; do \
+		tar --sort=name --mtime=@$(SOURCE_DATE_EPOCH) --owner=0 --group=0 --numeric-owner --mode=go=rX \
+			--format=posix --pax-option=delete=atime,delete=ctime -cf - $$name | \
+			gzip -n9 >../$$name.tar.gz; done
+	rm -r $(DIST)/made
 
 # For glibc and musl on x86-64 and ARMv8, all built here, into dist.
 wheels: sdist

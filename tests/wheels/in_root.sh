@@ -2,7 +2,7 @@
 cd /tmp
 "$1" -m venv home
 PATH=/tmp/home/bin:$PATH
-pip install --quiet --disable-pip-version-check --only-binary :all: dmsign_fast-*.whl
+pip install --quiet --disable-pip-version-check --no-compile --only-binary :all: dmsign_fast-*.whl
 dmsign-fast --version --verbose | tee version
 case $(uname -m) in
 x86_64) pairs='avx512bw:avx512 sha_ni:shani avx2:avx2' ;;
