@@ -82,6 +82,7 @@ OTHERS = {  # options of other programs that the pages name
     "bench/run.py": {"--section"},
     "mkfs.erofs": {"--mkfs-time", "--sort"},
     "p11tool": {"--list-privkeys"},
+    "systemd-dissect": {"--image-policy", "--mount"},
     "valgrind": {"--tool", "--cache-sim"},
 }
 
