@@ -149,7 +149,7 @@ def test_a_registry_that_refuses(make_home, key):
     push_image(home.store, "v1", tars(1))
     before = home.contents
     home.server.fail("POST", "/blobs/uploads/", status(403))
-    assert_fails(cli("sign", *name(home), *key), 6, "403", "this login may not do that")
+    assert_fails(cli("sign", *name(home), *key), 6, "403", "that needs a login: dmsign-fast login")
     assert home.contents == before
 
 
