@@ -71,7 +71,7 @@ def run(args: argparse.Namespace) -> int:
     else:
         name = repository_of(args)
         said = signing_request.signers  # it is the directory that says who
-        layers = [said[name] for name in ("signer", "and_signer") if name in said]
+        layers = [said[role] for role in ("signer", "and_signer") if role in said]
         manifest = said.get("manifest_signer") or said.get("signer", "")
         signers = {"layers": " and ".join(layers), "manifest": manifest}
         for one in signed:
