@@ -1,5 +1,6 @@
 """Registries with images that share layers, and workers."""
 
+from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
@@ -76,6 +77,11 @@ class Catalogue:
         digests = {layer.digest for one in manifests for layer in one.layers}
         paths = self.server.paths("GET")
         return {one: sum(path.endswith(one) for path in paths) for one in digests}
+
+    def uploaded(self):
+        """How often each blob was sent."""
+        queries = [one.query for one in self.server.requests]
+        return Counter(query["digest"][0] for query in queries if "digest" in query)
 
     def referrers(self, name):
         store = self.store(name)

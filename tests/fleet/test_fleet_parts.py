@@ -1,6 +1,7 @@
 """Forms of artifacts that have more of each layer than its signature, in a fleet."""
 
 import threading
+from collections import Counter
 from dataclasses import replace
 
 import pytest
@@ -57,8 +58,12 @@ def test_each_layer_is_read_once_and_its_parts_are_in_every_repository(catalogue
     counts, _ = run(catalogue.references)
     assert counts.images[State.SIGNED] == len(IMAGES)
     assert set(catalogue.fetched().values()) == {1}
+    uploaded = catalogue.uploaded()
     for name, layers in IMAGES.items():
-        assert len(parts_of(catalogue, name)) == 2 * len(layers)
+        parts = parts_of(catalogue, name)
+        assert len(parts) == 2 * len(layers)
+        # the registry takes them over into other repositories
+        assert {uploaded[one.digest] for one in parts} == {1}
         (verdict,) = verify_image(catalogue.store(name), "1.0", wanted(entity))
         assert verdict.verified
         assert verdict.bound
@@ -67,9 +72,20 @@ def test_each_layer_is_read_once_and_its_parts_are_in_every_repository(catalogue
 
 
 def test_a_registry_that_mounts_no_blobs_gets_copies(catalogue, run, entity):
-    catalogue.server.fail("POST", ".*mount=.*", status(403), 99)
+    def refuse(handler):
+        if "mount" in handler.query:
+            status(403)(handler)
+        else:
+            handler.serve()
+
+    catalogue.server.fail("POST", "/v2/.*/blobs/uploads/", refuse, 999)
     counts, _ = run(catalogue.references)
     assert counts.images[State.SIGNED] == len(IMAGES)
+    catalogue.server.faults.clear()
+    uploaded = catalogue.uploaded()
+    shared = parts_of(catalogue, "app/d")
+    everywhere = Counter(one.digest for name in IMAGES for one in parts_of(catalogue, name))
+    assert {one.digest: uploaded[one.digest] for one in shared} == everywhere
     for name in IMAGES:
         (verdict,) = verify_image(catalogue.store(name), "1.0", wanted(entity))
         assert verdict.verified
