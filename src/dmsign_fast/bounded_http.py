@@ -33,6 +33,7 @@ _PIECE = 1 << 16
 _NOT_FOR_PEOPLE = re.compile(
     r"\w+\(host=.*?, port=\d+\): |\[Errno -?\d+\] |\[[A-Z0-9]+(?:: \w+)?\] | \(_ssl\.c:\d+\)"
 )
+_INCOMPLETE = re.compile(r"IncompleteRead\((\d+) bytes read, (\d+) more expected\)")
 _REDIRECTS = (301, 302, 303, 307, 308)
 _thread = threading.local()
 
@@ -188,7 +189,8 @@ def reason_of(error: Exception) -> str:
     inner = getattr(error, "reason", None) or (error.args[-1] if error.args else None)
     if isinstance(inner, Exception):
         return reason_of(inner)
-    return _NOT_FOR_PEOPLE.sub("", str(error)) or type(error).__name__
+    text = _NOT_FOR_PEOPLE.sub("", str(error)) or type(error).__name__
+    return _INCOMPLETE.sub(r"\1 bytes came and \2 more were to come", text)
 
 
 @dataclass(frozen=True)

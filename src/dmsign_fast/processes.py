@@ -163,7 +163,7 @@ class _Child:
                 bufsize=0,
             )
         except (OSError, ValueError) as error:  # ValueError: a zero byte
-            raise ProgramError(f"cannot run {self._name}: {error}") from error
+            raise ProgramError(f"cannot run {self._name}: {_reason(error)}") from error
         try:
             self._prepare()
             while not self._has_exited():
@@ -189,7 +189,9 @@ class _Child:
             self._watch(self._process.stdin, selectors.EVENT_WRITE, None)
             self._restrict()
         except OSError as error:
-            raise ProgramError(f"cannot run {self._name} within its limits: {error}") from error
+            raise ProgramError(
+                f"cannot run {self._name} within its limits: {_reason(error)}"
+            ) from error
 
     def _watch(self, pipe: IO[bytes] | None, event: int, said: bytearray | None) -> None:
         if pipe is not None:
@@ -298,6 +300,13 @@ def _last_words(err: bytes | bytearray) -> str:
     if len(text) > _LAST_WORDS:
         text = f"... {text[-_LAST_WORDS:]}"
     return "".join(letter if letter.isprintable() else "?" for letter in text)
+
+
+def _reason(error: Exception) -> str:
+    """Why a program was not started, and for want of which file, without the error's number."""
+    if not isinstance(error, OSError) or not error.strerror:
+        return str(error)
+    return error.strerror + (f": {os.fsdecode(error.filename)}" if error.filename else "")
 
 
 def _name_of_signal(number: int) -> str:

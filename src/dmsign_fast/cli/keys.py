@@ -151,7 +151,10 @@ def secret_of(args: argparse.Namespace) -> Callable[[str], bytes]:
         if args.passphrase_env:
             value = os.environb.get(os.fsencode(args.passphrase_env))
             if value is None:
-                raise SigningError(f"the environment variable {args.passphrase_env} is not set")
+                raise SigningError(
+                    f"the environment variable {args.passphrase_env} is not set: set it to the "
+                    f"{what}"
+                )
             return value
         if not sys.stdin.isatty():
             raise SigningError(

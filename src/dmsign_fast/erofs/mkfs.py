@@ -159,7 +159,9 @@ class MkfsErofs:
             with contextlib.suppress(OSError):
                 os.ftruncate(image, 0)
             if isinstance(error, OSError):
-                raise StorageError(f"cannot make room for mkfs.erofs: {error}") from error
+                raise StorageError(
+                    f"cannot make room for mkfs.erofs: {error.strerror or error}"
+                ) from error
             raise
 
     def _check(self, done: Finished, image: int, uuid: UUID) -> None:

@@ -215,7 +215,7 @@ class Authenticator:
         except (FormatError, AttributeError):
             answer, token = {}, None
         if not isinstance(token, str) or not re.fullmatch(r"[!-~]+", token):
-            raise RegistryError(f"{where} holds no token")
+            raise RegistryError(f"{where} holds no token: ask who runs {self._registry}")
         return _Bearer(f"Bearer {token}", begin + _life(answer))
 
     def _ask(

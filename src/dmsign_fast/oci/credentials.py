@@ -236,7 +236,10 @@ def _from_helper(
     except (FormatError, KeyError, TypeError):
         username = secret = None
     if not isinstance(username, str) or not isinstance(secret, str):
-        raise FormatError(f"docker-credential-{helper} did not print a login as JSON") from None
+        raise FormatError(
+            f"docker-credential-{helper}, which {path} names, did not print a login as JSON: "
+            "repair it, or remove it there"
+        ) from None
     if username == "<token>":
         return Credentials(identity_token=secret)
     return Credentials(username, secret) if username or secret else None

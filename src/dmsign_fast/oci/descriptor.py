@@ -120,7 +120,9 @@ class Platform:
         """Read ``OS/ARCHITECTURE[/VARIANT]``; ParameterError for anything else."""
         parts = text.split("/")
         if len(parts) not in (2, 3) or not all(parts):
-            raise ParameterError(f"{text!r} is not OS/ARCHITECTURE or OS/ARCHITECTURE/VARIANT")
+            raise ParameterError(
+                f"{text!r} is not OS/ARCHITECTURE or OS/ARCHITECTURE/VARIANT, such as linux/amd64"
+            )
         return cls(parts[0], parts[1], parts[2] if len(parts) == 3 else None)
 
     @property

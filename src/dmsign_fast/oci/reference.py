@@ -13,6 +13,7 @@ __all__ = ["LayoutReference", "RegistryReference", "is_tag"]
 
 # distribution-spec 1.1, Pulling manifests; hosts as in the reference grammar of Docker
 _TAG = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,127}")
+_TAGS = "use up to 128 letters, digits, and _ . -, the last two not in front"
 _PART = r"[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*"
 _REPOSITORY = re.compile(f"{_PART}(?:/{_PART})*")
 _LABEL = "(?:[A-Za-z0-9]|[A-Za-z0-9][A-Za-z0-9-]*[A-Za-z0-9])"
@@ -77,7 +78,7 @@ class RegistryReference:
                 "and single . _ - between them"
             )
         if colon and not is_tag(tag):
-            raise ParameterError(f"{text!r}: {tag!r} is not a tag")
+            raise ParameterError(f"{text!r}: {tag!r} is not a tag: {_TAGS}")
         if len(registry) + 1 + len(repository) > _LONGEST_NAME:
             raise ParameterError(f"{text!r}: a name has at most {_LONGEST_NAME} characters")
         return cls(registry, repository, tag or None, _digest_of(digest, text) if at else None)
@@ -130,7 +131,7 @@ class LayoutReference:
         if not colon or "/" in tag:
             before, tag = path, ""
         elif not is_tag(tag):
-            raise ParameterError(f"{text!r}: {tag!r} is not a tag")
+            raise ParameterError(f"{text!r}: {tag!r} is not a tag: {_TAGS}")
         if not before:
             raise ParameterError(f"{text!r} does not name a directory or tar: use PATH:TAG")
         return cls(Path(before), tag or None, digest)

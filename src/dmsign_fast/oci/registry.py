@@ -110,7 +110,9 @@ class Registry:
         _check_reference(reference)
         found = self._get(reference)
         if found is None:
-            raise NotFoundError(f"there is no {reference} in {self}")
+            raise NotFoundError(
+                f"there is no {reference} in {self}: check the repository, and the tag or digest"
+            )
         return found
 
     def _get(self, reference: str) -> Manifest | Index | None:
@@ -282,7 +284,9 @@ def _check_reference(reference: str) -> None:
     if ":" in reference:
         Digest(reference)
     elif not is_tag(reference):
-        raise ParameterError(f"{reference!r} is neither a tag nor a digest")
+        raise ParameterError(
+            f"{reference!r} is neither a tag nor a digest: use TAG, or sha256: and 64 hex digits"
+        )
 
 
 def _claimed_digest(answer: Answer) -> Digest | None:

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dmsign_fast.arguments import NUMBER, PATH, SECONDS, takes
-from dmsign_fast.bounded_http import Budget, budget_adapter
+from dmsign_fast.bounded_http import Budget, budget_adapter, reason_of
 from dmsign_fast.errors import NotFoundError, RegistryError
 from dmsign_fast.oci.auth import Authenticator, Scope
 from dmsign_fast.oci.certificates import Certificates, certificate_directory
@@ -389,7 +389,9 @@ class Transport:
             except (urllib3.exceptions.HTTPError, OSError) as error:
                 if budget.exceeded:
                     raise RegistryError(f"{request}: {budget.exceeded}") from error
-                raise TransientError(f"{request}: the answer broke off: {error}") from error
+                raise TransientError(
+                    f"{request}: the answer broke off: {reason_of(error)}"
+                ) from error
             if not piece:
                 return
             yield piece

@@ -24,6 +24,7 @@ from dmsign_fast.envelope.linux import root_hash_message
 from dmsign_fast.errors import FormatError, ParameterError, SigningError, StorageError
 from dmsign_fast.outputs import storage_errors
 from dmsign_fast.signing.certificates import name_of, parse_certificate
+from dmsign_fast.signing.file_kinds import why_no_certificate
 from dmsign_fast.signing.offline import Answers, check_answer
 from dmsign_fast.signing.scheme import SCHEMES, Scheme
 from dmsign_fast.strict_json import Members, read_object
@@ -273,7 +274,10 @@ def _read_chain(path: Path) -> tuple[x509.Certificate, ...]:
     try:
         found = x509.load_pem_x509_certificates(data)
     except ValueError as error:
-        raise FormatError(f"{path} holds no certificates in PEM: {error}") from None
+        raise FormatError(
+            f"{path} holds no certificates in PEM ({why_no_certificate(data, error)}): prepare "
+            "it again"
+        ) from None
     return tuple(parse_certificate(one.public_bytes(Encoding.DER)) for one in found)
 
 

@@ -96,7 +96,10 @@ def read_file(path: Path) -> bytes:
     except OSError as error:
         raise StorageError(f"cannot read {path}: {error.strerror}") from error
     if len(data) > MAX_FILE_SIZE:
-        raise FormatError(f"{path} is too large for a key or certificate file")
+        raise FormatError(
+            f"{path} is too large for a key or certificate file: give one of at most "
+            f"{MAX_FILE_SIZE >> 20} MiB"
+        )
     return data
 
 

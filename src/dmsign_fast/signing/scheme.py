@@ -295,7 +295,10 @@ def certificate_key_spec(certificate: x509.Certificate) -> KeySpec:
     except (ValueError, UnsupportedAlgorithm) as error:
         known = certificate.public_key_algorithm_oid.dotted_string in ML_DSA
         why = (ml_dsa_problem() if known else None) or error
-        raise SigningError(f"the public key of the certificate cannot be read: {why}") from None
+        raise SigningError(
+            f"the public key of the certificate cannot be read: {why}; use a key of one of "
+            f"{', '.join(KeySpec)}"
+        ) from None
     if problem := key_form_problem(certificate):
         raise SigningError(problem)
     return key_spec

@@ -148,15 +148,23 @@ def checked_local_key(
 def _parse(document: Mapping[str, Any], path: Path) -> SigningKeys:
     listed, default = document.get("keys") or [], document.get("default")
     if not isinstance(listed, list) or not isinstance(default, str | None):
-        raise FormatError(f"{path} is not a list of keys and the name of the default one")
+        raise FormatError(
+            f"{path} is not a list of keys and the name of the default one: repair it, or move "
+            "it away and add the keys again"
+        )
     keys: dict[str, LocalKey | PluginKey] = {}
     for value in listed:
         key = _key(value, path)
         if key.name in keys:
-            raise FormatError(f"{path} has more than one key named {key.name!r}")
+            raise FormatError(
+                f"{path} has more than one key named {key.name!r}: rename one of them"
+            )
         keys[key.name] = key
     if default is not None and default not in keys:
-        raise FormatError(f"{path}: the default key {default!r} is not in it")
+        raise FormatError(
+            f"{path}: the default key {default!r} is not in it: make one of "
+            f"{', '.join(keys) or 'none'} the default there"
+        )
     return SigningKeys(path, keys, default, document)
 
 

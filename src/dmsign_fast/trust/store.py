@@ -149,10 +149,14 @@ def put_certificates(
     _check_trusted(new.certificates, new.kind, new.name)
     for other in [*list_stores(config, new.kind, new.store), *beside]:
         if other.name == new.name:
-            raise ParameterError(f"the trust store {directory} has a file {new.name} already")
+            raise ParameterError(
+                f"the trust store {directory} has a file {new.name} already: give the new one "
+                "another name, or delete the old one with 'dmsign-fast cert delete'"
+            )
         for certificate in set(other.certificates) & set(new.certificates):
             raise ParameterError(
-                f"{directory / other.name} has the certificate {name_of(certificate)} already"
+                f"{directory / other.name} has the certificate {name_of(certificate)} already: "
+                "there is nothing to add"
             )
     change.write(path, b"".join(one.public_bytes(Encoding.PEM) for one in new.certificates))
     return path
