@@ -4,11 +4,12 @@ import contextlib
 import gzip
 import hashlib
 import itertools
+import sys
 import threading
 from collections import Counter
 
 import pytest
-from helpers import wait_until
+from helpers import run, wait_until
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -203,6 +204,36 @@ def test_a_giver_that_waits_when_the_thread_ends_is_let_go():
     for giver in givers:
         giver.join(20)
     assert not any(giver.is_alive() for giver in givers)
+
+
+OFTEN = """
+import os, random, signal, time
+from dmsign_fast.pipeline.side_by_side import in_step
+
+signal.signal(signal.SIGALRM, signal.default_int_handler)
+chance = random.Random(1)
+for _ in range(300):
+    try:
+        signal.setitimer(signal.ITIMER_REAL, chance.choice([2e-5, 1e-4, 3e-4, 1e-3]))
+        with in_step(lambda _: None, 2) as begin:
+            for _ in range(100):
+                first, second = begin(1), begin(2)
+                for _ in range(5):
+                    first.put(b"x")
+                    second.put(b"y")
+                first.end()
+                second.leave()
+    except KeyboardInterrupt:
+        pass
+signal.setitimer(signal.ITIMER_REAL, 0)
+time.sleep(0.2)
+print(len(os.listdir("/proc/self/task")))
+"""
+
+
+def test_an_interruption_at_any_time_leaves_no_thread():
+    done = run(sys.executable, "-c", OFTEN)
+    assert (done.exit_code, done.out) == (0, "1\n"), done.err
 
 
 @needs_streams
