@@ -219,16 +219,12 @@ def test_the_action_installs_this_version(place, monkeypatch):
     directory, _ = place
     shutil.rmtree(directory / "runner/dmsign-fast")
     checkout = directory / "checkout"
-    files = subprocess.run(
-        ["git", "ls-files", "-z", "--", "src", "csrc", "*.md", "LICENSE", "setup.py", "*.toml"],
-        cwd=HOME,
-        capture_output=True,
-        check=True,
-        text=True,
-    ).stdout.split("\0")
-    for name in filter(None, files):
-        (checkout / name).parent.mkdir(parents=True, exist_ok=True)
-        shutil.copy(HOME / name, checkout / name)
+    built = shutil.ignore_patterns("*.so", "*.egg-info", "__pycache__")
+    for name in ("src", "csrc"):
+        shutil.copytree(HOME / name, checkout / name, ignore=built)
+    for path in HOME.iterdir():
+        if path.is_file():
+            shutil.copy(path, checkout)
     ours = {
         "PYTHONPATH": os.pathsep.join(path for path in sys.path if "site-packages" in path),
         "PIP_NO_INDEX": "1",

@@ -89,6 +89,14 @@ def test_what_to_export_for():
         assert row[3] == (", ".join(wanted) or "all")
 
 
+def test_the_glossary():
+    text = (HOME / "docs/glossary.md").read_text()
+    words = set(re.findall(r"^\| ([^|]+?) \|", text, re.MULTILINE))
+    words = {word.strip("`") for words_of_a_row in words for word in words_of_a_row.split(", ")}
+    assert words >= {"recipe", "differ", "tar index", "root hash", "hash area", "diff ID"}
+    assert words >= {"referrer", "keyring", "OSGuard", "IPE", "form", "bound", "proof", "parity"}
+
+
 def test_the_ways_around_ipe():
     for page in ("docs/ipe.md", "docs/node.md"):
         rows = table(page, "| way around IPE |")

@@ -5,7 +5,7 @@ import re
 import shlex
 
 import pytest
-from pages import COMMANDS, PAGES, with_values, words_of, words_of_synopsis
+from pages import COMMANDS, PAGES, shortened, with_values, words_of, words_of_synopsis
 
 from dmsign_fast.cli.group import UsageError
 from dmsign_fast.cli.main import parser_of
@@ -109,3 +109,18 @@ def test_options_in_the_text_are_ours_or_of_a_program_beside_them(page):
         elif not re.match(r"(veritysetup|notation|openssl) ", span):
             unknown |= options - known
     assert unknown == set()
+
+
+def examples(parser):
+    """The command lines of a help's examples."""
+    text = re.sub(r"\\\n\s+", "", parser.epilog or "")
+    for line in re.findall(r"^  (.*\bdmsign-fast .*)$", text, re.MULTILINE):
+        yield from words_of(with_values(shortened(line), VALUES))
+
+
+def test_examples_of_every_help_are_taken():
+    words = {tuple(call) for parser in parsers(parser_of(())) for call in examples(parser)}
+    words -= {("COMMAND", "--help")}
+    words = {("version", *call[1:]) if call[0] == "--version" else call for call in words}
+    assert {call: why for call in words if (why := refusal(list(call)))} == {}
+    assert len(words) > 100
