@@ -36,9 +36,10 @@ if TYPE_CHECKING:
     from dmsign_fast.oci.transport import Connection
     from dmsign_fast.pipeline.convert import convert_layer
     from dmsign_fast.pipeline.layers import Conversion, Expected, hash_layer
+    from dmsign_fast.pipeline.passed import check_passed
     from dmsign_fast.pipeline.plan import SignOptions
     from dmsign_fast.pipeline.sign_image import sign_image
-    from dmsign_fast.pipeline.verify_image import VerifyOptions, check_passed, verify_image
+    from dmsign_fast.pipeline.verify_image import VerifyOptions, verify_image
     from dmsign_fast.signing.providers import KeyOptions, open_signer
     from dmsign_fast.signing.signer import Signer
     from dmsign_fast.trust.verdict import trust_by_policy, trust_files
@@ -123,7 +124,7 @@ _HOME = {
     "VerifyOptions": "pipeline.verify_image",
     "VerityHasher": "verity.tree",
     "VerityParams": "verity.params",
-    "check_passed": "pipeline.verify_image",
+    "check_passed": "pipeline.passed",
     "convert_layer": "pipeline.convert",
     "format_file": "verity.format",
     "hash_layer": "pipeline.layers",

@@ -222,7 +222,8 @@ def _print_node(name: str, problems: tuple[str, ...]) -> None:
 def run(args: argparse.Namespace) -> int:
     """Run the command; its exit status."""
     from dmsign_fast.pipeline.node_check import node_problems
-    from dmsign_fast.pipeline.verify_image import check_passed, verify_image
+    from dmsign_fast.pipeline.passed import check_passed
+    from dmsign_fast.pipeline.verify_image import verify_image
 
     options = verify_options(args)
     node = node_of_args(args)

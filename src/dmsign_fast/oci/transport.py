@@ -11,10 +11,10 @@ import contextlib
 import logging
 import threading
 import time
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from dmsign_fast.arguments import NUMBER, PATH, SECONDS, takes
 from dmsign_fast.bounded_http import Budget, budget_adapter, reason_of
@@ -22,6 +22,7 @@ from dmsign_fast.errors import NotFoundError, RegistryError
 from dmsign_fast.oci.auth import Authenticator, Scope
 from dmsign_fast.oci.certificates import Certificates, certificate_directory
 from dmsign_fast.oci.refusals import trouble_of, words_of
+from dmsign_fast.oci.request import Request, body_of, first_byte
 from dmsign_fast.oci.retry import TRANSIENT, Patience, TransientError, retry_after
 from dmsign_fast.oci.store import Content
 from dmsign_fast.oci.urls import is_loopback, join, origin, shown, split
@@ -110,32 +111,6 @@ class Answer:
         return self.headers.get("Content-Type", "").partition(";")[0].strip().lower()
 
 
-@dataclass(frozen=True)
-class _Request:
-    method: str
-    url: str
-    scope: Scope | None  # None: no Authorization from us
-    headers: Mapping[str, str] = field(default_factory=dict)
-    content: Content | None = None
-    size: int = 0
-
-    def __str__(self) -> str:
-        return f"{self.method} {shown(self.url)}"
-
-
-class _Body:
-    """A body of known size for requests, which makes no chunks of it."""
-
-    def __init__(self, pieces: Iterable[bytes], size: int) -> None:
-        self._pieces, self._size = pieces, size
-
-    def __len__(self) -> int:
-        return self._size
-
-    def __iter__(self) -> Iterator[bytes]:
-        return iter(self._pieces)
-
-
 class Transport:
     """Requests to one registry, from any thread: each has a session of its own."""
 
@@ -198,7 +173,7 @@ class Transport:
             limit: bytes of the answer; AnswerTooLargeError if it is larger.
             budget: of time, where several requests share one.
         """
-        request = _Request(
+        request = Request(
             method, join(self.url, path), scope, headers or {}, content, len(content or b"")
         )
         budget = budget or self.budget()
@@ -208,7 +183,7 @@ class Transport:
         self, method: str, path: str, scope: Scope, expect: Collection[int], budget: Budget
     ) -> Answer:
         """One request without content, tried once: a step of an operation that is repeated."""
-        request = _Request(method, join(self.url, path), scope)
+        request = Request(method, join(self.url, path), scope)
         return self._once(request, expect, _ANSWER_LIMIT, budget)
 
     def upload(
@@ -222,7 +197,7 @@ class Transport:
     ) -> Answer:
         """PUT ``size`` bytes in pieces, tried once."""
         headers = {"Content-Type": "application/octet-stream"}
-        request = _Request("PUT", url, scope, headers, content, size)
+        request = Request("PUT", url, scope, headers, content, size)
         return self._once(request, expect, _ANSWER_LIMIT, budget)
 
     def download(self, path: str, scope: Scope, headers: Mapping[str, str]) -> Iterator[bytes]:
@@ -231,11 +206,11 @@ class Transport:
         patience, budget = self.patience(), self.budget()
         while True:
             span = {"Range": f"bytes={offset}-"} if offset else {}
-            request = _Request("GET", join(self.url, path), scope, {**headers, **span})
+            request = Request("GET", join(self.url, path), scope, {**headers, **span})
             try:
                 with contextlib.closing(self._open(request, budget)) as response:
                     self._expect(response, request, (200, 206) if offset else (200,), budget)
-                    skip = again = offset - _first_byte(response, request)
+                    skip = again = offset - first_byte(response, request)
                     for piece in self._pieces(response, request, budget):
                         fresh = piece[skip:]
                         skip -= len(piece) - len(fresh)
@@ -250,7 +225,7 @@ class Transport:
 
     def _once(
         self,
-        request: _Request,
+        request: Request,
         expect: Collection[int],
         limit: int,
         budget: Budget,
@@ -264,7 +239,7 @@ class Transport:
                     raise AnswerTooLargeError(f"{request}: the answer has more than {limit} bytes")
             return Answer(response.status_code, response.url, response.headers, bytes(body))
 
-    def _open(self, request: _Request, budget: Budget) -> requests.Response:
+    def _open(self, request: Request, budget: Budget) -> requests.Response:
         """A response whose body is not read yet, after a login if one is wanted; close it."""
         scope = request.scope
         authorization = None if scope is None else self._authenticator.header(scope)
@@ -301,7 +276,7 @@ class Transport:
 
     def _send(
         self,
-        request: _Request,
+        request: Request,
         authorization: str | None,
         budget: Budget,
         home: tuple[str, str, int] | None = None,
@@ -327,7 +302,7 @@ class Transport:
 
     def _send_one(
         self,
-        request: _Request,
+        request: Request,
         url: str,
         headers: Mapping[str, str],
         certified: bool,
@@ -340,7 +315,7 @@ class Transport:
         connection, content = self.connection, request.content
         session = self._session()
         try:
-            data = _body(content, request.size)
+            data = body_of(content, request.size)
             prepared = session.prepare_request(
                 requests.Request(request.method, url, headers, data=data, auth=_unchanged)
             )
@@ -379,7 +354,7 @@ class Transport:
         return session
 
     def _pieces(
-        self, response: requests.Response, request: _Request, budget: Budget
+        self, response: requests.Response, request: Request, budget: Budget
     ) -> Iterator[bytes]:
         import urllib3
 
@@ -399,7 +374,7 @@ class Transport:
     def _expect(
         self,
         response: requests.Response,
-        request: _Request,
+        request: Request,
         expect: Collection[int],
         budget: Budget,
     ) -> None:
@@ -408,7 +383,7 @@ class Transport:
             kind = NotFoundError if absent else RegistryError
             raise kind(self._refusal(response, request, budget))
 
-    def _refusal(self, response: requests.Response, request: _Request, budget: Budget) -> str:
+    def _refusal(self, response: requests.Response, request: Request, budget: Budget) -> str:
         body = b""
         with contextlib.suppress(RegistryError):
             body = next(self._pieces(response, request, budget), b"")
@@ -417,7 +392,7 @@ class Transport:
     def _fetch_token(
         self, method: str, url: str, headers: Mapping[str, str], content: bytes | None
     ) -> bytes:
-        request = _Request(method, url, None, headers, content, len(content or b""))
+        request = Request(method, url, None, headers, content, len(content or b""))
         budget = self.budget()
         answer = self.patience().keep_trying(
             lambda: self._once(request, (200,), _ANSWER_LIMIT, budget)
@@ -437,24 +412,6 @@ class Transport:
             raise RegistryError(f"{self.registry} points to {shown(url)}, which is not HTTPS")
 
 
-def _body(content: Content | None, size: int) -> Any:
-    if not callable(content):
-        return content
-    return _Body(content(), size) if size else b"".join(content())  # requests makes chunks of 0
-
-
 def _unchanged(prepared: requests.PreparedRequest) -> requests.PreparedRequest:
     """In the place of a login: without one, requests takes that of ~/.netrc."""
     return prepared
-
-
-def _first_byte(response: requests.Response, request: _Request) -> int:
-    """Where the body of a response begins in the content."""
-    if response.status_code == 200:
-        return 0
-    span = response.headers.get("Content-Range", "")
-    first = span.removeprefix("bytes ").partition("-")[0].strip()
-    wanted = request.headers["Range"].removeprefix("bytes=").rstrip("-")
-    if first != wanted:
-        raise RegistryError(f"{request}: asked from byte {wanted}, it sends {span!r}")
-    return int(first)

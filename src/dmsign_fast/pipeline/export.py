@@ -27,9 +27,10 @@ from dmsign_fast.pipeline.files import verity_sig_json
 from dmsign_fast.pipeline.forms import form_of_type
 from dmsign_fast.pipeline.image import hash_image_layer, image_layers, manifests_of
 from dmsign_fast.pipeline.jobs import run_all
+from dmsign_fast.pipeline.passed import check_passed
 from dmsign_fast.pipeline.strangers import Judgement
 from dmsign_fast.pipeline.targets import Kind
-from dmsign_fast.pipeline.verify_image import check_passed, verify_image
+from dmsign_fast.pipeline.verify_image import verify_image
 
 if TYPE_CHECKING:
     import threading
