@@ -17,7 +17,7 @@ from dmsign_fast.errors import ParameterError, ProgramError
 from dmsign_fast.fleet import engine as engines
 from dmsign_fast.fleet.engine import local_engine, open_engine
 from dmsign_fast.fleet.hashing import Hashing, Limits
-from dmsign_fast.fleet.rows import State
+from dmsign_fast.fleet.rows import PartBlob, State
 from dmsign_fast.fleet.sign import sign_fleet
 from dmsign_fast.fleet.state import FleetState
 from dmsign_fast.fleet.task import LayerOutcome, LayerTask, run_task, worker_facts
@@ -216,6 +216,7 @@ def test_a_worker_of_another_version_is_named():
 
 
 TWO = frozenset({"one", "two"})
+PART = PartBlob("metadata", "sha256:" + 64 * "2", 1, "elsewhere.example/x")
 
 
 class Answers:
@@ -243,6 +244,7 @@ def outcome(root_hash=b"\1" * 32, host="one", **values):
     [
         ([outcome(version="0.0.9")], 1, "the worker one has dmsign-fast 0.0.9"),
         ([outcome(digest="sha256:" + 64 * "9")], 1, "answers for another layer"),
+        ([outcome(parts=(PART,))], 1, "names a place of its own"),
         ([outcome(), outcome(b"\2" * 32, "two")], 2, "one (dmsign-fast"),
         ([outcome(), outcome()], 2, "both workers were on one"),
     ],

@@ -169,6 +169,9 @@ class Hashing:
             outcome.root_hashes
         ) != len(job.task.recipes):
             return job.key, _failed(job, f"the worker {outcome.host} answers for another layer")
+        # the coordinator shows its login to the places that it reads from
+        if not {one.place for one in outcome.parts} <= set(job.task.places):
+            return job.key, _failed(job, f"the worker {outcome.host} names a place of its own")
         if self._limits.confirm > 1:
             return self._confirm(job, outcome)
         return job.key, outcome

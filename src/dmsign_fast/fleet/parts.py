@@ -49,7 +49,7 @@ class Parts:
         self._places = places
         self._found = dict(found or {})
         self._checked: dict[int, bytes] = {}
-        self._lock = threading.Lock()
+        self._locks: dict[int, threading.Lock] = {}
 
     def __contains__(self, layer: int) -> bool:
         return not self.wanted or layer in self._found
@@ -86,7 +86,7 @@ class Parts:
         """
         problem: VerificationError | None = None
         for layer, root_hash in root_hashes.items() if self.wanted else ():
-            with self._lock:
+            with self._locks.setdefault(layer, threading.Lock()):
                 try:
                     if self._checked.get(layer) != root_hash:
                         self._check(layer, root_hash)

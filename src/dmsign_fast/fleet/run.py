@@ -197,18 +197,10 @@ class SigningRun:
                 self._parts.bring(number, store, image.place)
             # what one recipe would replace may be what another has made
             kept = {one.digest for signed, _ in made for one in signed.artifacts.values()}
-            return push_signed(
-                store,
-                [
-                    (
-                        replace(
-                            it, removed=tuple(one for one in it.removed if one.digest not in kept)
-                        ),
-                        artifacts,
-                    )
-                    for it, artifacts in made
-                ],
-            )
+            for at, (signed, artifacts) in enumerate(made):
+                removed = tuple(one for one in signed.removed if one.digest not in kept)
+                made[at] = (replace(signed, removed=removed), artifacts)
+            return push_signed(store, made)
 
     def _plan(self, image: ImageRow, known: Mapping[int, bytes]) -> Plan:
         layers = []
