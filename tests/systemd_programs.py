@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import platform
-import re
 import shutil
 from pathlib import Path
 
@@ -13,7 +12,7 @@ from helpers import Done, run
 
 # the programs load some libraries when they are needed
 _PACKAGES = ("systemd-container", "systemd-repart", "libcryptsetup12")
-_LOADED = ("libcryptsetup.so.12", "libblkid.so.1", "libmount.so.1", "libcrypto.so.3")
+_LEFT_OUT = ("locale", "doc", "man", "i18n", "perl*", "gconv", "catalog", "*-completions")
 
 
 def systemd(program: str, *words: object) -> Done:
@@ -26,22 +25,10 @@ def newer_systemd(program: str, *words: object) -> Done:
     return _run("sid", program, words)
 
 
-def copy_systemd(directory: Path, *programs: str) -> tuple[str, ...]:
-    """Copy programs of Debian 13, their libraries and loader; the words that run one there.
-
-    ``directory`` is below the root of another machine, where it is ``/systemd``.
-    """
-    root = _root("trixie")
-    directory.mkdir(parents=True)
-    libraries = root / "usr/lib/x86_64-linux-gnu"
-    chosen = [root / "usr/bin" / name for name in programs]
-    chosen += [libraries / name for name in _LOADED]
-    for one in chosen:
-        listed = run(*_loader(root), "--list", one).out
-        needed = re.findall(r"(?:=> |^\s*)(/\S+)", listed, re.MULTILINE)
-        for path in (one, *map(Path, needed)):
-            shutil.copy(path, directory / path.name)
-    return "/systemd/ld-linux-x86-64.so.2", "--library-path", "/systemd"
+def copy_systemd(tree: Path) -> None:
+    """Copy all of systemd of Debian 13, and what it needs, as the root of another machine."""
+    left_out = shutil.ignore_patterns(*_LEFT_OUT)
+    shutil.copytree(_root("trixie"), tree, symlinks=True, ignore=left_out, dirs_exist_ok=True)
 
 
 def _loader(root: Path) -> tuple[object, ...]:

@@ -272,7 +272,8 @@ def _copy_programs(tree: Path, paths: dict[str, str]) -> None:
         # fails for a static program, which needs nothing
         shown = subprocess.run(["ldd", paths[name]], capture_output=True, text=True, check=False)
         for library in re.findall(r"(?:=> |^\s*)(/\S+)", shown.stdout, re.MULTILINE):
-            shutil.copy(library, _place(tree, library))
+            if not (place := _place(tree, library)).exists():  # of another release, and newer
+                shutil.copy(library, place)
 
 
 def _copy_modules(tree: Path, kernel: Kernel, depmod: str) -> None:

@@ -123,6 +123,7 @@ def run_steps(
     scripts.mkdir(parents=True)
     for number, step in enumerate(steps):
         (scripts / f"{number:02d}-{step.name}").write_text(step.commands)
+    shutil.copy(Path(__file__).with_name("steps_run"), tree)
     initramfs = build(tree, kernel, certificates, "steps_init")
     console, _ = run(initramfs, kernel, words, seconds=seconds, machine=machine, show=show)
     return _read(console.read_text(errors="replace"), kernel, steps)

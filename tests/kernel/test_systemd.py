@@ -1,10 +1,5 @@
-"""systemd in a machine: it takes exported files by their names, and passes the signature to Linux.
+"""A machine with systemd: it takes exported files by their names, and gives Linux the signature."""
 
-Without udev and without systemd as the first process: so not RootImage= of services, nor portable
-services, which read the same files by the same functions.
-"""
-
-import shlex
 import shutil
 from pathlib import Path
 
@@ -21,13 +16,63 @@ from kernel.ipe_files import ok
 from kernel.steps import Step, Told, make_hello, make_tar, run_steps, told_once
 
 _PREPARE = """\
-mount -t tmpfs -o mode=755 run /run && mount --make-rshared / &&
-mkdir -p /usr/bin /mnt/signed /mnt/stranger /mnt/bare /mnt/disk /var/lib/extensions
+mount --make-rshared / &&
+mkdir -p /mnt/signed /mnt/stranger /mnt/bare /mnt/disk /var/lib/extensions
 """
 
 
-def _release(name: str) -> dict[str, bytes]:
-    return {f"usr/lib/extension-release.d/extension-release.{name}": b"ID=_any\n"}
+_SERVICE = """\
+[Unit]
+DefaultDependencies=no
+[Service]
+Type=oneshot
+StandardOutput=file:/tmp/{name}
+ExecStart=/usr/bin/hello
+"""
+_ROOT_IMAGE = """\
+RootImage=/files/{image}.raw
+RootImagePolicy=root=signed
+MountAPIVFS=yes
+"""
+_STEPS = """\
+[Unit]
+DefaultDependencies=no
+[Service]
+Type=oneshot
+ExecStart=/bin/busybox sh /steps_run
+StandardOutput=tty
+StandardError=tty
+TTYPath=/dev/ttyS0
+"""
+_GUEST = {
+    "etc/os-release": "ID=guest\n",
+    "etc/machine-id": "0123456789abcdef0123456789abcdef\n",
+    "etc/passwd": "root:x:0:0::/:/bin/sh\nmessagebus:x:100:100::/:/bin/false\n",
+    "etc/group": "root:x:0:\nmessagebus:x:100:\n",
+    "etc/systemd/system/steps.service": _STEPS,
+    # what else would be started before the bus
+    **{
+        f"etc/systemd/system/{name}.d/alone.conf": "[Unit]\nDefaultDependencies=no\n"
+        for name in ("dbus.socket", "dbus.service", "systemd-portabled.service")
+    },
+}
+
+
+def _extension(name: str, hello: bytes) -> dict[str, bytes]:
+    release = f"usr/lib/extension-release.d/extension-release.{name}"
+    return {"usr/bin/hello": hello, release: b"ID=_any\n"}
+
+
+def _application(name: str, hello: bytes) -> dict[str, bytes]:
+    """A root file system with places for what systemd mounts there."""
+    places = ("dev", "proc", "run", "sys", "tmp", "var/tmp")
+    return {
+        "usr/bin/hello": hello,
+        "usr/lib/os-release": f"ID=app\nPORTABLE_PREFIXES={name}\n".encode(),
+        f"usr/lib/systemd/system/{name}.service": _SERVICE.format(name=name).encode(),
+        **{f"etc/{file}": b"" for file in ("machine-id", "resolv.conf")},
+        **{f"{place}/empty": b"" for place in places},
+    }
 
 
 class _Files:
@@ -36,25 +81,28 @@ class _Files:
     def __init__(self, directory: Path) -> None:
         self._directory = directory
         self.tree = directory / "guest"
+        copy_systemd(self.tree)
         self.files = self.tree / "files"
-        self.files.mkdir(parents=True)
+        self.files.mkdir()
         self.leaf = pki.make_leaf(pki.make_root("Layers Root"), "Layers", key="RSA-2048")
         self.stranger = pki.make_leaf(pki.make_root("Strange Root"), "Stranger", key="RSA-2048")
-        self._hello = make_hello(directory / "hello")
-        self.loader = shlex.join(
-            copy_systemd(self.tree / "systemd", "systemd-dissect", "systemd-sysext")
-        )
-        release = b"ID=guest\nVERSION_ID=1\n"
-        for place in ("etc", "usr/lib"):
-            (self.tree / place).mkdir(parents=True)
-            (self.tree / place / "os-release").write_bytes(release)
+        self.hello = make_hello(directory / "hello")
+        for name, text in _GUEST.items():
+            self.put(name, text)
+        # portable services want it, and it would hide what steps_run has there
+        (self.tree / "etc/systemd/system/tmp.mount").symlink_to("/dev/null")
 
-    def extension(self, name: str, entity: pki.Entity) -> None:
+    def put(self, name: str, text: str) -> None:
+        place = self.tree / name
+        place.parent.mkdir(parents=True, exist_ok=True)
+        place.write_text(text)
+
+    def image(self, name: str, content: dict[str, bytes], entity: pki.Entity) -> None:
         """A signed image of one layer as ``NAME.raw``, by ``export --for systemd``."""
         keys = entity.write(self._directory / f"keys-{name}")
         layout = self._directory / f"layout-{name}"
         with Layout.create(layout) as store:
-            push_image(store, "v1", [make_tar({"usr/bin/hello": self._hello, **_release(name)})])
+            push_image(store, "v1", [make_tar(content)])
         reference = ("--oci-layout", f"{layout}:v1")
         ok("sign", *reference, "--key", keys.key, "--cert", keys.chain)
         out = self._directory / f"out-{name}"
@@ -66,7 +114,7 @@ class _Files:
         """A disk of systemd-repart with a ``/usr``, and beside it the names with ``.usrhash``."""
         keys = entity.write(self._directory / "keys-disk")
         tar, image = self._directory / "usr.tar", self._directory / "usr.erofs"
-        tar.write_bytes(make_tar({"bin/hello": self._hello, "lib/os-release": b"ID=guest\n"}))
+        tar.write_bytes(make_tar({"bin/hello": self.hello, "lib/os-release": b"ID=guest\n"}))
         ok("layer", "convert", tar, "--out", image, "--verity", "none")
         disk = Disk(self._directory / "repart", "usr", image.read_bytes(), signature=False)
         signed = sign_data(disk, "usr", keys, self._directory / "signed")
@@ -74,46 +122,62 @@ class _Files:
         for suffix in (".usrhash", ".usrhash.p7s"):
             shutil.copy(signed.with_suffix(suffix), self.files)
 
-    def dissect(self, policy: str, image: str, place: str) -> str:
-        """The line that mounts an image; it must not wait for a passphrase."""
-        words = f"--mount --image-policy={policy}:=ignore {image} {place}"
-        return f"timeout 60 {self.loader} /systemd/systemd-dissect {words} </dev/null"
 
-    def sysext(self, verb: str) -> str:
-        words = f"--no-reload {verb} --image-policy=root=signed:=ignore"
-        return f"{self.loader} /systemd/systemd-sysext {words}"
+def _dissect(policy: str, image: str, place: str) -> str:
+    """The line that mounts an image; where Linux refuses that, it would ask for a passphrase."""
+    return f"systemd-dissect --mount --image-policy={policy}:=ignore {image} {place}"
+
+
+def _sysext(verb: str) -> str:
+    return f"systemd-sysext --no-reload {verb} --image-policy=root=signed:=ignore"
 
 
 def _judge(directory: Path) -> dict[str, Told]:
     programs()
     linux = pinned_kernel()
     files = _Files(directory)
-    files.extension("signed", files.leaf)
-    files.extension("stranger", files.stranger)
+    for name, content, entity in (
+        ("signed", _extension, files.leaf),
+        ("stranger", _extension, files.stranger),
+        ("app", _application, files.leaf),
+        ("strange", _application, files.stranger),
+    ):
+        files.image(name, content(name, files.hello), entity)
+    for name in ("app", "strange"):
+        service = _SERVICE.format(name=f"root-{name}") + _ROOT_IMAGE.format(image=name)
+        files.put(f"etc/systemd/system/root-{name}.service", service)
     files.disk(files.leaf)
     certificate = files.files / "stranger.crt"
     certificate.write_bytes(pki.pem(files.stranger.certificate))
     extensions = "/var/lib/extensions"
+    portable = "portablectl attach --runtime --profile=trusted /files"
     steps = [
         Step("prepare", _PREPARE),
-        Step("dissect", files.dissect("root=signed", "signed.raw", "/mnt/signed")),
+        Step("dissect", _dissect("root=signed", "signed.raw", "/mnt/signed")),
         Step("program", "/mnt/signed/usr/bin/hello && dmsetup table"),
         Step(
             "no-signature",
             "for name in raw verity roothash; do cp signed.$name bare.$name; done; "
-            + files.dissect("root=signed", "bare.raw", "/mnt/bare"),
+            + _dissect("root=signed", "bare.raw", "/mnt/bare"),
         ),
-        Step("stranger", files.dissect("root=signed", "stranger.raw", "/mnt/stranger")),
-        Step("sysext", f"cp signed.* {extensions} && {files.sysext('merge')}"),
+        Step("sysext", f"cp signed.* {extensions} && {_sysext('merge')}"),
         Step("extended", "/usr/bin/hello && dmsetup table"),
-        Step("unmerge", f"{files.sysext('unmerge')} && rm {extensions}/*; ls /usr/bin"),
-        Step("strange-sysext", f"cp stranger.* {extensions} && {files.sysext('merge')}"),
-        Step("usr", files.dissect("usr=verity", "disk.raw", "/mnt/disk")),
+        Step("unmerge", f"{_sysext('unmerge')} && rm {extensions}/*; ls /usr/bin"),
+        Step("strange-sysext", f"cp stranger.* {extensions} && {_sysext('merge')}"),
+        Step("usr", _dissect("usr=verity", "disk.raw", "/mnt/disk")),
         Step("usr-program", "/mnt/disk/usr/bin/hello && dmsetup table"),
+        Step("root-image", "systemctl start root-app && cat /tmp/root-app"),
+        Step("strange-root-image", "systemctl start root-strange"),
+        Step(
+            "portable",
+            f"systemctl start dbus.socket && {portable}/app.raw && systemctl start app && "
+            "cat /tmp/app",
+        ),
+        Step("strange-portable", f"{portable}/strange.raw && systemctl start strange"),
         Step(
             "verity.d",
             "mkdir -p /etc/verity.d && cp stranger.crt /etc/verity.d && "
-            + files.dissect("root=signed", "stranger.raw", "/mnt/stranger"),
+            + _dissect("root=signed", "stranger.raw", "/mnt/stranger"),
         ),
         Step(
             "verity.d-program",
@@ -126,7 +190,7 @@ def _judge(directory: Path) -> dict[str, Told]:
         steps,
         "dm_verity.require_signatures=0",
         certificates={"layers": pki.der(files.leaf.root)},
-        machine=(),
+        machine=("-m", "1024"),
     )
 
 
@@ -160,7 +224,12 @@ def test_without_a_signature_the_policy_refuses(told):
     assert "does not match image policy" in told["no-signature"].text
 
 
-@pytest.mark.parametrize("step", ["stranger", "strange-sysext"])
+@pytest.mark.parametrize("step", ["root-image", "portable"])
+def test_a_service_runs_in_a_signed_image(step, told):
+    assert (told[step].status, told[step].said[-1]) == (0, "hello"), told[step]
+
+
+@pytest.mark.parametrize("step", ["strange-sysext", "strange-root-image", "strange-portable"])
 def test_a_key_that_nobody_knows_is_refused(step, told):
     assert told[step].status != 0
     assert "verity: Root hash verification failed (-ENOKEY)" in told[step].log
