@@ -174,9 +174,53 @@ def test_a_stream_that_outlives_its_thread_is_told(known):
         stream = begin(1)
         if known:
             stream.put(b"x")
-    with pytest.raises(RuntimeError, match="has ended"):
+    with pytest.raises(RuntimeError, match="ended before"):
         stream.put(b"x")
-    stream.end()
+    if known:
+        stream.end()  # all that it had was consumed
+    else:
+        with pytest.raises(RuntimeError, match="ended before"):
+            stream.end()
+
+
+def test_a_stream_that_was_left_has_all_its_pieces():
+    seen = []
+    with in_step(seen.append, 2) as begin:
+        streams = [begin(1), begin(2)]
+        streams[0].put(b"x")
+        for stream in streams:
+            stream.leave()
+    for stream in streams:
+        stream.end()
+    assert seen == [{1: [b"x"]}]
+
+
+def test_pieces_that_were_dropped_are_no_end():
+    """A digest without them would be that of other bytes."""
+    go, began, ends = threading.Event(), threading.Event(), []
+
+    def consume(_):
+        began.set()
+        assert go.wait(20)
+
+    def end(stream):
+        with pytest.raises(RuntimeError, match="ended before"):
+            stream.end()
+        ends.append(stream)
+
+    with pytest.raises(BoomError), in_step(consume, 1) as begin:
+        first, second = begin(1), begin(2)
+        first.put(b"x")
+        first.leave()
+        assert began.wait(20)
+        second.put(b"x")
+        ender = threading.Thread(target=end, args=(second,))
+        ender.start()
+        threading.Timer(0.05, go.set).start()
+        raise BoomError
+    ender.join(20)
+    first.end()
+    assert ends == [second]
 
 
 def test_a_giver_that_waits_when_the_thread_ends_is_let_go():

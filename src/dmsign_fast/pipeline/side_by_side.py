@@ -89,7 +89,7 @@ class StepStream(Generic[K]):
 
     def __init__(self, stage: _StepStage[K], key: K) -> None:
         self.key = key
-        self.over = False
+        self.over = self.lost = False
         self.waiting: deque[memoryview] = deque()
         self._stage = stage
         self._room = _room()
@@ -98,18 +98,23 @@ class StepStream(Generic[K]):
     def put(self, piece: Buffer) -> None:
         """Give a piece, as to the function of side_by_side."""
         view = memoryview(piece).cast("B")
-        self._stage.check(goes_on=True)
+        self._check(self._stage.closed)
         if view:
             self._room.get()
             self._stage.take(self, view)
 
     def end(self) -> None:
-        """Wait until all pieces are consumed."""
+        """Wait until all pieces are consumed; an error if one was not."""
         if not self.over:
             self._stage.take(self, None)
             if not self._stage.closed:
                 self._ended.get()
+        self._check(self.lost or not self.over)
+
+    def _check(self, lost: bool) -> None:
         self._stage.check()
+        if lost:
+            raise RuntimeError("what consumed this stream ended before it")
 
     def leave(self) -> None:
         """Say that there are no more pieces, without waiting."""
@@ -136,8 +141,9 @@ class StepStream(Generic[K]):
                 break
         return taken
 
-    def drop(self, size: int) -> None:
-        """Let go of the first bytes that wait."""
+    def drop(self, size: int, *, lost: bool) -> None:
+        """Let go of the first bytes that wait, which were consumed or are lost."""
+        self.lost |= lost
         while size:
             piece = self.waiting.popleft()
             if len(piece) > size:
@@ -147,8 +153,8 @@ class StepStream(Generic[K]):
             self._room.put(None)
 
     def let_go(self) -> None:
-        """Let nobody wait any more."""
-        self.over = True
+        """Let nobody wait any more; what still waits is lost."""
+        self.over, self.lost = True, self.lost or bool(self.waiting)
         self._room.put(None)
         self._ended.put(None)
 
@@ -167,11 +173,6 @@ class _StepStage(_Stage, Generic[K]):
 
     def take(self, stream: StepStream[K], piece: memoryview | None) -> None:
         self._pieces.put((stream, piece))
-
-    def check(self, *, goes_on: bool = False) -> None:
-        super().check()
-        if goes_on and self.closed:
-            raise RuntimeError("what consumed this stream has ended")
 
     def _run(self) -> None:
         more = True
@@ -213,14 +214,15 @@ class _StepStage(_Stage, Generic[K]):
         """Consume what can be consumed together, and part with streams that are at their end."""
         some = [stream for stream in self._streams if stream.waiting][: self._most]
         size = min((stream.size for stream in some), default=0)
-        if size and not self._dropping:
+        lost = self._dropping
+        if size and not lost:
             try:
                 self._consume({stream.key: stream.first(size) for stream in some})
             except BaseException as error:  # noqa: BLE001
                 self._error = error
-                self._dropping = True
+                self._dropping = lost = True
         for stream in some:
-            stream.drop(size)
+            stream.drop(size, lost=lost)
             self._streams.remove(stream)
             self._streams.append(stream)  # if there are more, it is their turn
         for stream in [one for one in self._streams if one.over and not one.waiting]:
