@@ -2,11 +2,14 @@
 
 import gzip
 import os
+import pickle
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from images import layer, push_image
 from pki import make_intermediate, make_leaf, make_root
 
@@ -276,3 +279,26 @@ def test_any_value_in_the_place_of_each_argument(calls):
                     bad.append(f"{call!r} {name}={value!r}: {error!r}")
     print(*bad, sep="\n")
     assert len(bad) == 0
+
+
+def test_functions_can_be_sent_to_other_processes():
+    for function in (hash_layer, format_file, sign_image):
+        assert pickle.loads(pickle.dumps(function)) is function
+
+
+PLAIN = st.none() | st.booleans() | st.integers() | st.floats() | st.text() | st.binary()
+ANY = st.recursive(
+    PLAIN,
+    lambda inner: st.lists(inner) | st.dictionaries(PLAIN, inner) | st.tuples(inner, inner),
+    max_leaves=5,
+)
+
+
+@settings(max_examples=300)
+@given(data=st.data())
+def test_any_value_at_all(calls, data):
+    call = data.draw(st.sampled_from(calls))
+    name = data.draw(st.sampled_from(sorted(call.arguments)))
+    value = data.draw(ANY)
+    said = outcome(call, call.arguments | {name: value})
+    assert said is None or str(said)
