@@ -70,6 +70,21 @@ def test_the_tar_of_a_layout_is_no_layer(root, layout, tmp_path):
     done = cli("layer", "roothash", tmp_path / "layout.tar")
     assert done.exit_code == 3
     assert "no layer but the tar of an OCI image layout" in done.err
+    assert f"skopeo inspect oci-archive:{tmp_path / 'layout.tar'} shows the digests" in done.err
+    done = cli("layer", "roothash", layout.path)
+    assert (done.exit_code, f"skopeo inspect oci:{layout.path} shows" in done.err) == (3, True)
+    shown = subprocess.run(
+        [program("skopeo"), "inspect", f"oci:{layout.path}:v1"], capture_output=True, check=True
+    ).stdout
+    (digest,) = json.loads(shown)["Layers"]
+    done = cli("layer", "roothash", "--oci-layout", f"{layout.path}@{digest}")
+    assert done.exit_code == 0, done.err
+    done = cli("layer", "roothash", "--oci-layout", f"{layout.path}:v1")
+    assert (done.exit_code, "named by its digest, NAME@sha256:..." in done.err) == (4, True)
+    done = cli("inspect", f"{layout.path}:v1")
+    assert (done.exit_code, "or give --oci-layout, if it is" in done.err) == (2, True), done.err
+    done = cli("inspect", "app:v1")
+    assert (done.exit_code, "--oci-layout" in done.err) == (2, False), done.err
 
 
 def tar_of(path, **members):

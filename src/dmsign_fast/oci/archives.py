@@ -55,12 +55,14 @@ def docker_advice(path: Path) -> str:
 
 
 def check_is_layer(path: Path) -> None:
-    """Refuse a file that is a tar of a whole image, and no layer; any other file passes.
+    """Refuse a layout, or a tar of a whole image, which is no layer; any other file passes.
 
     Raises:
         FormatError: it is one, with what to do.
         StorageError: it cannot be read.
     """
+    if (path / _MARKER).is_file():
+        raise FormatError(_advice(path, "an OCI image layout", "oci"))
     with storage_errors("read", path):
         if not stat.S_ISREG(path.stat().st_mode):
             return
@@ -72,10 +74,14 @@ def check_is_layer(path: Path) -> None:
     if kind == DOCKER_MANIFEST:
         raise FormatError(f"{path} is no layer but {docker_advice(path)}")
     if kind:
-        raise FormatError(
-            f"{path} is no layer but the tar of an OCI image layout: give {path}@DIGEST of a layer "
-            "with --oci-layout; dmsign-fast inspect shows the digests"
-        )
+        raise FormatError(_advice(path, "the tar of an OCI image layout", "oci-archive"))
+
+
+def _advice(path: Path, what: str, transport: str) -> str:
+    return (
+        f"{path} is no layer but {what}: give {path}@DIGEST of a layer with --oci-layout; skopeo "
+        f"inspect {transport}:{path} shows the digests"
+    )
 
 
 def _kind(file: IO[bytes]) -> str | None:

@@ -36,6 +36,12 @@ def _digest_of(text: str, whole: str) -> Digest:
         raise ParameterError(f"{whole}: {error}") from None
 
 
+def _or_layout(text: str) -> str:
+    """What the end of a message adds where a path stands for the name of an image."""
+    there = any(Path(text.rpartition(mark)[0] or text).exists() for mark in ":@")
+    return "; or give --oci-layout, if it is a layout" if there else ""
+
+
 def _wanted(tag: str | None, digest: Digest | None, whole: object) -> str:
     if wanted := digest or tag:
         return wanted
@@ -67,11 +73,13 @@ class RegistryReference:
         if not slash:
             raise ParameterError(
                 f"{text!r} does not name a registry: write it in full, such as "
-                "docker.io/library/debian:12"
+                f"docker.io/library/debian:12{_or_layout(text)}"
             )
         repository, colon, tag = repository.partition(":")
         if not _REGISTRY.fullmatch(registry):
-            raise ParameterError(f"{text!r}: {registry!r} is not a registry's HOST or HOST:PORT")
+            raise ParameterError(
+                f"{text!r}: {registry!r} is not a registry's HOST or HOST:PORT{_or_layout(text)}"
+            )
         if not _REPOSITORY.fullmatch(repository):
             raise ParameterError(
                 f"{text!r}: {repository!r} is not a repository: use lower-case letters, digits, "

@@ -143,7 +143,8 @@ def read_policy(config: Path) -> tuple[Path, dict[str, Any]]:
     if path is None or document is None:
         raise StorageError(
             f"there is no trust policy in {config}: make one with 'dmsign-fast policy init', see "
-            "https://notaryproject.dev/docs/quickstart/, or give certificates to trust"
+            "https://notaryproject.dev/docs/quickstart/, or give certificates to trust, "
+            "with --trust"
         )
     _policy(document, str(path))
     return path, document

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dmsign_fast.cli.stores import open_image, repository_of
+from dmsign_fast.errors import StorageError
 
 if TYPE_CHECKING:
     import threading
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 __all__ = ["LayerPlaces"]
 
 _REFERENCE = re.compile(r".+@(sha(?:256|384|512):[0-9a-f]+)")
+_TAGGED = re.compile(r".+:[A-Za-z0-9_][A-Za-z0-9._-]*")
 
 
 class LayerPlaces:
@@ -47,6 +49,11 @@ class LayerPlaces:
         from dmsign_fast.pipeline.layers import read_pieces
 
         digest = self.digest(layer)
+        if digest is None and _TAGGED.fullmatch(layer) and not Path(layer).exists():
+            raise StorageError(
+                f"cannot read {layer}: No such file or directory; a layer in a registry or layout "
+                "is named by its digest, NAME@sha256:..."
+            )
         if digest is None:
             return lambda stop: read_pieces(Path(layer), stop)
         store = self._store(layer)
