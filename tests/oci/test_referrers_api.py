@@ -2,6 +2,7 @@
 
 import json
 import logging
+import time
 
 import pytest
 from images import SIGNATURE, push_image, push_signature
@@ -159,3 +160,16 @@ def test_a_list_of_names_is_never_cut_in_silence(serve, connect, monkeypatch):
     monkeypatch.setattr(pages, "_LIST_LIMIT", 1)
     with pytest.raises(RegistryError, match=r"list of tags of .* is too long"):
         registry.references()
+
+
+@pytest.mark.parametrize("api", [True, False])
+def test_only_a_registry_without_the_api_is_waited_for(serve, connect, monkeypatch, api):
+    """Half a second and more, before the second look at the index; one for several subjects."""
+    registry = connect(serve(referrers=api))
+    images = [push_image(registry, tag, seed=number) for number, tag in enumerate(("v1", "v2"))]
+    signatures = [push_signature(registry, image.descriptor, 1) for image in images]
+    pauses = []
+    monkeypatch.setattr(time, "sleep", pauses.append)
+    registry.attach(signatures)
+    assert len(pauses) == (0 if api else 1)
+    assert all(registry.referrers(image.descriptor) for image in images)
