@@ -231,11 +231,7 @@ def check_proof(fd: int, root_hash: bytes) -> CheckedProof:
     left = size - hash_at - hashlib.sha256().digest_size
     if left < 0:
         raise FormatError("the proof is cut short")
-    if len(root_hash) != params.digest_size:
-        raise ParameterError(
-            f"the root hash has {len(root_hash)} bytes: one of {params.hash_algorithm} has "
-            f"{params.digest_size}"
-        )
+    params.check_root_hash(root_hash)
     levels = list(statement.levels())
     if left != sum(len(numbers) for _, numbers in levels) * params.hash_block_size:
         raise FormatError("the proof has not the size that follows from its header")

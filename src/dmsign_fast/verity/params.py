@@ -167,6 +167,14 @@ class VerityParams(_Fields):
         """Digests in a hash block, a power of two."""
         return 1 << (self.hash_block_size // self.digest_size).bit_length() - 1
 
+    def check_root_hash(self, root_hash: bytes) -> None:
+        """ParameterError if it has not the size of a digest."""
+        if len(root_hash) != self.digest_size:
+            raise ParameterError(
+                f"the root hash has {len(root_hash)} bytes: one of {self.hash_algorithm} has "
+                f"{self.digest_size}"
+            )
+
     def hash_area(
         self, data_blocks: int, *, hash_offset: int = 0, superblock: bool = True
     ) -> HashArea:

@@ -285,11 +285,7 @@ def verify_file(
             params, blocks = read.params, read.data_blocks
         else:
             blocks = size // params.data_block_size if data_blocks is None else data_blocks
-        if len(root_hash) != params.digest_size:
-            raise ParameterError(
-                f"the root hash has {len(root_hash)} bytes: one of {params.hash_algorithm} has "
-                f"{params.digest_size}"
-            )
+        params.check_root_hash(root_hash)
         area = params.hash_area(blocks, hash_offset=hash_offset, superblock=superblock)
         if hashes.seekable_size("reading a hash area") < area.end and area.levels:
             raise FormatError(
