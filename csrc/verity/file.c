@@ -30,6 +30,15 @@ static int fail_at(struct file_hash *file, uint64_t offset, int error)
     return error;
 }
 
+/* The hole that follows, or the end of the file: the next run of blocks is there already when this
+ * one ends. */
+static uint64_t end_of_data(int fd, uint64_t end)
+{
+    const off_t hole = end ? lseek(fd, (off_t)end - 1, SEEK_HOLE) : -1;
+
+    return hole > (off_t)end ? (uint64_t)hole : end;
+}
+
 #ifdef RWF_NOWAIT
 /* Asks the disk for what comes from here on. Threads that wait for one piece each do not keep it
  * busy, and neither does the kernel, which sees them read here and there. */
@@ -104,11 +113,14 @@ int file_hash_begin(struct file_hash *file, struct pool *pool, const dmsign_bloc
 
     if (offset > INT64_MAX || count > (INT64_MAX - offset) / block_size)
         return -EOVERFLOW;
+    if (fd != file->fd || offset < file->offset)
+        atomic_store(&file->asked, 0);
     file->hash = hash;
     file->fd = fd;
     file->offset = offset;
     file->end = offset + (uint64_t)count * block_size;
-    atomic_store(&file->asked, offset);
+    if (atomic_load(&file->cold))
+        file->end = end_of_data(fd, file->end);
     file->count = count;
     file->batch = block_hash_batch(hash);
     file->digests = digests;

@@ -12,7 +12,7 @@
 struct file_hash {
     const dmsign_block_hash *hash;
     int fd;
-    uint64_t offset, end;
+    uint64_t offset, end; /* `end` is that of what may be asked for ahead */
     size_t count, batch;
     uint8_t *digests;
     _Atomic uint64_t failed_at, asked;
