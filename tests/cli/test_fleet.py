@@ -4,14 +4,20 @@ import csv
 import io
 import json
 import re
+import signal
+import subprocess
+import threading
+import time
 
 import pytest
 from browser import dom_of, needs_browser
 from container_images import push_image, push_index, tars
-from helpers import cli, dmsign
+from helpers import DMSIGN, cli, dmsign
 from pki import make_intermediate, make_leaf, make_root
+from registry_server import RegistryServer
 
 from dmsign_fast.oci.layout import Layout
+from dmsign_fast.oci.registry import Registry
 
 
 @pytest.fixture(scope="module")
@@ -53,7 +59,7 @@ def test_plan_sign_status_report_verify(fleet, images, tmp_path):
 
     done = fleet("sign", "--from", images)
     assert done.exit_code == 0, done.err
-    assert done.out.startswith("3 images signed, 0 signed before, 0 failed; 6 different layers")
+    assert done.out.startswith("images: 3 signed, 0 signed before, 0 failed; different layers: 6")
 
     state = tmp_path / "run.state"
     status = cli("fleet", "status", state)
@@ -61,7 +67,7 @@ def test_plan_sign_status_report_verify(fleet, images, tmp_path):
     assert status.field("layers") == "6 of 6 hashed, 0 failed"
 
     verified = fleet("verify", "--from", images, "--deep", state="verify.state")
-    assert (verified.exit_code, verified.out) == (0, "3 images verified, 0 not\n")
+    assert (verified.exit_code, verified.out) == (0, "images: 3 verified, 0 not\n")
 
     again = fleet("sign", "--from", images, "--output", "json")
     assert json.loads(again.out)["images"]["signed before"] == 3
@@ -74,7 +80,7 @@ def test_a_cluster_of_this_machine_starts_beside_the_plan(fleet, images):
     done = fleet("sign", "--from", images, "--workers", "1", "--verbose")
     assert done.exit_code == 0, done.err
     assert "hashing by 1 Dask worker(s) of tls://127.0.0.1" in done.err
-    assert done.out.startswith("3 images signed")
+    assert done.out.startswith("images: 3 signed")
     done = fleet("sign", f"{images}:none", "--workers", "1", state="none")
     assert done.exit_code == 9, "and ends where there is nothing to hash"
 
@@ -195,9 +201,9 @@ def test_fleet_signs_with_several_keys_and_logins_as_sign_does(fleet, images, tm
     )
     assert fleet("sign", "--from", images).exit_code == 0
     done = fleet("sign", "--from", images, *keys)
-    assert done.out.startswith("3 images signed, 0 signed before"), done.err
+    assert done.out.startswith("images: 3 signed, 0 signed before"), done.err
     done = fleet("sign", "--from", images, *keys)
-    assert done.out.startswith("0 images signed, 3 signed before"), done.err
+    assert done.out.startswith("images: 0 signed, 3 signed before"), done.err
     for trust in (other.root, manifest.root):
         alone = ("--no-dm-verity",) if trust == manifest.root else ("--no-manifest-signature",)
         done = cli(
@@ -246,3 +252,27 @@ def test_verify_for_a_node_and_of_a_form(fleet, images, tmp_path):
     done = fleet("sign", "--from", images, *acl, "--force", "--replace")
     assert done.exit_code == 0, done.err
     assert fleet(*wanted, "--for", "acl", state="d").exit_code == 0
+
+
+def test_an_interrupted_run_says_how_it_goes_on(files, tmp_path):
+    held, asked = threading.Event(), threading.Event()
+
+    def hang(handler):
+        asked.set()
+        held.wait(60)
+        handler.close_connection = True
+
+    with RegistryServer() as server:
+        with Registry(f"{server.host}/app") as store:
+            push_image(store, "v1", tars(1))
+        server.fail("GET", "/v2/app/manifests/.*", hang, 99)
+        command = [*DMSIGN, "fleet", "sign", f"{server.host}/app:v1", "--state", tmp_path / "state"]
+        key = ["--key", files.key, "--cert", files.chain]
+        with subprocess.Popen([*command, *key], stderr=subprocess.PIPE) as process:
+            assert asked.wait(60)
+            process.send_signal(signal.SIGINT)
+            time.sleep(0.5)
+            held.set()
+            err = process.stderr.read().decode()
+    assert process.returncode == 130
+    assert err == "dmsign-fast: error: interrupted: --resume goes on with the run\n"

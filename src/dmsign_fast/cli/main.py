@@ -138,7 +138,8 @@ def _run(argv: Sequence[str]) -> int:
     except DmsignError as error:
         return _fail(args, type(error).__name__, str(error), error.exit_code)
     except KeyboardInterrupt:
-        return _fail(args, "Interrupted", "interrupted, nothing was written", _INTERRUPTED)
+        message = getattr(args, "interrupted", None) or "interrupted, nothing was written"
+        return _fail(args, "Interrupted", message, _INTERRUPTED)
     except MemoryError:
         return _fail(args, "StorageError", "out of memory: use fewer --threads", 4)
     except OSError:

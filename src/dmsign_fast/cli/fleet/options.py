@@ -98,6 +98,7 @@ def add_image_choice(parser: argparse.ArgumentParser) -> None:
 
 def add_state_options(parser: argparse.ArgumentParser) -> None:
     """Where the run is written down."""
+    parser.set_defaults(interrupted="interrupted: --resume goes on with the run")
     add = section(
         parser,
         "run",
@@ -266,7 +267,7 @@ class Shown(FleetProgress):
         self._images += images
         self._total += size
         if layers:
-            note(self._args, f"{images} images, {layers} layers to read, {size_text(size)}")
+            note(self._args, f"images: {images}; layers to read: {layers}, {size_text(size)}")
         if sys.stderr.isatty() and not self._args.quiet and self._bar is None:
             from tqdm import tqdm
 
@@ -288,7 +289,7 @@ class Shown(FleetProgress):
         if reason is not None:
             print_line(f"failed: {image.reference}: {reason}", sys.stderr)
         if self._bar is not None:
-            self._bar.set_postfix_str(f"{self._done} of {self._images} images", refresh=False)
+            self._bar.set_postfix_str(f"images: {self._done} of {self._images}", refresh=False)
         self._say()
 
     def warned(self, image: ImageRow, text: str) -> None:
@@ -310,7 +311,7 @@ class Shown(FleetProgress):
         note(
             self._args,
             what
-            or f"{self._done} of {self._images} images {self._verb}, {self._failed} failed; "
+            or f"images: {self._done} of {self._images} {self._verb}, {self._failed} failed; "
             f"{size_text(self._size)} of {size_text(self._total)}, {size_text(speed)}/s, "
             f"about {left:.0f} s left",
         )

@@ -26,6 +26,7 @@ examples:
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of the command."""
     add_sign_arguments(parser)
+    parser.set_defaults(interrupted=None)
 
 
 def run(args: argparse.Namespace) -> int:

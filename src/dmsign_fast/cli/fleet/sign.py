@@ -153,8 +153,8 @@ def run(args: argparse.Namespace) -> int:
         args.printed = True
     else:
         print_line(
-            f"{signed} images signed, {before} signed before, {len(failures)} failed; "
-            f"{counts.layers[0]} different layers, {size_text(counts.bytes[0])}"
+            f"images: {signed} signed, {before} signed before, {len(failures)} failed; "
+            f"different layers: {counts.layers[0]}, {size_text(counts.bytes[0])}"
         )
         if failures:
             print_line(f"see: dmsign-fast fleet report {args.state}")

@@ -143,5 +143,5 @@ def run(args: argparse.Namespace) -> int:
         print_json(summary(counts) | {"verified": not failures, "failures": failures})
         args.printed = True
     else:
-        print_line(f"{counts.images[State.VERIFIED]} images verified, {len(failures)} not")
+        print_line(f"images: {counts.images[State.VERIFIED]} verified, {len(failures)} not")
     return 1 if failures else 0
