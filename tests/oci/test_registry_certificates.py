@@ -2,7 +2,11 @@
 
 import contextlib
 import ipaddress
+import select
+import socket
+import socketserver
 import ssl
+import threading
 
 import pki
 import pytest
@@ -231,3 +235,43 @@ def test_a_directory_of_too_many_files_is_not_read(places, monkeypatch, chain):
     write(made / "b.crt", chain[0].root.read_bytes())
     with pytest.raises(StorageError, match="more than 1 files"):
         tags("127.0.0.1:1")
+
+
+@pytest.fixture
+def proxy():
+    """A proxy for HTTPS on the loopback, which connects to one place whatever it is asked for."""
+
+    class Handler(socketserver.StreamRequestHandler):
+        def handle(self):
+            while self.rfile.readline().strip():
+                pass
+            self.wfile.write(b"HTTP/1.1 200 OK\r\n\r\n")
+            with socket.create_connection(server.leads_to) as other:
+                pair = {self.connection: other, other: self.connection}
+                while ready := select.select(list(pair), [], [], 20)[0]:
+                    for one in ready:
+                        if not (data := one.recv(1 << 16)):
+                            return
+                        pair[one].sendall(data)
+
+    with socketserver.ThreadingTCPServer(("127.0.0.1", 0), Handler) as server:
+        server.daemon_threads = True
+        threading.Thread(target=server.serve_forever, args=(0.02,)).start()
+        yield server
+        server.shutdown()
+
+
+def test_behind_a_proxy_too(proxy, serve, places, monkeypatch, tmp_path):
+    root = pki.make_root("TLS")
+    name = x509.SubjectAlternativeName([x509.DNSName("registry.example")])
+    files = pki.make_leaf(root, "named", extensions=((name, False),)).write(tmp_path / "tls")
+    server = serve(tls=(files.chain, files.key))
+    proxy.leads_to = server.server_address
+    monkeypatch.setenv("HTTPS_PROXY", f"http://127.0.0.1:{proxy.server_address[1]}")
+    for variable in ("NO_PROXY", "no_proxy", "https_proxy"):
+        monkeypatch.delenv(variable, raising=False)
+    with pytest.raises(RegistryError, match="certificate is not trusted"):
+        tags("registry.example")
+    assert tags("registry.example", ca_file=files.root) == []
+    directory(places[2], "registry.example", ca_crt=files.root)
+    assert tags("registry.example") == []
