@@ -100,10 +100,11 @@ def _trust_defaults(context: ssl.SSLContext) -> None:
     bundle = next(filter(os.path.isfile, _BUNDLES), None)
     if bundle and not named:
         _trust_file(context, Path(bundle))
-    directories = os.environ.get("SSL_CERT_DIR")
-    for directory in map(Path, (directories or "").split(os.pathsep)):
-        if directory.is_dir():  # lists of usual places have some that are not there
-            _trust_named(context, directory, "SSL_CERT_DIR")
+    # an empty name would be the current directory, whose files are anybody's
+    directories = list(filter(None, os.environ.get("SSL_CERT_DIR", "").split(os.pathsep)))
+    for one in directories:
+        if Path(one).is_dir():  # lists of usual places have some that are not there
+            _trust_named(context, Path(one), "SSL_CERT_DIR")
     usual = [] if directories or instead else [one for one in _DIRECTORIES if Path(one).is_dir()]
     for one in usual:
         context.load_verify_locations(capath=one)

@@ -172,6 +172,19 @@ def test_the_environment_names_authorities(chain, tmp_path, monkeypatch, serve):
                 assert tags(host, ca_file=server.root) == []
 
 
+@pytest.mark.parametrize("directories", [None, "", ":", "/nowhere::/nothing"])
+def test_the_current_directory_names_no_authorities(
+    directories, chain, tmp_path, monkeypatch, serve
+):
+    server, _, _ = chain
+    write(tmp_path / "ca.crt", server.root.read_bytes())
+    monkeypatch.chdir(tmp_path)
+    if directories is not None:
+        monkeypatch.setenv("SSL_CERT_DIR", directories)
+    with pytest.raises(RegistryError, match="certificate is not trusted"):
+        tags(serve(tls=(server.chain, server.key)).host, plain_http=False)
+
+
 def test_a_variable_that_names_no_file_is_said(monkeypatch, tmp_path):
     for name in set(VARIABLES) - {"SSL_CERT_DIR"}:
         with monkeypatch.context() as set_for_now:
