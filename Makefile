@@ -129,9 +129,11 @@ sdist: share $(TOOLS)/.ready
 wheels: sdist
 	PATH=$(CURDIR)/$(TOOLS)/bin:$$PATH .ci/wheels $(DIST)/*.tar.gz $(DIST)
 
-# Those for glibc installed and run in clean roots of Debian and Ubuntu; ARMv8 by qemu-user.
-test-wheels:
+# Those for glibc installed and run in clean roots of Debian and Ubuntu; for musl the C core alone. ARMv8
+# by qemu-user.
+test-wheels: $(TOOLS)/.ready
 	.ci/packages test-wheels
+	tests/wheels/musl.sh $(CURDIR)/$(TOOLS)/bin/python-zig
 	tests/wheels/run.sh $(DIST)
 
 # dist as a release: checked wheels, SHA256SUMS, and an OCI image of both, signed with KEY, whose

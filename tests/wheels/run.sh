@@ -3,6 +3,7 @@
 # usage, as root: tests/wheels/run.sh DIRECTORY_OF_WHEELS [SUITE-ARCHITECTURE...]
 # The roots stay in .cache/roots; each run gets an overlay on them, which goes with the run.
 set -eu
+[ "$(id -u)" = 0 ] || { echo "clean roots need root" >&2; exit 1; }
 PATH=$PATH:/usr/sbin:/sbin
 here=$(cd "$(dirname "$0")" && pwd)
 roots=$(readlink -f "$here/../../.cache")/roots
