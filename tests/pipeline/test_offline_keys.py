@@ -97,16 +97,6 @@ def test_without_a_key_for_the_manifest(home, directory):
     assert len(signed.added) == 1
 
 
-def test_a_key_that_signs_nothing_is_not_in_the_record(home, directory, others):
-    push_image(home.store, "v1", tars(1))
-    request = asked(home, directory, others, manifest_signature=False)
-    assert request.chains.keys() == {By.KEY, By.AND}
-    signed_by_all(directory, others)
-    read = SigningRequest.read(directory, "image")
-    assert read.signers.keys() == {"signer", "and_signer"}
-    attach(home, directory, manifest_signature=False)
-
-
 def without(by):
     """Leave a key out of the record, and all that it signs."""
 

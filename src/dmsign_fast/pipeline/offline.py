@@ -95,7 +95,6 @@ def prepare_image(
     options = replace(options, signing_time=now, expiry=options.expires(now))
     plans = plan_image(store, resolved, signer, options, progress=progress, found=found)
     messages = [*_root_hashes(plans, signer, options), *_notary(plans, chains, options)]
-    used = {By.KEY, *(one.by for one in messages)}
     made = {
         "reference": reference,
         "oci_layout": oci_layout,
@@ -103,7 +102,6 @@ def prepare_image(
         "options": _options_json(options),
         "images": [_plan_json(plan) for plan in plans],
     }
-    chains = {by: one for by, one in chains.items() if by in used}
     signing_request = SigningRequest(directory, "image", chains, tuple(messages), made)
     blobs = {
         blob.digest: blob for plan in plans for one in plan.blobs.values() for blob in one.values()

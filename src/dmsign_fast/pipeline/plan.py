@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from dmsign_fast.arguments import MAPPING, NUMBER, TEXT, TEXTS, instance, several, takes
 from dmsign_fast.erofs.recipe import RECIPE, Recipe
+from dmsign_fast.errors import ParameterError
 from dmsign_fast.pipeline.binding import digest_of_roots
 from dmsign_fast.pipeline.forms import FORMS, form_of
 from dmsign_fast.pipeline.layers import CONVERSION, Conversion
@@ -111,6 +112,19 @@ class SignOptions:
     signing_time: datetime | None = None
     and_by: tuple[Signer, ...] = ()
     manifest_signer: Signer | None = None
+
+    def __post_init__(self) -> None:
+        """ParameterError for a key that would sign nothing."""
+        if self.and_by and not self.dm_verity:
+            raise ParameterError(
+                "a second key signs root hashes, but only the manifest is to be signed: leave out "
+                "the key, or have layers signed too"
+            )
+        if self.manifest_signer and not self.manifest_signature:
+            raise ParameterError(
+                "a key of its own signs the manifest, but only layers are to be signed: leave out "
+                "the key, or have the manifest signed too"
+            )
 
     @property
     def parts(self) -> frozenset[Part]:

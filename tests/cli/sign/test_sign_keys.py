@@ -4,6 +4,7 @@ import io
 import json
 import sys
 
+import pytest
 from container_images import push_image, tars
 from helpers import cli, dmsign, write
 from pki import make_leaf, make_root
@@ -130,3 +131,25 @@ def test_logins(make_home, key, monkeypatch, serve, connect):
     assert cli(*arguments).exit_code == 6
     assert cli(*arguments, "--username", "alice").exit_code == 0
     assert len(types(home, image)) == 2
+
+
+@pytest.mark.parametrize(
+    ("command", "further", "only", "said"),
+    [
+        ("sign", "--and", "--no-dm-verity", "only the manifest"),
+        ("sign", "--manifest", "--no-manifest-signature", "only layers"),
+        ("prepare", "--and", "--no-dm-verity", "only the manifest"),
+        ("prepare", "--manifest", "--no-manifest-signature", "only layers"),
+    ],
+)
+def test_a_key_that_would_sign_nothing(home, leaf, tmp_path, command, further, only, said):
+    image = push_image(home.store, "v1", tars(1))
+    files = leaf.write(tmp_path / "pki")
+    keys = ["--cert", files.chain, f"{further}-cert", files.chain]
+    if command == "sign":
+        keys += ["--key", files.key, f"{further}-key", files.key]
+    else:
+        keys += ["-o", tmp_path / "to-sign"]
+    assert_fails(cli(command, *name(home), *keys, only), 2, said, "leave out the key")
+    assert not types(home, image)
+    assert not (tmp_path / "to-sign").exists()
