@@ -153,3 +153,17 @@ def test_linked_blobs_are_refused(layout, tmp_path):
     assert done.exit_code == 4
     assert "is a symbolic link, and links are refused" in done.err
     assert f"cp -rL {layout.path} DIR" in done.err
+
+
+@pytest.mark.parametrize("name", ["a" * 5000, f"{'a' * 300}/b:v1", "a\0b:v1", f"x:{'y/' * 2000}z"])
+@pytest.mark.parametrize("options", [(), ("--oci-layout",)])
+def test_a_name_that_no_file_can_have(name, options):
+    done = cli("inspect", name, *options)
+    assert done.exit_code in (2, 4), done.err
+    assert "a bug" not in done.err
+
+
+@pytest.mark.parametrize("name", ["a" * 5000, f"{'a' * 300}:v1"])
+def test_a_layer_of_such_a_name(name):
+    done = cli("layer", "roothash", name)
+    assert done.exit_code == 4, done.err

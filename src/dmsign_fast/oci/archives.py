@@ -61,9 +61,9 @@ def check_is_layer(path: Path) -> None:
         FormatError: it is one, with what to do.
         StorageError: it cannot be read.
     """
-    if (path / _MARKER).is_file():
-        raise FormatError(_advice(path, "an OCI image layout", "oci"))
     with storage_errors("read", path):
+        if (path / _MARKER).is_file():
+            raise FormatError(_advice(path, "an OCI image layout", "oci"))
         if not stat.S_ISREG(path.stat().st_mode):
             return
         with path.open("rb") as file:

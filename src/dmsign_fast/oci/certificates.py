@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import os
 from dataclasses import dataclass
@@ -37,7 +38,8 @@ def certificate_directory(registry: str) -> Path | None:
 
 def _places() -> Iterator[Path]:
     home = os.environ.get("XDG_CONFIG_HOME")
-    yield (Path(home) if home else Path.home() / ".config") / "containers/certs.d"
+    with contextlib.suppress(RuntimeError):  # who has no home has no directory there
+        yield (Path(home) if home else Path.home() / ".config") / "containers/certs.d"
     yield from SYSTEM_DIRECTORIES
 
 

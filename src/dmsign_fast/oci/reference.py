@@ -36,9 +36,17 @@ def _digest_of(text: str, whole: str) -> Digest:
         raise ParameterError(f"{whole}: {error}") from None
 
 
+def _exists(path: str) -> bool:
+    """Whether it is there, as far as we may see; a name that is too long is not."""
+    try:
+        return Path(path).exists()
+    except OSError:
+        return False
+
+
 def _or_layout(text: str) -> str:
     """What the end of a message adds where a path stands for the name of an image."""
-    there = any(Path(text.rpartition(mark)[0] or text).exists() for mark in ":@")
+    there = any(_exists(text.rpartition(mark)[0] or text) for mark in ":@")
     return "; or give --oci-layout, if it is a layout" if there else ""
 
 
@@ -104,7 +112,7 @@ class RegistryReference:
 
 def _only_exists(first: str, path: str) -> bool:
     """Whether the first of two readings of a path is of something that is there."""
-    return Path(first).exists() and not Path(path.rpartition(":")[0]).exists()
+    return _exists(first) and not _exists(path.rpartition(":")[0])
 
 
 @dataclass(frozen=True)
@@ -134,7 +142,7 @@ class LayoutReference:
             return cls(Path(first), name, digest)
         before, colon, tag = path.rpartition(":")
         named = "/" in tag and _REF_NAME.fullmatch(tag)
-        if named and Path(before).exists() and not Path(path).exists():  # without a tag of its own
+        if named and _exists(before) and not _exists(path):  # without a tag of its own
             return cls(Path(before), tag, digest)
         if not colon or "/" in tag:
             before, tag = path, ""
