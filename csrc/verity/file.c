@@ -68,7 +68,7 @@ static ssize_t read_some(struct file_hash *file, uint8_t *to, size_t size, uint6
 
     if (!atomic_load(&file->cold)) {
         got = preadv2(file->fd, &whole, 1, (off_t)offset, RWF_NOWAIT);
-        if (got >= 0)
+        if (got > 0)
             return got;
         atomic_store(&file->cold, 1);
     }
@@ -110,17 +110,19 @@ int file_hash_begin(struct file_hash *file, struct pool *pool, const dmsign_bloc
                     int fd, uint64_t offset, size_t count, uint8_t *digests, unsigned threads)
 {
     const size_t block_size = block_hash_block_size(hash);
+    const uint64_t end = offset + (uint64_t)count * block_size;
 
     if (offset > INT64_MAX || count > (INT64_MAX - offset) / block_size)
         return -EOVERFLOW;
-    if (fd != file->fd || offset < file->offset)
+    if (fd != file->fd || offset < file->offset) {
         atomic_store(&file->asked, 0);
+        file->end = 0;
+    }
+    if (end > file->end)
+        file->end = atomic_load(&file->cold) ? end_of_data(fd, end) : end;
     file->hash = hash;
     file->fd = fd;
     file->offset = offset;
-    file->end = offset + (uint64_t)count * block_size;
-    if (atomic_load(&file->cold))
-        file->end = end_of_data(fd, file->end);
     file->count = count;
     file->batch = block_hash_batch(hash);
     file->digests = digests;
