@@ -15,7 +15,7 @@ from erofs_layers.twins import (
 from dmsign_fast.erofs.image_hasher import no_hash_area
 from dmsign_fast.erofs.mkfs import MkfsErofs
 from dmsign_fast.erofs.recipe import RECIPES, Recipe
-from dmsign_fast.errors import ParameterError, VerificationError
+from dmsign_fast.errors import ParameterError, ProgramError, VerificationError
 from dmsign_fast.pipeline.layers import (
     Conversion,
     hash_layer,
@@ -78,3 +78,10 @@ def test_options_make_another_image(tar):
     ours = hash_layer([tar], CONTAINERD)
     theirs = hash_layer([tar], CONTAINERD, conversion=with_options)
     assert theirs.image.root_hash != ours.image.root_hash
+
+
+@pytest.mark.parametrize("how", ["mkfs", "both"])
+def test_without_a_program_it_is_that_of_path(how, tar, tmp_path, monkeypatch):
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(ProgramError, match=r"mkfs\.erofs"):
+        hash_layer([tar], CONTAINERD, conversion=Conversion(converter=how))

@@ -192,7 +192,7 @@ def test_the_work_is_bounded(place, leaf, tmp_path):
         pfx["auth_safe"]["content"] = safe.dump(force=True)
     made = write(tmp_path / "slow.p12", pfx.dump(force=True))
     assert is_pkcs12(made.read_bytes())
-    with pytest.raises(FormatError, match="PKCS#12"):
+    with pytest.raises(FormatError, match=r"[0-9]+ iterations"):
         load(made)
 
 

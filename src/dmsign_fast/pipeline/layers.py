@@ -180,6 +180,7 @@ def _hasher(
     )
     if conversion.converter == "native" and ours:
         return ours
+    from dmsign_fast.erofs.mkfs import MkfsErofs
     from dmsign_fast.erofs.mkfs_hasher import MkfsHasher, TwinHasher
 
     theirs = MkfsHasher(

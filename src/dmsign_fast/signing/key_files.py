@@ -6,7 +6,7 @@ A PKCS#12 file (RFC 7292), such as ``.p12`` or ``.pfx``, holds the certificates 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, cast
@@ -24,6 +24,11 @@ from dmsign_fast.errors import FormatError, SigningError
 from dmsign_fast.processes import forbid_core_dumps
 from dmsign_fast.signing.certificates import read_file
 from dmsign_fast.signing.file_kinds import is_pkcs12, kind_of_file
+from dmsign_fast.signing.key_encryption import (
+    check_work,
+    encryptions_of_pkcs8,
+    encryptions_of_pkcs12,
+)
 from dmsign_fast.signing.scheme import PrivateKey, key_spec_of, ml_dsa_problem
 
 __all__ = ["KeyFile", "has_own_certificates", "read_key_file"]
@@ -32,7 +37,6 @@ _NO_KEY_IN_PKCS12 = (
     "only keys of RSA and ECDSA are read from PKCS#12, and this is another: give it in PEM, with "
     "--cert"
 )
-_MAX_ITERATIONS = 10_000_000  # to make a key of a passphrase, in all of a file: about 3 seconds
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,8 +89,8 @@ def read_key_file(path: Path, passphrase: Callable[[], bytes] | None) -> KeyFile
         found = form.load(data, None)
     except _LockedError:
         found = _unlocked(form, data, path, passphrase)
-    except SigningError as error:
-        raise SigningError(f"{path}: {error}") from None
+    except (FormatError, SigningError) as error:
+        raise type(error)(f"{path}: {error}") from None
     except UnsupportedAlgorithm as error:
         raise SigningError(f"{path}: no support for this kind of key: {error}{_ml_dsa()}") from None
     except (ValueError, TypeError):
@@ -115,8 +119,8 @@ def _unlocked(
     secret = passphrase()
     try:
         return form.load(data, secret)
-    except SigningError as error:
-        raise SigningError(f"{path}: {error}") from None
+    except (FormatError, SigningError) as error:
+        raise type(error)(f"{path}: {error}") from None
     except (_LockedError, TypeError, ValueError, UnsupportedAlgorithm):
         raise SigningError(f"wrong passphrase for {path}{form.remedy(data, path)}") from None
 
@@ -136,6 +140,8 @@ def _by(load: Callable[..., Any]) -> Callable[[bytes, bytes | None], KeyFile]:
     """
 
     def loaded(data: bytes, passphrase: bytes | None) -> KeyFile:
+        if passphrase is not None:
+            check_work(encryptions_of_pkcs8(data))
         try:
             key = load(data, passphrase, unsafe_skip_rsa_key_validation=True)
         except TypeError:
@@ -163,8 +169,7 @@ def _sound(key: RSAPrivateNumbers) -> bool:
 
 
 def _load_pkcs12(data: bytes, passphrase: bytes | None) -> KeyFile:
-    if sum(count for count, _ in _encryptions(data)) > _MAX_ITERATIONS:
-        raise ValueError
+    check_work(encryptions_of_pkcs12(data))
     try:
         found = pkcs12.load_pkcs12(data, passphrase)
     except ValueError as error:
@@ -176,28 +181,9 @@ def _load_pkcs12(data: bytes, passphrase: bytes | None) -> KeyFile:
     return KeyFile(cast("PrivateKey", found.key), certificates)
 
 
-def _encryptions(data: bytes) -> Iterator[tuple[int, str]]:
-    """The iterations and names of the algorithms of a PKCS#12; ValueError if it is malformed."""
-    from asn1crypto import pkcs12 as asn1
-
-    file = asn1.Pfx.load(data)
-    if file["mac_data"].native is not None:
-        yield int(file["mac_data"]["iterations"].native), "mac"
-    for content in file.authenticated_safe:
-        if content["content_type"].native == "encrypted_data":
-            inner = content["content"]["encrypted_content_info"]
-            algorithms = [inner["content_encryption_algorithm"]]
-        else:
-            bags = asn1.SafeContents.load(content["content"].native)
-            shrouded = (one for one in bags if one["bag_id"].native == "pkcs8_shrouded_key_bag")
-            algorithms = [one["bag_value"]["encryption_algorithm"] for one in shrouded]
-        for algorithm in algorithms:
-            yield int(algorithm.kdf_iterations), str(algorithm["algorithm"].native)
-
-
 def _pkcs12_remedy(data: bytes, path: Path) -> str:
     """What to do, if it has the encryption of old programs, which OpenSSL 3 may not have."""
-    if not any(name.startswith(("pkcs12_", "pbes1_")) for _, name in _encryptions(data)):
+    if not any(name.startswith(("pkcs12_", "pbes1_")) for name, _ in encryptions_of_pkcs12(data)):
         return ": give the right one"
     return (
         ", or its old encryption (RC2 or 3DES) is not supported; if the passphrase is right, write "
