@@ -88,7 +88,9 @@ def test_openssl_verifies_what_is_signed(policy, keys, tmp_path):
 
 def test_openssl_signs_the_same(policy, tmp_path):
     files = pki.make_leaf(name="RSA", key="RSA-2048").write(tmp_path / "rsa")
-    assert cli("ipe", "sign", policy, "--key", files.key, "--cert", files.leaf).exit_code == 0
+    done = cli("ipe", "sign", policy, "--key", files.key, "--cert", files.leaf)
+    assert done.exit_code == 0
+    assert done.out.startswith("Policy:         only-signed ")
     form = ("-nodetach", "-noattr", "-nosmimecap", "-binary", "-md", "sha256", "-outform", "der")
     key = ("-signer", files.leaf, "-inkey", files.key)
     made = subprocess.run(

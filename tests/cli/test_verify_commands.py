@@ -148,6 +148,7 @@ def test_a_reason_that_all_layers_have_is_said_once(layout, root):
     _, reason = done.out.splitlines()
     assert "(form notation) sha256:" in reason
     assert " is refused: each of 3 layers: signed by " in reason
+    assert done.err.count("signed by") == 1
 
 
 def test_not_verified_is_1(layout, root):
@@ -225,7 +226,7 @@ def test_by_the_trust_policy_as_notation(signed, notation):
     assert done.exit_code == 0, done.err
     reference = f"{store.path}@{made.manifest.digest}"
     assert notation("verify", "--oci-layout", reference, "--scope", SCOPE).exit_code == 0
-    assert_fails(run("verify", store), 2, "--scope goes with --oci-layout")
+    assert_fails(run("verify", store), 2, "give --scope, such as local/app")
     assert_fails(run("verify", store, "--scope", "nothing"), 2, "full name of a repository")
     assert_fails(cli("verify", "localhost:1/app:v1", "--scope", SCOPE), 2, "--scope")
 

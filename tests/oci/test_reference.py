@@ -30,7 +30,7 @@ def test_a_reference_is_read_as_it_is_written(registry, repository, tag, digest)
         ("/a", "not a registry"),
         ("a b/c", "not a registry"),
         ("user@host/a", "not name a registry"),
-        ("https://host/a:1", "not a registry"),
+        ("https://host/a:1", "leave out https://"),
         ("host/", "not a repository"),
         ("host/A", "not a repository"),
         ("host/a//b", "not a repository"),
@@ -102,12 +102,12 @@ def test_what_names_no_layout_is_refused(text):
         LayoutReference.parse(text)
 
 
-def test_whole_names_as_podman_writes_them(tmp_path):
-    name = "docker.io/library/app:1.0"
+@pytest.mark.parametrize("name", ["docker.io/library/app:1.0", "app:1.0"])
+def test_names_as_podman_and_skopeo_write_them(tmp_path, name):
     (tmp_path / "dir").mkdir()
     read = LayoutReference.parse(f"{tmp_path}/dir:{name}")
     assert (read.path, read.wanted) == (tmp_path / "dir", name)
     read = LayoutReference.parse(f"{tmp_path}/dir:{name}@{DIGEST}")
     assert (read.path, read.tag, read.wanted) == (tmp_path / "dir", name, DIGEST)
-    (tmp_path / "dir:docker.io/library/app").mkdir(parents=True)
+    (tmp_path / f"dir:{name[:-4]}").mkdir(parents=True)
     assert LayoutReference.parse(f"{tmp_path}/dir:{name}").tag == "1.0"

@@ -81,18 +81,10 @@ def _print_reasons(verdict: ImageVerdict) -> None:
         if not one.accepted and missing & {one.kind, f"{one.kind} {one.form}"}
     ]
     for one in refused[:_MOST_REFUSED]:  # strangers may push any number
-        print_line(f"  {referrer_name(one.kind, one.form)} {one.digest} is refused: {_reason(one)}")
+        print_line(f"  {referrer_name(one.kind, one.form)} {one.digest} is refused: {one.problem}")
     if len(refused) > _MOST_REFUSED:
         print_line(f"  and {len(refused) - _MOST_REFUSED} more that are refused")
     _print_unread(verdict)
-
-
-def _reason(one: ReferrerVerdict) -> str | None:
-    """Why it is refused: once, where it is the same with all layers."""
-    problems = {layer.problem for layer in one.layers}
-    if len(one.layers) > 1 and len(problems) == 1 and None not in problems:
-        return f"each of {len(one.layers)} layers: {problems.pop()}"
-    return one.problem
 
 
 def _print_unread(verdict: ImageVerdict) -> None:

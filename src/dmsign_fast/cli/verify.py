@@ -161,8 +161,10 @@ def trust_of(args: argparse.Namespace) -> Trust:
         # a path must not be taken for the name of a repository
         if args.oci_layout != bool(args.scope):
             raise ParameterError(
-                "--scope goes with --oci-layout: the repository, such as local/app, of the trust "
-                "policy; or give --trust"
+                "a layout has no repository that the trust policy could name: give --scope, such "
+                "as local/app, or certificates by --trust"
+                if args.oci_layout
+                else "--scope goes with --oci-layout: a registry's repository has a name"
             )
         return trust_by_policy(args.scope or repository_of(args))
     if args.scope:

@@ -179,7 +179,7 @@ def _verdict(
             return judge.unknown(
                 "the signature has the form that Linux takes; whether it is trusted depends on "
                 "the certificates in the kernel",
-                "give the certificates of the keyrings with --cert",
+                "give the certificates of the keyrings with --trust",
             )
         judge.check_trust(trusted)
     except RefusedError as refusal:

@@ -44,6 +44,7 @@ _NO_BLOCK = 0xFFFFFFFF
 _PLAIN, _INLINE, _CHUNKS = 0, 2, 4
 _CHUNK_BITS, _CHUNK_INDEXES = 0x1F, 0x20
 _MAX_NAME = 255
+_NAMES = ": 'dmsign-fast verity explain IMAGE' lists what it has"
 
 
 class Kind(enum.StrEnum):
@@ -276,7 +277,7 @@ class ErofsReader:
         inode = self.inode(self._root)
         for name in (part for part in path.split(b"/") if part not in (b"", b".")):
             if not stat.S_ISDIR(inode.mode):
-                raise NotFoundError(f"the image has no {os.fsdecode(path)}")
+                raise NotFoundError(f"the image has no {os.fsdecode(path)}{_NAMES}")
             found, last = None, b""
             for other, nid in self._entries(inode):
                 if other <= last:
@@ -285,7 +286,7 @@ class ErofsReader:
                 if other == name:
                     found = nid
             if found is None:
-                raise NotFoundError(f"the image has no {os.fsdecode(path)}")
+                raise NotFoundError(f"the image has no {os.fsdecode(path)}{_NAMES}")
             inode = self.inode(found)
         return inode
 

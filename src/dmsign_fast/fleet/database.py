@@ -114,7 +114,7 @@ class Database:
         with path.open("rb") as file:
             header = file.read(len(_HEADER))
         if header not in (b"", _HEADER):
-            raise FormatError(f"{path} is no state file of dmsign-fast fleet: give another --state")
+            raise FormatError(f"{path} is no state file of dmsign-fast fleet: give another file")
 
     def _check_schema(self, *, make: bool) -> None:
         with self._errors():

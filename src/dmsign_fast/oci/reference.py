@@ -76,6 +76,11 @@ class RegistryReference:
         Raises:
             ParameterError: not of that form.
         """
+        if "://" in text:
+            raise ParameterError(
+                f"{text!r}: leave out {text.partition('://')[0]}://, as in localhost:5000/app:1.0; "
+                "--plain-http is for a registry over plain HTTP"
+            )
         name, at, digest = text.partition("@")
         registry, slash, repository = name.partition("/")
         if not slash:
@@ -119,7 +124,7 @@ def _only_exists(first: str, path: str) -> bool:
 class LayoutReference:
     """``PATH[:TAG][@DIGEST]`` of an OCI image layout, a directory or a tar.
 
-    TAG may be a whole name such as ``docker.io/library/app:1.0``, as podman and skopeo write it,
+    TAG may be a name such as ``app:1.0`` or ``docker.io/app:1.0``, as podman and skopeo write it,
     where PATH exists and the text before the last colon does not.
 
     >>> LayoutReference.parse("images/app:v1").tag
@@ -138,7 +143,7 @@ class LayoutReference:
         if at and _DIGEST.match(after):  # a path may have an @ too
             path, digest = before, _digest_of(after, text)
         first, _, name = path.partition(":")
-        if "/" in name and _REF_NAME.fullmatch(name) and _only_exists(first, path):
+        if set("/:") & set(name) and _REF_NAME.fullmatch(name) and _only_exists(first, path):
             return cls(Path(first), name, digest)
         before, colon, tag = path.rpartition(":")
         named = "/" in tag and _REF_NAME.fullmatch(tag)

@@ -362,7 +362,7 @@ def _judge_layers(
         layers = hashes.compare(manifest, layers, recipe or options.recipe)
         if (form := form_of_type(referrer.referrer.artifact_type)) and form.parts:
             check_published(store, form, referrer, signatures)
-    bad = [f"layer {one.layer}: {one.problem}" for one in layers if one.problem]
+    bad = _problems_of(layers)
     if unbound:
         bad.append(
             "the signature of the manifest binds the layers to other root hashes, or to another "
@@ -381,6 +381,14 @@ def _judge_layers(
         bound=not unbound if bound else None,
         form=_form_name(referrer),
     )
+
+
+def _problems_of(layers: Sequence[LayerVerdict]) -> list[str]:
+    """Why layers are refused: once, where it is the same with all of them."""
+    problems = {one.problem for one in layers}
+    if len(layers) > 1 and len(problems) == 1 and None not in problems:
+        return [f"each of {len(layers)} layers: {problems.pop()}"]
+    return [f"layer {one.layer}: {one.problem}" for one in layers if one.problem]
 
 
 def _form_name(described: Manifest | Descriptor) -> str | None:

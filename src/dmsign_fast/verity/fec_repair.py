@@ -284,4 +284,7 @@ def _report(
 
 def _summary(report: Repaired) -> str:
     blocks = sum(bad.blocks for bad in report.unrepaired)
-    return f"{blocks} block(s) cannot be repaired"
+    return (
+        f"{blocks} block(s) cannot be repaired: too many are bad together, or the parity is of "
+        "other data or another hash area"
+    )

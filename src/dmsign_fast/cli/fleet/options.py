@@ -267,7 +267,8 @@ class Shown(FleetProgress):
         self._images += images
         self._total += size
         if layers:
-            note(self._args, f"images: {images}; layers to read: {layers}, {size_text(size)}")
+            counted = f"images: {images}; " if images else ""  # verify counts them as they come
+            note(self._args, f"{counted}layers to read: {layers}, {size_text(size)}")
         if sys.stderr.isatty() and not self._args.quiet and self._bar is None:
             from tqdm import tqdm
 

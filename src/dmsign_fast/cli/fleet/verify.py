@@ -144,4 +144,6 @@ def run(args: argparse.Namespace) -> int:
         args.printed = True
     else:
         print_line(f"images: {counts.images[State.VERIFIED]} verified, {len(failures)} not")
+        if failures:
+            print_line(f"see: dmsign-fast fleet report {args.state}")
     return 1 if failures else 0

@@ -60,7 +60,7 @@ def run(args: argparse.Namespace) -> int:
             }
         )
     else:
-        print_line(f"Policy:         \t{policy.name} {version}")
-        print_line(f"Signed policy:  \t{out}, {len(data)} of at most {MAX_MESSAGE} bytes")
-        print_line(f"Signer:         \t{subject}")
+        print_line(f"Policy:         {policy.name} {version}")
+        print_line(f"Signed policy:  {out}, {len(data)} of at most {MAX_MESSAGE} bytes")
+        print_line(f"Signer:         {subject}")
     return 0
