@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
  * many_cores.c: the tree of a file by more threads than this machine has cores. All is the core's
- * own code, but preadv2, which does nothing, and the implementation of SHA-256, which waits as long as
+ * own code, but pread, which does nothing, and the implementation of SHA-256, which waits as long as
  * it would take.
  *
  * usage: many_cores THREADS BLOCK_SIZE NANOSECONDS_PER_KIB SPANS
@@ -9,12 +9,11 @@
  * ever add.
  */
 #define _GNU_SOURCE
-#define _FILE_OFFSET_BITS 64 /* the preadv2 that the core calls */
+#define _FILE_OFFSET_BITS 64 /* the pread that the core calls */
 #include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/prctl.h>
-#include <sys/uio.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -82,12 +81,13 @@ struct sha256_choice sha256_chosen(void)
     return (struct sha256_choice){&wait, &wait};
 }
 
-ssize_t preadv2(int fd, const struct iovec *to, int count, off_t offset, int flags)
+ssize_t pread(int fd, void *buffer, size_t size, off_t offset)
 {
-    (void)fd, (void)count, (void)offset, (void)flags;
-    for (size_t i = 0; i < to->iov_len; i += 512)
-        *((uint8_t *)to->iov_base + i) = 1; /* here neither */
-    return (ssize_t)to->iov_len;
+    (void)fd;
+    (void)offset;
+    for (size_t i = 0; i < size; i += 512)
+        *((uint8_t *)buffer + i) = 1; /* here neither */
+    return (ssize_t)size;
 }
 
 int main(int argc, char **argv)

@@ -12,11 +12,10 @@
 struct file_hash {
     const dmsign_block_hash *hash;
     int fd;
-    uint64_t offset, end; /* `end` is that of what may be asked for ahead */
+    uint64_t offset;
     size_t count, batch;
     uint8_t *digests;
-    _Atomic uint64_t failed_at, asked;
-    _Atomic int cold; /* not all is in the page cache */
+    _Atomic uint64_t failed_at;
     uint8_t *buffers[MAX_THREADS]; /* of each worker, when it needs one */
 };
 

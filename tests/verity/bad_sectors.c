@@ -1,12 +1,10 @@
-/* Preloaded, makes bytes BAD_FROM to BAD_TO of the file whose name ends in "disk" unreadable, and
- * nothing of any file is in the page cache. */
+/* Preloaded, makes bytes BAD_FROM to BAD_TO of the file whose name ends in "disk" unreadable. */
 #define _GNU_SOURCE
 #include <dlfcn.h>
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/uio.h>
 #include <unistd.h>
 
 static ssize_t guarded(const char *name, int fd, void *to, size_t size, off_t at)
@@ -33,15 +31,4 @@ ssize_t pread(int fd, void *to, size_t size, off_t at)
 ssize_t pread64(int fd, void *to, size_t size, off_t at)
 {
     return guarded("pread64", fd, to, size, at);
-}
-
-ssize_t preadv64v2(int fd, const struct iovec *to, int count, off_t at, int flags)
-{
-    ssize_t (*real)(int, const struct iovec *, int, off_t, int) =
-        (ssize_t (*)(int, const struct iovec *, int, off_t, int))dlsym(RTLD_NEXT, "preadv64v2");
-
-    if (!(flags & RWF_NOWAIT))
-        return real(fd, to, count, at, flags);
-    errno = EAGAIN;
-    return -1;
 }

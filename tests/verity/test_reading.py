@@ -41,9 +41,9 @@ def test_spans_make_the_tree_of_the_whole(threads, algorithm, data, tmp_path):
     assert written[formatted.hash_area.start :] == whole.hash_area
 
 
-def test_data_that_is_not_in_the_page_cache_is_asked_for_ahead(tmp_path, monkeypatch):
+def test_data_that_is_not_in_the_page_cache_makes_the_same_tree(tmp_path, monkeypatch):
     monkeypatch.setattr("dmsign_fast.verity.reading._FIRST_SPAN", 37 * MIB)
-    contents = noise(40 * MIB)  # two spans, of which the first is longer than what is asked for
+    contents = noise(40 * MIB)
     data = write(tmp_path / "data", contents)
     with data.open("rb") as file:
         os.fsync(file.fileno())
