@@ -19,7 +19,12 @@ trap 'exit 130' INT
 trap 'exit 143' TERM
 
 say() { printf '\n== %s\n' "$*"; }
-run() { printf '$ %s\n' "$*" | sed "s|$dmsign_fast|dmsign-fast|"; "$@"; }
+quoted() { # as a shell would take it
+    for word; do
+        case $word in *[!A-Za-z0-9@%+=:,./_-]*) printf " '%s'" "$word" ;; *) printf ' %s' "$word" ;; esac
+    done
+}
+run() { printf '$%s\n' "$(quoted "$@")" | sed "s|$dmsign_fast|dmsign-fast|"; "$@"; }
 has() { command -v "$1" >/dev/null; }
 fail() { echo "$*" >&2; exit 1; }
 blob() { echo "blobs/sha256/${1#sha256:}"; }
@@ -114,3 +119,4 @@ run "$dmsign_fast" verity verify damaged.erofs layer.erofs.verity --root-hash-fi
     --explain --html damaged.html || status=$?
 [ "$status" = 1 ] || fail "expected exit status 1, got $status"
 printf '\nBoth are refused: exit status 1. Everything is in %s; open damaged.html there.\n' "$PWD"
+echo "To type such commands there: export NOTATION_CONFIG=$NOTATION_CONFIG"

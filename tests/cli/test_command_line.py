@@ -61,6 +61,7 @@ def shown(parser):
         (["list", "x", "--platfrom", "y"], "dmsign-fast list [OPTION...] REF", "mean --platform?"),
         (["sign", "--key"], "dmsign-fast sign [OPTION...] REF", "--key: expected one argument"),
         (["--verb", "sign"], "dmsign-fast [OPTION...] COMMAND ...", "unknown option --verb"),
+        (["--trust", "x", "list"], "dmsign-fast [OPTION...] COMMAND ...", "behind its name"),
         (
             ["layer", "convert", "x", "--bogus"],
             "dmsign-fast layer convert [OPTION...] LAYER",

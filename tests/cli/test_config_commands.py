@@ -222,6 +222,7 @@ class TestKeys:
         assert "\n* b   " in ok("key", "list").out
         refused(2, "has no key 'd'", "key", "default", "d")
         refused(2, "has no key 'd'", "key", "delete", "a", "d", "--yes")
+        refused(2, "has no key 'd'", "key", "delete", "d")
         done = ok("key", "delete", "b", "a", "b", "-y")
         assert done.out.splitlines() == [
             "Removed default key b from the signing key list. The key still exists.",

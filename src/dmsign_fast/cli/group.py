@@ -171,6 +171,8 @@ class Parser(argparse.ArgumentParser):
         hint = f"did you mean {' or '.join(near)}?" if near else "--help lists them all"
         if ours:
             hint = f"use {ours[0]}"
+        elif kind == "option" and self._subparsers and not near:
+            hint = "options of a command stand behind its name"
         self.error(f"unknown {kind} {name}; {hint}")
 
     def _print_message(self, message: str, file: Any = None) -> None:

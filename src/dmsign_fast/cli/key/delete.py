@@ -29,10 +29,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Run the command; its exit status."""
-    from dmsign_fast.trust.keys import change_signing_keys
+    from dmsign_fast.trust.keys import change_signing_keys, load_signing_keys
     from dmsign_fast.trust.store import config_directory
 
     names = list(dict.fromkeys(args.names))
+    load_signing_keys(config_directory()).without(names)  # who misspelt a name is not asked
     confirm(f"Delete {', '.join(names)} from the list of signing keys?", "--yes", yes=args.yes)
     before, keys = change_signing_keys(config_directory(), lambda keys: keys.without(names))
     if args.output == "json":
