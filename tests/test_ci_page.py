@@ -210,8 +210,31 @@ def test_words_of_inputs_stay_words(place, image):
     assert done.returncode != 0
     done, _ = act(RUN, command="verify; touch harmed", image=reference)
     assert done.returncode == 2
-    assert "::error::command is 'verify; touch harmed'" in done.stdout
+    assert r"::error::command is verify\;\ touch\ harmed" in done.stdout
     assert not Path("harmed").exists()
+
+
+@pytest.mark.parametrize("word", ["--help", "--no-dm-verity", "-h", "--trust=root.pem"])
+def test_no_image_is_an_option(word, place):
+    """Help would end well, as if the image were verified."""
+    done, _ = act(RUN, command="verify", image=word, trust="root.pem")
+    assert done.returncode == 2
+    assert f"{word!r} does not name a registry" in done.stderr
+    done, _ = act(RUN, image="registry.example/app:1", key="--help", cert="chain.pem")
+    assert done.returncode == 4
+    assert "cannot read --help" in done.stderr
+    for task in TASKS:
+        (step,) = task["spec"]["steps"]
+        done = shell(step["script"], IMAGE=word)
+        assert done.returncode in (2, 5), done.stdout  # there is no vault here
+
+
+def test_an_input_is_one_line_of_the_log(place):
+    """Lines that begin with :: are commands to the runner."""
+    done, _ = act(RUN, command="x\n::add-path::/harm", image="app")
+    assert [line for line in done.stdout.splitlines() if "::" in line] == [
+        "::error::command is $'x\\n::add-path::/harm': give sign or verify"
+    ]
 
 
 def test_the_action_installs_this_version(place, monkeypatch):

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 __all__ = ["Parser", "UsageError", "add_commands", "add_short_options"]
 
 _OPTION = re.compile(r"-[a-zA-Z?]$|--[^ ]+$")
+_NO_OPTION = "\0"  # begins an argument that is no option; no word of a command line has it
 _ALIASES = {"list": "ls", "cert": "certificate"}
 # Those of notation, in every command that has the long option and no other use for the short one.
 # A password has none: it is never on the command line.
@@ -121,10 +122,13 @@ class Parser(argparse.ArgumentParser):
                 names = [name for name in commands.choices or () if name not in _ALIASES.values()]
                 self.error(f"which command? {', '.join(names)}")
             return namespace, rest
-        namespace, rest = self.parse_known_intermixed_args(args, namespace)
+        namespace, rest = self.parse_known_intermixed_args(_behind_dashes(args), namespace)
         if rest:
-            self.error(f"one argument too many: {rest[0]!r}")
+            self.error(f"one argument too many: {rest[0].removeprefix(_NO_OPTION)!r}")
         return namespace, rest
+
+    def _get_value(self, action: argparse.Action, arg_string: str) -> Any:
+        return super()._get_value(action, arg_string.removeprefix(_NO_OPTION))
 
     def shorten_usage(self) -> None:
         """Have the usage on one line, without the options."""
@@ -181,6 +185,12 @@ class Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         """Raise a UsageError."""
         raise UsageError(message, self.prog, f"usage: {self.usage or self.prog}")
+
+
+def _behind_dashes(words: Sequence[str]) -> list[str]:
+    """Mark what stands behind ``--``, which the base class forgets where arguments intermix."""
+    end = words.index("--") if "--" in words else len(words)
+    return [*words[:end], *(_NO_OPTION + word for word in words[end + 1 :])]
 
 
 def add_short_options(parser: argparse.ArgumentParser, short: Mapping[str, str] = _SHORT) -> None:

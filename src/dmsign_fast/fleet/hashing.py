@@ -160,7 +160,7 @@ class Hashing:
                 f"the worker {outcome.host} has dmsign-fast {outcome.version}, and this is "
                 f"{__version__}: install the same version",
             )
-        if outcome.busy is not None and job.waited < self._limits.patience:
+        if outcome.busy is not None and 0 <= outcome.busy < self._limits.patience - job.waited:
             self._again(job, outcome.busy)
             return None
         if outcome.failure:
