@@ -144,6 +144,11 @@ def test_order_chain():
         order_chain(leaf.certificate, (*leaf.chain, unrelated))
     with pytest.raises(SigningError, match="is not in the chain"):
         order_chain(leaf.certificate, (root.certificate,))
+    words = (
+        "the key is of CN=Test Root, which issued CN=Test Signer: give the key of CN=Test Signer"
+    )
+    with pytest.raises(SigningError, match=words):
+        order_chain(root.certificate, make_leaf(root).chain)
     impostor = make_root("lower", key_name="impostor").certificate
     with pytest.raises(SigningError, match="is not in the chain"):
         order_chain(leaf.certificate, (impostor,))

@@ -323,6 +323,11 @@ def order_chain(
     rest = [other for other in dict.fromkeys(others) if other != leaf]
     while rest:
         issuer = next((other for other in rest if issued(other, chain[-1])), None)
+        if issuer is None and issued(leaf, rest[0]):
+            raise SigningError(
+                f"the key is of {name_of(leaf)}, which issued {name_of(rest[0])}: give the key of "
+                f"{name_of(rest[0])}"
+            )
         if issuer is None:
             raise SigningError(
                 f"the certificate {name_of(rest[0])} is not in the chain of {name_of(leaf)}: it "

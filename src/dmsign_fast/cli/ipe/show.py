@@ -24,6 +24,8 @@ examples:
   sudo dmsign-fast ipe show
   sudo dmsign-fast ipe show registry.example/app:1.0 --trust root.pem     names layers of the image
   dmsign-fast ipe show --log /var/log/audit/audit.log
+what a policy in a file says:
+  dmsign-fast ipe check only-signed.ipe
 """
 
 
