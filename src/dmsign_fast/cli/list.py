@@ -6,9 +6,12 @@ from typing import TYPE_CHECKING
 
 from dmsign_fast.cli.output import print_json, print_line
 from dmsign_fast.cli.stores import add_image_options, open_image, repository_of
+from dmsign_fast.errors import FormatError
 
 if TYPE_CHECKING:
     import argparse
+
+    from dmsign_fast.oci.descriptor import Descriptor
 
 __all__ = ["EXAMPLES", "HELP", "add_arguments", "run"]
 
@@ -27,7 +30,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Run the command; its exit status."""
-    from dmsign_fast.pipeline.forms import form_of_type
     from dmsign_fast.pipeline.image import manifests_of
 
     repository = repository_of(args)
@@ -51,11 +53,24 @@ def run(args: argparse.Namespace) -> int:
         print_line(f"{repository}@{manifest.digest}")
         for number, one in enumerate(referrers):
             branch = "└──" if number == len(referrers) - 1 else "├──"
-            form = form_of_type(one.artifact_type)
-            name = f" ({form.name})" if form else ""
-            print_line(f"{branch} {one.digest} {one.artifact_type or one.media_type}{name}")
+            print_line(f"{branch} {one.digest} {one.artifact_type or one.media_type}{_made(one)}")
         if not referrers:
             print_line("└── nothing refers to it")
         for problem in referrers.problems:
             print_line(f"passed over: {problem}")
     return 0
+
+
+def _made(referrer: Descriptor) -> str:
+    """The form of a dm-verity artifact, and its recipe as far as the list has it."""
+    from dmsign_fast.pipeline.artifact import recipe_of
+    from dmsign_fast.pipeline.forms import form_of_type
+
+    form = form_of_type(referrer.artifact_type)
+    if form is None:
+        return ""
+    try:
+        recipe = recipe_of(referrer)
+    except FormatError:
+        return f" ({form.name}, a malformed recipe)"
+    return f" ({form.name}, {recipe.name}@{recipe.mkfs_version})" if recipe else f" ({form.name})"

@@ -158,8 +158,8 @@ def _record(recipe: Recipe) -> dict[str, str]:
     return {f"{_OURS}{name}": value for name, value in recipe.fields().items()}
 
 
-def recipe_of(manifest: Manifest) -> Recipe | None:
-    """The recipe that an artifact of ours records; None if it records none.
+def recipe_of(manifest: Manifest | Descriptor) -> Recipe | None:
+    """The recipe that an artifact of ours records, or a list of referrers; None if it records none.
 
     Raises:
         FormatError: what it records is no recipe.

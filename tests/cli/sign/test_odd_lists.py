@@ -6,7 +6,10 @@ import pytest
 from container_images import push_image
 from helpers import cli
 from registry_server import change, sha256
-from sign_commands import name
+from sign_commands import DM_VERITY, name
+
+from dmsign_fast.cli.list import _made
+from dmsign_fast.oci.descriptor import Descriptor
 
 GOOD = {"mediaType": "a/b", "digest": "sha256:" + "0" * 64, "size": 3}
 UNREADABLE = [
@@ -52,3 +55,9 @@ def test_every_command_goes_on_and_says_so(kind, make_home, leaf, tmp_path):
     again = cli("sign", *name(home), *key)
     assert again.exit_code == 0, again.err
     assert "Already signed" in again.out
+
+
+def test_a_recipe_that_is_none_ends_no_list():
+    odd = GOOD | {"artifactType": DM_VERITY, "annotations": {"dmsign-fast.recipe.name": "x"}}
+    assert _made(Descriptor.from_json(odd, "")) == " (notation, a malformed recipe)"
+    assert _made(Descriptor.from_json(odd | {"annotations": {}}, "")) == " (notation)"

@@ -314,7 +314,7 @@ def test_list(home, key):
     notary, dm_verity = (only(home, image, kind) for kind in (NOTARY, DM_VERITY))
     assert cli("list", *name(home)).out.splitlines() == [
         f"{place}@{digest}",
-        f"├── {dm_verity.digest} {DM_VERITY} (notation)",
+        f"├── {dm_verity.digest} {DM_VERITY} (notation, containerd@1.9.4)",
         f"└── {notary.digest} {NOTARY}",
     ]
     assert json.loads(cli("list", *name(home), "--output", "json").out) == {
