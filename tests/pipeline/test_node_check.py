@@ -221,7 +221,7 @@ def test_list_and_inspect_name_forms(layout):
     push_image(layout, "v1")
     sign(layout)
     said = cli("list", "--oci-layout", f"{layout.path}:v1").out
-    assert all(f"{form.artifact_type} ({form.name})" in said for form in FORMS)
+    assert all(f"{form.artifact_type} ({form.name}, {INDEX.name}@" in said for form in FORMS)
     done = cli("inspect", "--oci-layout", f"{layout.path}:v1", "--output", "json")
     (image,) = json.loads(done.out)["images"]
     artifacts = [one for one in image["signatures"] if one["kind"] == "dm-verity"]
