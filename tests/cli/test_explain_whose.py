@@ -1,12 +1,13 @@
 """``verity explain`` and ``verify --explain``: whose layer a file is."""
 
 import json
+import os
 import shutil
 
 import pytest
 from browser import dom_of, needs_browser
 from container_images import push_image, push_index, tars
-from helpers import cli, flip, write
+from helpers import cli, dmsign, flip, write
 from pki import pem
 from signed_images import ROOT, STRANGER, sign
 
@@ -200,3 +201,11 @@ def test_the_page_names_the_layer(place, tmp_path):
     dom, console = dom_of(page, "", tmp_path)
     assert console == []
     assert f"<p>layer 2 of {place}/layout@sha256:" in dom.partition("<script>")[0]
+
+
+@pytest.mark.parametrize("name", ["layers.json", "data.roothash"])
+def test_a_pipe_beside_the_image_is_not_waited_for(name, tmp_path):
+    os.mkfifo(tmp_path / name)
+    data = write(tmp_path / "data", bytes(8192))
+    done = dmsign("verity", "explain", data)
+    assert "not an EROFS image" in done.out

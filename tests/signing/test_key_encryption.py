@@ -155,3 +155,25 @@ def test_iterations_of_pbmac1(pfx, files):
     made["mac_data"]["iterations"] = 1
     with pytest.raises(FormatError, match=f"{MANY + 1 + 2048 * 2} iterations"):
         load(write(), files)
+
+
+BEGIN = b"-----BEGIN ENCRYPTED PRIVATE KEY-----"
+
+
+@pytest.mark.parametrize("odd", [BEGIN + b"\nX-Y: z\n\n", BEGIN + b"\n" + BEGIN + b"\n"])
+def test_no_block_is_passed_over(odd, files):
+    path = pkcs8(files)
+    changed(path, lambda kdf: set_iterations(kdf, MANY))
+    as_pem(path)
+    path.write_bytes(path.read_bytes().replace(BEGIN + b"\n", odd))
+    with pytest.raises(DmsignError):
+        load(path, files)
+
+
+def test_blocks_without_an_end(files):
+    """16 MiB of them are looked at once, and not once for each."""
+    path = pkcs8(files)
+    as_pem(path)
+    path.write_bytes(path.read_bytes() + (BEGIN + b"\n") * 400_000)
+    with pytest.raises(DmsignError):
+        load(path, files)

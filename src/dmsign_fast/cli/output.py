@@ -22,6 +22,7 @@ __all__ = [
     "print_json",
     "print_line",
     "print_summary",
+    "shown",
     "size_text",
     "work",
 ]
@@ -50,11 +51,18 @@ codecs.register_error(SHOWN, _encode_anyway)
 
 def print_line(text: str, file: TextIO | None = None) -> None:
     """One line of text, some of it from strangers: none of it is a command to the terminal."""
-    print("".join(_shown(char) for char in text), file=file or sys.stdout)
+    print(shown(text), file=file or sys.stdout)
 
 
-def _shown(char: str) -> str:
-    return f"\\x{ord(char):02x}" if unicodedata.category(char) in _NOT_SHOWN else char
+def shown(text: str) -> str:
+    """Text of strangers, for a line that has tabs of ours."""
+    return "".join(
+        _escaped(char) if unicodedata.category(char) in _NOT_SHOWN else char for char in text
+    )
+
+
+def _escaped(char: str) -> str:
+    return f"\\x{ord(char):02x}" if ord(char) < 256 else f"\\u{ord(char):04x}"
 
 
 def print_json(value: Mapping[str, object]) -> None:

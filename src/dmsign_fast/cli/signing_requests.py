@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dmsign_fast.cli.options import section
-from dmsign_fast.cli.output import print_line
+from dmsign_fast.cli.output import print_line, shown
 
 if TYPE_CHECKING:
     import argparse
@@ -80,15 +80,14 @@ def print_signers(signing_request: SigningRequest) -> None:
     """By whom the signatures are, as the directory says."""
     for name, subject in signing_request.signers.items():
         title = f"{name.replace('_', ' ').capitalize()}:"
-        print(f"{title:<16}", end="\t")
-        print_line(subject)
+        print(f"{title:<16}\t{shown(subject)}")
 
 
 def print_messages(signing_request: SigningRequest) -> None:
     """What is to be signed, and how."""
-    print(f"Sign in {signing_request.directory}, each to NAME.sig:")
+    print_line(f"Sign in {signing_request.directory}, each to NAME.sig:")
     for by in signing_request.chains:
         if by:
             print(f"  {by}*  by the key of {by.chain}")
     for message in signing_request.messages:
-        print(f"  {message.file}  {message.scheme}  {message.what}")
+        print_line(f"  {message.file}  {message.scheme}  {message.what}")

@@ -22,7 +22,8 @@ __all__ = ["Encryption", "check_work", "encryptions_of_pkcs8", "encryptions_of_p
 _MAX_ITERATIONS = 10_000_000  # to make keys of a passphrase, in all of a file: about 3 seconds
 _OF_SCRYPT = 4  # one step of scrypt takes as long as up to so many; also, 128 bytes for each step
 _SCRYPT, _PBMAC1 = "1.3.6.1.4.1.11591.4.11", "1.2.840.113549.1.5.14"
-_PEM = re.compile(rb"BEGIN ENCRYPTED PRIVATE KEY-----(.*?)-----END", re.DOTALL)
+_BEGIN = b"BEGIN ENCRYPTED PRIVATE KEY-----"
+_PEM = re.compile(_BEGIN + rb"([^-]*)-----END")  # a header with a hyphen is malformed for us
 
 
 class Encryption(NamedTuple):
@@ -51,8 +52,12 @@ def encryptions_of_pkcs8(data: bytes) -> Iterator[Encryption]:
     """Those of keys in PEM or DER; ValueError if one is malformed."""
     from asn1crypto import keys
 
-    pem = b"-----BEGIN " in data
-    for one in map(base64.b64decode, _PEM.findall(data)) if pem else [data]:
+    found = [data]
+    if b"-----BEGIN " in data:
+        found = [base64.b64decode(text) for text in _PEM.findall(data)]
+        if len(found) < data.count(_BEGIN):
+            raise ValueError
+    for one in found:
         info = keys.EncryptedPrivateKeyInfo.load(one)
         yield _encryption(info["encryption_algorithm"])
 

@@ -243,8 +243,8 @@ def read_root_hash(args: argparse.Namespace) -> bytes:
         return bytes(args.root_hash)
     if args.root_hash_file is None:
         raise ParameterError("give ROOT_HASH or --root-hash-file")
-    with storage_errors("read", args.root_hash_file):
-        text = args.root_hash_file.read_bytes()[:4096]
+    with storage_errors("read", args.root_hash_file), args.root_hash_file.open("rb") as file:
+        text = file.read(4096)
     try:
         return bytes.fromhex(text.decode("ascii").strip())
     except ValueError:

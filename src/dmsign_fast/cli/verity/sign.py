@@ -13,7 +13,7 @@ from dmsign_fast.cli.keys import (
     other_signer_of,
     signer_of,
 )
-from dmsign_fast.cli.output import print_json, print_summary, work
+from dmsign_fast.cli.output import print_json, print_summary, shown, work
 from dmsign_fast.cli.verity.header import formatted_header, print_header
 from dmsign_fast.cli.verity.options import add_data, add_format_options, data_size, format_arguments
 from dmsign_fast.errors import ParameterError
@@ -168,6 +168,6 @@ def run(args: argparse.Namespace) -> int:
         print(f"Signature file: \t{paths.signature}")
         if paths.verity_sig:
             print(f"Verity sig JSON:\t{paths.verity_sig}")
-        print(f"Signer:         \t{subject}")
+        print(f"Signer:         \t{shown(subject)}")
     print_summary(args, done, "hashed and signed")
     return 0

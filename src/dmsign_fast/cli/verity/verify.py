@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from dmsign_fast.cli.output import note, print_json, print_summary, work
+from dmsign_fast.cli.output import note, print_json, print_summary, shown, work
 from dmsign_fast.cli.verity.bad_blocks import bad_json, print_bad
 from dmsign_fast.cli.verity.options import (
     add_data,
@@ -199,9 +199,9 @@ def run(args: argparse.Namespace) -> int:
         print(f"Root hash:      \t{root_hash.hex()}")
         print(f"Verified:       \t{report.data_blocks} data blocks, every one as it was hashed")
         if signature:
-            print(f"Signed by:      \t{signature.signer}")
+            print(f"Signed by:      \t{shown(str(signature.signer))}")
             if needs := signature.json.get("needs"):
-                print(f"Needs:          \t{needs}")
+                print(f"Needs:          \t{shown(needs)}")
     print_summary(args, done, "checked")
     if corruption and refused:
         raise VerificationError(f"{corruption}; the signature is refused too: {refused}")

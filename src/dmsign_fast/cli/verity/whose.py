@@ -67,6 +67,8 @@ def _root_hash_beside(args: argparse.Namespace) -> bytes | None:
 
     path = SignedPaths.beside(args.image).root_hash
     try:
+        if not path.is_file():  # whoever made the directory may have made a pipe
+            return None
         with path.open("rb") as file:
             return bytes.fromhex(file.read(256).decode())
     except (OSError, ValueError):
