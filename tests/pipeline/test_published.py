@@ -44,6 +44,8 @@ def flipped(at):
         (Part.METADATA, flipped(1030), "the metadata is not what the signed root hash covers"),
         (Part.METADATA, flipped(-1), "the metadata is not what the signed root hash covers"),
         (Part.METADATA, lambda data: data[:-1], "not a whole number of blocks"),
+        (Part.METADATA, lambda data: data[:-512], "metadata is cut short"),
+        (Part.METADATA, lambda data: data[:1024], "metadata is cut short"),
         (Part.METADATA, lambda data: data + bytes(512), "not what the signed root hash covers"),
         (Part.HASH_FILE, flipped(0), "has no dm-verity signature"),
         (Part.HASH_FILE, flipped(72), "does not lead to the signed root hash"),

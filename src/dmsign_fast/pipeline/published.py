@@ -7,6 +7,7 @@ both are checked without a look at the layer.
 from __future__ import annotations
 
 import os
+import struct
 import tempfile
 from typing import TYPE_CHECKING
 
@@ -30,6 +31,11 @@ if TYPE_CHECKING:
     from dmsign_fast.pipeline.forms import Form
 
 __all__ = ["check_parts", "check_published"]
+
+# https://erofs.docs.kernel.org/en/latest/ondisk/core_ondisk.html: magic, log2 of the size of a
+# block, blocks
+_EROFS, _EROFS_AT, _EROFS_MAGIC = struct.Struct("<I8xB23xI"), 1024, 0xE0F5E1E2
+_HEAD = _EROFS_AT + _EROFS.size
 
 
 def check_published(
@@ -88,12 +94,21 @@ def check_parts(store: Store, parts: Mapping[Part, Descriptor], root_hash: bytes
                 "a level of the published hash area does not lead to the signed root hash"
             )
         hashing = block_hash(params, params.data_block_size)
-        at = 0
+        at, head = 0, b""
         for blocks in _whole_blocks(store.fetch(metadata), params.data_block_size):
             digests = hashing.hash_blocks(blocks)
             if bytes(digests) != os.pread(fd, len(digests), leaves + at):
                 raise VerificationError("the metadata is not what the signed root hash covers")
             at += len(digests)
+            head += bytes(blocks[: max(0, _HEAD - len(head))])
+        _check_end(head, metadata.size)
+
+
+def _check_end(head: bytes, size: int) -> None:
+    """VerificationError unless the EROFS superblock says that the metadata ends here."""
+    magic, log2, blocks = _EROFS.unpack_from(head, _EROFS_AT) if len(head) == _HEAD else (0, 0, 0)
+    if magic != _EROFS_MAGIC or size != blocks << log2:
+        raise VerificationError("the metadata is cut short, or is not EROFS")
 
 
 def _same_behind(ours: Iterable[bytes], theirs: Iterable[bytes]) -> bool:
