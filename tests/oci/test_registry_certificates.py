@@ -117,6 +117,14 @@ def test_the_options_come_before_the_directory(places, registry, chain):
             tags(host)
 
 
+@pytest.mark.parametrize("variable", ["XDG_CONFIG_HOME", "HOME"])
+def test_a_place_that_cannot_be_is_passed_over(variable, places, monkeypatch):
+    monkeypatch.delenv("XDG_CONFIG_HOME")
+    monkeypatch.setenv(variable, "/" + "a" * 300)
+    (places[2] / "localhost").mkdir(parents=True)
+    assert certificate_directory("localhost") == places[2] / "localhost"
+
+
 def test_the_port_is_a_part_of_the_name(places, chain):
     server, _, _ = chain
     made = directory(places[2], "r.example", ca_crt=server.root)

@@ -121,6 +121,11 @@ WRONG = {
     "another version": (record(lambda value: value.update(version=1)), FormatError, "version"),
     "another kind": (record(lambda value: value.update(kind="file")), FormatError, "is file"),
     "a way out": (record(other_name), FormatError, "is not the name of a file"),
+    "a name that no file has": (
+        record(lambda value: value["to_sign"][0].update(file="a\0b")),
+        FormatError,
+        "is not the name of a file",
+    ),
     "an unknown scheme": (
         record(lambda value: value["to_sign"][0].update(scheme="ed25519")),
         FormatError,

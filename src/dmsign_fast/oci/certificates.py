@@ -25,13 +25,14 @@ def certificate_directory(registry: str) -> Path | None:
     """The first directory that is there for ``HOST`` or ``HOST:PORT``, as it is written; or None.
 
     ``${XDG_CONFIG_HOME:-~/.config}/containers/certs.d``, ``/etc/containers/certs.d``,
-    ``/etc/docker/certs.d``. A directory that may not be looked at is passed over, as by podman.
+    ``/etc/docker/certs.d``. A directory that cannot be looked at, such as for its permissions, is
+    passed over, as by podman.
     """
     for place in _places():
         try:
             if (directory := place / registry).is_dir():
                 return directory
-        except PermissionError:
+        except OSError:
             continue
     return None
 

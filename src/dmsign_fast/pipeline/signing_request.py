@@ -298,7 +298,7 @@ def _message(directory: Path, entry: Members) -> Message:
     schemes = {scheme.name: scheme for scheme in SCHEMES}
     keys = {by.chain: by for by in By}
     name = entry.text("file")
-    if name != name.replace("/", "") or name.startswith("."):
+    if {"/", "\0"} & {*name} or name.startswith("."):
         raise entry.wrong("file", f"{name!r} is not the name of a file in the directory")
     if entry.text("scheme") not in schemes:
         raise entry.wrong("scheme", f"{entry.text('scheme')!r} is not known")
