@@ -13,6 +13,7 @@ import pytest
 from helpers import wait_until
 
 from dmsign_fast import __version__
+from dmsign_fast.erofs.recipe import Recipe
 from dmsign_fast.errors import ParameterError, ProgramError
 from dmsign_fast.fleet import engine as engines
 from dmsign_fast.fleet.engine import local_engine, open_engine
@@ -216,6 +217,7 @@ def test_a_worker_of_another_version_is_named():
 
 
 TWO = frozenset({"one", "two"})
+RECIPE = Recipe.parse("containerd").fields()
 PART = PartBlob("metadata", "sha256:" + 64 * "2", 1, "elsewhere.example/x")
 
 
@@ -244,6 +246,7 @@ def outcome(root_hash=b"\1" * 32, host="one", **values):
     [
         ([outcome(version="0.0.9")], 1, "the worker one has dmsign-fast 0.0.9"),
         ([outcome(digest="sha256:" + 64 * "9")], 1, "answers for another layer"),
+        ([outcome(b"\1" * 31)], 1, "answers for another layer"),
         ([outcome(parts=(PART,))], 1, "names a place of its own"),
         ([outcome(), outcome(b"\2" * 32, "two")], 2, "one (dmsign-fast"),
         ([outcome(), outcome()], 2, "both workers were on one"),
@@ -252,7 +255,7 @@ def outcome(root_hash=b"\1" * 32, host="one", **values):
 def test_an_answer_that_does_not_count_is_a_failure(answers, confirm, words):
     executor = Answers(*answers)
     engine = engines.Engine(executor, 1, "liars", TWO, elsewhere=lambda _: executor)
-    task = LayerTask("sha256:" + 64 * "0", 1, "sha256:" + 64 * "1", "a/b", ("r/x",), ({},))
+    task = LayerTask("sha256:" + 64 * "0", 1, "sha256:" + 64 * "1", "a/b", ("r/x",), (RECIPE,))
     hashing = Hashing(lambda: engine, [(7, task)], Limits(confirm=confirm))
     finished = []
     while hashing:
@@ -265,7 +268,7 @@ def test_an_answer_that_does_not_count_is_a_failure(answers, confirm, words):
 def test_a_layer_needs_two_hosts_that_agree():
     executor = Answers(outcome(host="one"), outcome(host="two"))
     engine = engines.Engine(executor, 1, "two", TWO, elsewhere=lambda _: executor)
-    task = LayerTask("sha256:" + 64 * "0", 1, "sha256:" + 64 * "1", "a/b", ("r/x",), ({},))
+    task = LayerTask("sha256:" + 64 * "0", 1, "sha256:" + 64 * "1", "a/b", ("r/x",), (RECIPE,))
     hashing = Hashing(lambda: engine, [(7, task)], Limits(confirm=2))
     finished = []
     while hashing:

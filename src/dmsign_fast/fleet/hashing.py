@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from dmsign_fast import __version__
+from dmsign_fast.erofs.recipe import Recipe
 from dmsign_fast.errors import ParameterError, ProgramError
 from dmsign_fast.fleet.places import registry_of
 from dmsign_fast.fleet.task import LayerOutcome, run_task
@@ -165,9 +166,10 @@ class Hashing:
             return None
         if outcome.failure:
             return job.key, outcome
-        if (outcome.digest, outcome.diff_id) != (job.task.digest, job.task.diff_id) or len(
-            outcome.root_hashes
-        ) != len(job.task.recipes):
+        sizes = [Recipe.from_fields(fields).params.digest_size for fields in job.task.recipes]
+        if (outcome.digest, outcome.diff_id) != (job.task.digest, job.task.diff_id) or [
+            len(root_hash) for root_hash in outcome.root_hashes
+        ] != sizes:
             return job.key, _failed(job, f"the worker {outcome.host} answers for another layer")
         # the coordinator shows its login to the places that it reads from
         if not {one.place for one in outcome.parts} <= set(job.task.places):
