@@ -177,3 +177,19 @@ def test_blocks_without_an_end(files):
     path.write_bytes(path.read_bytes() + (BEGIN + b"\n") * 400_000)
     with pytest.raises(DmsignError):
         load(path, files)
+
+
+def test_iterations_of_a_bag_in_a_bag(files):
+    path = pkcs8(files)
+    changed(path, lambda kdf: set_iterations(kdf, MANY))
+    key = {"bag_id": "pkcs8_shrouded_key_bag"}
+    key["bag_value"] = keys.EncryptedPrivateKeyInfo.load(path.read_bytes())
+    bags = pkcs12.SafeContents([key])
+    for _ in range(3):
+        bags = pkcs12.SafeContents([{"bag_id": "safe_contents", "bag_value": bags}])
+    content = {"content_type": "data", "content": core.OctetString(bags.dump())}
+    safe = pkcs12.AuthenticatedSafe([content]).dump()
+    auth = {"content_type": "data", "content": core.OctetString(safe)}
+    path.write_bytes(pkcs12.Pfx({"version": "v3", "auth_safe": auth}).dump())
+    with pytest.raises(FormatError, match=f"{MANY} iterations"):
+        load(path, files)

@@ -77,9 +77,13 @@ def encryptions_of_pkcs12(data: bytes) -> Iterator[Encryption]:
             inner = content["content"]["encrypted_content_info"]
             yield _encryption(inner["content_encryption_algorithm"])
             continue
-        for bag in pkcs12.SafeContents.load(content["content"].native):
+        bags = list(pkcs12.SafeContents.load(content["content"].native))
+        while bags:
+            bag = bags.pop()
             if bag["bag_id"].native == "pkcs8_shrouded_key_bag":
                 yield _encryption(bag["bag_value"]["encryption_algorithm"])
+            elif bag["bag_id"].native == "safe_contents":  # bags in a bag
+                bags += bag["bag_value"]
 
 
 def _encryption(algorithm: algos.EncryptionAlgorithm) -> Encryption:
