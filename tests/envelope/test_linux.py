@@ -113,7 +113,7 @@ def test_without_certificates_all_but_trust_is_judged(image):
     verdict = judged(good, None)
     assert (verdict.outcome, verdict.errno) == (LinuxOutcome.UNKNOWN, "")
     assert verdict.signer == "CN=Trusted EC-256"
-    assert "--cert" in verdict.advice
+    assert "--trust" in verdict.advice
     verdict = linux_verdict(
         good.signature.read_bytes(), bytes.fromhex(other.root_hash.read_text()), None
     )

@@ -1,8 +1,10 @@
 """The file of a run: what it keeps, and whose it is."""
 
+import contextlib
 import os
 import sqlite3
 import stat
+from pathlib import Path
 
 import pytest
 
@@ -124,13 +126,15 @@ def test_it_can_be_read_while_somebody_writes(path):
 )
 def test_another_programs_file_is_refused_and_kept(path, content):
     path.write_bytes(content)
+    before = set(Path("/proc/self/fd").iterdir())
     with pytest.raises((FormatError, StorageError)):
         FleetState(path)
     assert path.read_bytes() == content
+    assert set(Path("/proc/self/fd").iterdir()) == before
 
 
 def test_the_database_of_another_program_is_refused(path):
-    with sqlite3.connect(path) as base:
+    with contextlib.closing(sqlite3.connect(path)) as base:
         base.execute("CREATE TABLE t (x)")
     with pytest.raises(FormatError, match="of another program"):
         FleetState(path)
@@ -138,7 +142,7 @@ def test_the_database_of_another_program_is_refused(path):
 
 def test_another_version_of_the_file_is_refused(path):
     planned(path).close()
-    with sqlite3.connect(path) as base:
+    with contextlib.closing(sqlite3.connect(path)) as base:
         base.execute("PRAGMA user_version = 99")
     with pytest.raises(FormatError, match="has version 99 of the state file"):
         FleetState(path)

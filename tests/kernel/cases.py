@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 import pki
+from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
 from helpers import flip, noise
 
 from .bad_signatures import BAD_SIGNATURES
@@ -81,7 +82,7 @@ def _refused_signatures() -> Iterator[Case]:
     for key in ("RSA-2048", "RSA-4096", *EC):
         # of RSA the padding is then wrong, before any digest is compared
         error = "EINVAL" if key in RSA else "EKEYREJECTED"
-        yield Case(f"signature-altered-{key}", error, signer=key, change=_flip_signature)
+        yield Case(f"signature-altered-{key}", error, signer=key, change=_flip_signature(key))
     # no longer the signer's, but still named as its own issuer: Linux wants that to be true
     yield Case("embedded-certificate-altered", "EKEYREJECTED", change=_flip_serial)
     yield Case("signature-truncated", "EBADMSG", change=_signature(lambda der: der[:-1]))
@@ -124,8 +125,24 @@ def _signature(change: Callable[[bytes], bytes]) -> Change:
     return lambda image, _: image.signature.write_bytes(change(image.signature.read_bytes()))
 
 
-def _flip_signature(image: Image, _: Identities) -> None:
-    flip(image.signature, image.signature.stat().st_size - 1)
+def _flip_signature(name: str) -> Change:
+    """Alter the value; of RSA so that what Linux recovers does not begin with zero by chance."""
+
+    def change(image: Image, identities: Identities) -> None:
+        signature = image.signature.read_bytes()
+        key = identities[name].certificate.public_key()
+        altered = (signature[:-1] + bytes([signature[-1] ^ 1 << bit]) for bit in range(8))
+        image.signature.write_bytes(next(one for one in altered if _garbled(key, one)))
+
+    return change
+
+
+def _garbled(key: object, signature: bytes) -> bool:
+    if not isinstance(key, RSAPublicKey):
+        return True
+    numbers, size = key.public_numbers(), key.key_size // 8
+    recovered = pow(int.from_bytes(signature[-size:]), numbers.e, numbers.n)
+    return recovered.to_bytes(size)[0] != 0
 
 
 def _no_signature(image: Image, _: Identities) -> None:

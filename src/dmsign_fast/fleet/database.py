@@ -73,10 +73,15 @@ class Database:
         if not path.name:
             raise StorageError(f"{str(path)!r} is not the name of a state file")
         self.path = path
-        self._lock: int | None = None
+        with contextlib.ExitStack() as opened:
+            self._open(write=write, opened=opened)
+            self._opened = opened.pop_all()
+
+    def _open(self, *, write: bool, opened: contextlib.ExitStack) -> None:
+        path = self.path
         with storage_errors("open the state file", path):
             if write:
-                self._take(path.with_name(path.name + ".lock"))
+                self._take(path.with_name(path.name + ".lock"), opened)
                 with contextlib.suppress(FileExistsError):
                     os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
             self._check(path)
@@ -89,22 +94,18 @@ class Database:
                 check_same_thread=False,
                 timeout=10,
             )
+            opened.callback(self._base.close)
             if write:
                 self._base.execute("PRAGMA journal_mode = WAL")
                 self._base.execute("PRAGMA synchronous = FULL")
-        try:
-            self._check_schema(make=write)
-        except BaseException:
-            self.close()
-            raise
+        self._check_schema(make=write)
 
-    def _take(self, path: Path) -> None:
-        self._lock = os.open(path, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
+    def _take(self, path: Path, opened: contextlib.ExitStack) -> None:
+        lock = os.open(path, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
+        opened.callback(os.close, lock)
         try:
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            os.close(self._lock)
-            self._lock = None
             raise StorageError(
                 f"another coordinator works on {self.path}: wait for its end, or give another "
                 "--state"
@@ -140,10 +141,7 @@ class Database:
 
     def close(self) -> None:
         """Close the file and let another coordinator have it."""
-        self._base.close()
-        if self._lock is not None:
-            os.close(self._lock)
-            self._lock = None
+        self._opened.close()
 
     def __enter__(self) -> Self:
         return self
