@@ -140,12 +140,13 @@ def _cluster(cores: Sequence[int], directory: Path) -> Iterator[str]:
     worker = [sys.executable, "-m", "distributed.cli.dask_worker", "--nthreads", "1", "--no-nanny"]
     place = ["--scheduler-file", str(file), "--no-dashboard"]
     quiet = {"stdin": subprocess.DEVNULL, "stdout": subprocess.DEVNULL}
+    plain = os.environ | {"DASK_DISTRIBUTED__WORKER__PROFILE__ENABLED": "False"}  # docs/fleet.md
     log = (directory / "cluster.log").open("wb")
     with contextlib.ExitStack() as stack:
         stack.enter_context(log)
 
         def start(*command: str) -> None:
-            process = subprocess.Popen(command, stderr=log, cwd=directory, **quiet)
+            process = subprocess.Popen(command, stderr=log, cwd=directory, env=plain, **quiet)
             stack.callback(process.wait)
             stack.callback(process.terminate)
 

@@ -274,3 +274,14 @@ def test_a_layer_needs_two_hosts_that_agree():
     while hashing:
         finished += hashing.take()
     assert [(number, one.failure) for number, one in finished] == [(7, None)]
+
+
+def profiled(_):
+    import dask
+
+    return dask.config.get("distributed.worker.profile.enabled")
+
+
+def test_workers_started_here_are_not_profiled():
+    with engines.open_engine(workers=1) as engine:
+        assert engine.executor.submit(profiled, None).result(60) is False

@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 __all__ = ["Engine", "LocalPool", "begin_engine", "local_engine", "open_engine"]
 
 _TRIES = 3  # of a task whose worker dies
+# Python 3.11 can hang in sys._current_frames(), which Dask's profiler calls all the time.
+_CONFIG = {"distributed.worker.profile.enabled": False}
 _CONNECT = 30  # seconds
 
 
@@ -188,11 +190,13 @@ def open_engine(*, scheduler: str | None = None, workers: int | None = None) -> 
         with local_engine(workers) as engine:
             yield engine
         return
+    import dask
     import distributed
 
     if scheduler is None:
         # its own certificates, since whoever reaches a scheduler runs what he likes
         with (
+            dask.config.set(_CONFIG),
             distributed.LocalCluster(
                 n_workers=workers, threads_per_worker=1, dashboard_address=":0", security=True
             ) as cluster,
