@@ -1,8 +1,9 @@
-"""Registries for the commands that take images, and layers for those that take layers."""
+"""Registries, a signed layout and layers, for the commands that take them."""
 
 import gzip
 
 import pytest
+from container_images import push_image
 from erofs_layers.twins import END, file, tar_of, typical_tar
 from helpers import noise, write
 from oci.conftest import (  # noqa: F401
@@ -14,6 +15,10 @@ from oci.conftest import (  # noqa: F401
     serve,
 )
 from openssl_4 import openssl_4_program  # noqa: F401
+from pki import pem
+from signed_images import ROOT, sign
+
+from dmsign_fast.oci.layout import Layout
 
 
 @pytest.fixture(scope="module")
@@ -29,3 +34,19 @@ def layers(tar, tmp_path):
         write(tmp_path / "b.tar.gz", gzip.compress(tar_of(file(b"b", noise(300_000))))),
         write(tmp_path / "c", END),
     ]
+
+
+@pytest.fixture
+def layout(tmp_path):
+    return Layout.create(tmp_path / "layout")
+
+
+@pytest.fixture
+def signed(layout):
+    push_image(layout, "v1")
+    return layout, sign(layout, "v1")[0]
+
+
+@pytest.fixture
+def root(tmp_path):
+    return write(tmp_path / "root.pem", pem(ROOT.certificate))

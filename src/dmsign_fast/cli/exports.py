@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from dmsign_fast.cli.layer.options import add_layer_options, recipe
+from dmsign_fast.cli.layer.options import add_jobs, add_layer_options, recipe
 from dmsign_fast.cli.output import note
 from dmsign_fast.cli.stores import add_image_options, repository_of
 from dmsign_fast.cli.verify import add_trust_options, add_verification_options, verify_options
-from dmsign_fast.cli.verity.options import whole_number
 from dmsign_fast.errors import ParameterError
 from dmsign_fast.pipeline.targets import Kind
 
@@ -36,13 +35,7 @@ def add_export_options(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="take the layers by whatever signatures there are, without a look at them",
     )
-    what(
-        "--jobs",
-        type=whole_number,
-        default=2,
-        metavar="N",
-        help="read N layers at a time; default: 2",
-    )
+    add_jobs(what)
     add_layer_options(parser)
     parser.set_defaults(deep=False)  # layers are converted, so that root hashes are made anyway
 

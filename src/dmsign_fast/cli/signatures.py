@@ -16,11 +16,10 @@ from dmsign_fast.cli.keys import (
     other_signer_of,
     signer_of,
 )
-from dmsign_fast.cli.layer.options import add_layer_options, conversion, recipe
+from dmsign_fast.cli.layer.options import add_jobs, add_layer_options, conversion, recipe
 from dmsign_fast.cli.options import AGENT, add_user_metadata, by_name, section
 from dmsign_fast.cli.output import note, print_line
 from dmsign_fast.cli.verdicts import referrer_name
-from dmsign_fast.cli.verity.options import whole_number
 from dmsign_fast.errors import ParameterError
 
 if TYPE_CHECKING:
@@ -162,13 +161,7 @@ def _add_reuse_options(what: Callable[..., object]) -> None:
         metavar="FILE",
         help="with --reuse: layers count that the key of this certificate has signed (PEM)",
     )
-    what(
-        "--jobs",
-        type=whole_number,
-        default=2,
-        metavar="N",
-        help="read N layers at a time; default: 2",
-    )
+    add_jobs(what)
 
 
 def add_replace(parser: argparse.ArgumentParser) -> None:

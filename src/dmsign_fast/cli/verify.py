@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dmsign_fast.cli.keys import add_plugin_options
-from dmsign_fast.cli.layer.options import add_layer_options, conversion, recipe
+from dmsign_fast.cli.layer.options import add_jobs, add_layer_options, conversion, recipe
 from dmsign_fast.cli.options import add_user_metadata, by_name, section
 from dmsign_fast.cli.output import print_json, print_line, work
 from dmsign_fast.cli.stores import add_image_options, open_image, repository_of
@@ -69,13 +69,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_verification_options(what)
     add_node_option(what)
     what("--deep", action="store_true", help="read the layers, and make their root hashes again")
-    what(
-        "--jobs",
-        type=whole_number,
-        default=2,
-        metavar="N",
-        help="read N layers at a time; default: 2",
-    )
+    add_jobs(what)
     add_layer_options(parser)
 
 

@@ -13,10 +13,20 @@ from dmsign_fast.cli.verity.options import salt, whole_number
 from dmsign_fast.errors import ParameterError
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from dmsign_fast.erofs.recipe import Recipe
     from dmsign_fast.pipeline.layers import Conversion, HashedLayer
 
-__all__ = ["add_layer_options", "conversion", "layer_json", "recipe", "recipes", "total_size"]
+__all__ = [
+    "add_jobs",
+    "add_layer_options",
+    "conversion",
+    "layer_json",
+    "recipe",
+    "recipes",
+    "total_size",
+]
 
 _UNITS = {"": 0, "K": 10, "M": 20, "G": 30, "T": 40}
 
@@ -27,6 +37,17 @@ def _size(text: str) -> int:
         message = f"{text!r} is not a size: give bytes, or a number and K, M, G or T"
         raise argparse.ArgumentTypeError(message)
     return int(number) << _UNITS[unit]
+
+
+def add_jobs(what: Callable[..., object]) -> None:
+    """How many layers are read at a time."""
+    what(
+        "--jobs",
+        type=whole_number,
+        default=2,
+        metavar="N",
+        help="read N layers at a time; default: 2",
+    )
 
 
 def add_layer_options(parser: argparse.ArgumentParser, *, several: bool = False) -> None:

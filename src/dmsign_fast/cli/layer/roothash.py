@@ -15,6 +15,7 @@ from dmsign_fast.cli.layer.every_recipe import (
     result_text,
 )
 from dmsign_fast.cli.layer.options import (
+    add_jobs,
     add_layer_options,
     conversion,
     layer_json,
@@ -24,7 +25,6 @@ from dmsign_fast.cli.layer.options import (
 from dmsign_fast.cli.layer.places import LayerPlaces
 from dmsign_fast.cli.output import Work, note, print_json, print_line, print_summary, work
 from dmsign_fast.cli.stores import add_store_options
-from dmsign_fast.cli.verity.options import whole_number
 from dmsign_fast.errors import DmsignError, FormatError, ParameterError
 
 if TYPE_CHECKING:
@@ -72,13 +72,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="refuse LAYER unless its tar has this digest; once for each LAYER, in order",
     )
     add("--media-type", help="media type of every LAYER; default: what it looks like")
-    add(
-        "--jobs",
-        type=whole_number,
-        default=2,
-        metavar="N",
-        help="read N layers at a time; default: 2",
-    )
+    add_jobs(add)
     add_layer_options(parser)
     add_store_options(parser)
 
